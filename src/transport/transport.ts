@@ -1,0 +1,66 @@
+/**
+ * How bytes move. A `Transport` opens `Connection`s: duplex, ordered, reliable byte streams. Everything above (frames,
+ * stripes, handshakes) is written once, on this interface, and every transport passes the same conformance suite.
+ */
+
+/** A place to dial. `tcp`: host and port (IPv6 without brackets). `unix`: a socket's path. `memory`: a name in a simulated network. */
+export type Address =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'memory'; readonly name: string };
+
+export interface ConnectionHandler {
+  /** Bytes arrived. `bytes` is valid only during the call: it is a window on a buffer that the next read overwrites. */
+  onData(bytes: Uint8Array): void;
+  /** The other side has ended its direction, after everything it wrote was delivered. */
+  onEnd(): void;
+  /** The connection is gone, in both directions; called exactly once, last. `error` is absent after an orderly close. */
+  onClose(error?: Error): void;
+}
+
+export interface Connection {
+  /** For messages and logs, e.g. `tcp 127.0.0.1:7400`. */
+  readonly remote: string;
+  /** Bytes accepted by `write` that have not left this process yet. */
+  readonly queuedBytes: number;
+  /** Must be set in the same turn of the event loop in which the connection was handed over; nothing is delivered before that. */
+  handler: ConnectionHandler;
+  /**
+   * Queues `head`, then `body`, in one system call where possible. The views must stay unchanged until `onFlushed` is called,
+   * which happens once the kernel has taken all of it, or the connection is gone (exactly once, never synchronously).
+   * Writing to a closed connection does nothing but call `onFlushed`.
+   */
+  write(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null): void;
+  /** Stops delivery (back-pressure reaches the sender through the kernel's buffers) until `resume`. Bytes of a read in progress may still come. */
+  pause(): void;
+  resume(): void;
+  /** Half-close: everything written is delivered, then the peer sees `onEnd`. */
+  end(): void;
+  /** Abrupt: drops what is queued and resets. `onClose(reason)` follows. May be called twice. */
+  destroy(reason?: Error): void;
+}
+
+export interface DialOptions {
+  /** Milliseconds until the attempt fails. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  /**
+   * Memory that reads go into, reused for every read (the hot path of bulk data: cache-hot, no allocation). The transport
+   * may ignore it; then `onData` gets views on its own buffers.
+   */
+  readonly readBuffer?: Uint8Array;
+}
+
+export interface Listener {
+  /** Where it can be dialled, with the port that was given. */
+  readonly address: Address;
+  /** Stops accepting; open connections stay. Resolves when the socket is gone. */
+  close(): Promise<void>;
+}
+
+export interface Transport {
+  readonly kind: Address['kind'];
+  listen(address: Address, onConnection: (connection: Connection) => void): Promise<Listener>;
+  /** @throws ConnectError when nobody answers, on time-out, or when `signal` aborts. */
+  dial(address: Address, options: DialOptions): Promise<Connection>;
+}
