@@ -101,7 +101,9 @@ export function tensorParts(tensor: Tensor, name: string): readonly TensorPart[]
   if (first === undefined) throw new ArgumentError(`${name} is an empty array: pass at least one tensor.`);
   for (const part of parts) {
     if (part.dtype !== first.dtype) {
-      throw new ArgumentError(`${name} mixes ${first.dtype} and ${part.dtype}: tensors fused into one call share a dtype.`);
+      throw new ArgumentError(
+        `${name} mixes ${first.dtype} and ${part.dtype}: tensors fused into one call share a dtype.`,
+      );
     }
   }
   return parts;
@@ -143,8 +145,10 @@ const ARRAYS = {
  * @example const gradients = sharedTensor('f32', 1_000_000); // Float32Array
  */
 export function sharedTensor<D extends Dtype>(dtype: D, count: number): ArrayOf[D] {
-  if (!(dtype in DTYPE_BYTES)) throw new ArgumentError(`Unknown dtype ${JSON.stringify(dtype)}: use one of ${DTYPES.join(', ')}.`);
+  if (!(dtype in DTYPE_BYTES))
+    throw new ArgumentError(`Unknown dtype ${JSON.stringify(dtype)}: use one of ${DTYPES.join(', ')}.`);
   if (!Number.isSafeInteger(count) || count < 0) throw new ArgumentError(`A tensor cannot have ${count} elements.`);
   const buffer = new SharedArrayBuffer(count * DTYPE_BYTES[dtype]);
-  return new ARRAYS[dtype](buffer) as ArrayOf[D]; // ARRAYS and ArrayOf name the same class for each dtype
+  const array = ARRAYS[dtype] as unknown as new (memory: SharedArrayBuffer) => ArrayOf[D]; // the same class in both tables
+  return new array(buffer);
 }
