@@ -78,7 +78,7 @@ export interface PlanRequest {
   readonly worldSize: number;
   /**
    * Elements of the call's larger tensor, in one rank's terms: allReduce, broadcast, reduce, reduceScatter: the whole vector;
-   * allGather, gather, scatter, allToAll: one rank's part (allToAll: what one rank sends to one other). barrier: 0.
+   * allGather, gather, scatter, allToAll: one rank's part (allToAll: what one rank sends to one other). barrier: 1, a token.
    */
   readonly count: number;
   /** Root of broadcast, reduce, gather and scatter; 0 for the others. */

@@ -1,0 +1,57 @@
+/** `skein coordinator`: the one process of a run that peers must be able to find. */
+import { Command, Option } from 'commander';
+import pc from 'picocolors';
+import { Coordinator } from '../index.ts';
+import { nonEmpty, wholeNumber } from './arguments.ts';
+
+interface CoordinatorOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly token?: string;
+}
+
+const HELP = `
+Peers find each other through a coordinator. It admits them, notices when one is lost, and decides what becomes of
+what that one was part of. Tensors never pass through it. One coordinator serves any number of runs.
+
+Without a token it listens on the loopback interface only. Give the token by SKEIN_TOKEN: unlike an option, it is
+not shown in the list of processes.
+
+Examples:
+  On this machine only, on the usual port:
+    $ skein coordinator
+
+  For other machines, which then need the same token:
+    $ SKEIN_TOKEN=$(openssl rand -hex 32) skein coordinator --host 0.0.0.0
+
+  A peer joins it, from any machine:
+    $ SKEIN_COORDINATOR=tcp://host:7400 SKEIN_RUN=my-run SKEIN_TOKEN=… node train.js
+  or four of them at once:
+    $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
+
+async function serve(options: CoordinatorOptions): Promise<void> {
+  const { host, port, token } = options;
+  const coordinator = await Coordinator.listen({ host, port, ...(token === undefined ? {} : { token }) });
+  console.log(`${pc.bold('Coordinator')} listening at ${pc.cyan(coordinator.address)}`);
+  console.log(
+    `Peers join it by  join('${coordinator.address}', { run: 'my-run'${token === undefined ? '' : ', token'} })`,
+  );
+  console.log(`or are started by skein launch -n 4 --coordinator ${coordinator.address} --run my-run -- node train.js`);
+  if (token !== undefined) console.log('Both need the same token, for example in SKEIN_TOKEN.');
+  console.log('Ctrl-C ends it.');
+  await new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+  });
+  await coordinator.close();
+}
+
+export function coordinatorCommand(): Command {
+  return new Command('coordinator')
+    .summary('serve runs: the one process that peers must be able to find')
+    .description('Start a coordinator and serve until SIGINT or SIGTERM.')
+    .option('--host <host>', 'interface to listen on', nonEmpty, '127.0.0.1')
+    .option('--port <port>', 'port to listen on; 0 takes a free one', wholeNumber(0, 65_535), 7400)
+    .addOption(new Option('--token <token>', 'secret that peers must know').env('SKEIN_TOKEN').argParser(nonEmpty))
+    .addHelpText('after', HELP)
+    .action(serve);
+}

@@ -1,0 +1,80 @@
+/**
+ * Frames of collectives that this peer has not called yet, or not begun again yet. Only announcements and small calls come
+ * unasked, and each peer has a budget, so what is kept here is bounded whatever the peers do.
+ */
+import type { FrameHeader } from '../wire/frame.ts';
+import { MAX_UNEXPECTED_BYTES, MAX_UNEXPECTED_FRAMES } from '../wire/limits.ts';
+import type { PeerId } from './call.ts';
+
+export interface Arrival {
+  readonly from: PeerId;
+  readonly header: FrameHeader;
+  readonly payload: Uint8Array;
+}
+
+interface Budget {
+  bytes: number;
+  frames: number;
+}
+
+function keyOf(generation: number, tag: number, sequence: number): string {
+  return `${generation}:${tag}:${sequence}`;
+}
+
+export class Arrivals {
+  readonly #kept: Map<string, Arrival[]> = new Map();
+  readonly #budgets: Map<PeerId, Budget> = new Map();
+
+  /** Stores a frame; what is wrong, or null. */
+  keep(arrival: Arrival): string | null {
+    const budget = this.#budgets.get(arrival.from) ?? { bytes: 0, frames: 0 };
+    budget.bytes += arrival.payload.length;
+    budget.frames += 1;
+    this.#budgets.set(arrival.from, budget);
+    if (budget.bytes > MAX_UNEXPECTED_BYTES || budget.frames > MAX_UNEXPECTED_FRAMES) {
+      return 'it sent more data for calls not made here than the protocol allows';
+    }
+    const { generation, tag, sequence } = arrival.header;
+    const key = keyOf(generation, tag, sequence);
+    const list = this.#kept.get(key);
+    if (list === undefined) this.#kept.set(key, [arrival]);
+    else list.push(arrival);
+    return null;
+  }
+
+  /** Removes and returns what was kept for a collective, in the order in which it came. */
+  take(generation: number, tag: number, sequence: number): readonly Arrival[] {
+    const key = keyOf(generation, tag, sequence);
+    const list = this.#kept.get(key);
+    if (list === undefined) return [];
+    this.#kept.delete(key);
+    for (const arrival of list) this.#release(arrival);
+    return list;
+  }
+
+  dropBefore(generation: number): void {
+    this.#drop((arrival) => arrival.header.generation < generation);
+  }
+
+  dropFrom(peerId: PeerId): void {
+    this.#drop((arrival) => arrival.from === peerId);
+  }
+
+  #release(arrival: Arrival): void {
+    const budget = this.#budgets.get(arrival.from);
+    if (budget === undefined) return;
+    budget.bytes -= arrival.payload.length;
+    budget.frames -= 1;
+    if (budget.frames === 0) this.#budgets.delete(arrival.from);
+  }
+
+  #drop(condition: (arrival: Arrival) => boolean): void {
+    for (const [key, list] of this.#kept) {
+      const rest = list.filter((arrival) => !condition(arrival));
+      if (rest.length === list.length) continue;
+      for (const arrival of list) if (condition(arrival)) this.#release(arrival);
+      if (rest.length === 0) this.#kept.delete(key);
+      else this.#kept.set(key, rest);
+    }
+  }
+}

@@ -1,0 +1,94 @@
+/** What a caller asks for, and what it gets: the vocabulary between the engine and the collectives. */
+import type { SkeinError } from '../errors.ts';
+import type { Dtype, ReduceOp } from '../tensor.ts';
+import type { Codec } from './codec.ts';
+import type { Algorithm, CollectiveKind } from './program.ts';
+
+export type PeerId = string;
+
+/**
+ * `commit`: a call resolves when all members hold the result, and they agree on the outcome when one is lost.
+ * `eager`: a call resolves as soon as this rank holds the result. It saves a round trip; when a peer is lost, some members
+ * may have returned while others get a `PeerLostError`.
+ */
+export type Consistency = 'commit' | 'eager';
+
+/** `restart`: redo among the survivors. `fail`: the call throws `PeerLostError`. */
+export type Recovery = 'restart' | 'fail';
+
+export interface CallSpec {
+  readonly kind: CollectiveKind;
+  readonly tag: string;
+  readonly dtype: Dtype;
+  /** null for collectives that reduce nothing. */
+  readonly op: ReduceOp | null;
+  readonly codec: Codec;
+  readonly algorithm: Algorithm | 'auto';
+  /** Elements, as `PlanRequest.count` has it. */
+  readonly count: number;
+  readonly root: PeerId | null;
+  /** World size for which the tensors were laid out; null where any will do. */
+  readonly laidOutFor: number | null;
+  readonly consistency: Consistency;
+  readonly recovery: Recovery;
+  readonly minWorldSize: number;
+  readonly timeoutMs: number;
+  readonly input: Uint8Array;
+  /** Receives the result. It may be the input itself. */
+  readonly output: Uint8Array;
+  /** The output must not change unless the call succeeds: the result is built in scratch, and copied at the end. */
+  readonly atomic: boolean;
+}
+
+export interface Report {
+  /** `generation:tag:sequence`: names the collective in the whole run. */
+  readonly id: string;
+  readonly epoch: number;
+  readonly worldSize: number;
+  readonly contributors: readonly PeerId[];
+  readonly algorithm: Algorithm;
+  readonly codec: Codec;
+  /** How often it was begun anew because a peer or a link was lost. */
+  readonly retries: number;
+  /** Data bytes with their headers, all attempts together. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  readonly seconds: number;
+}
+
+export interface CallListener {
+  onProgress(share: number): void;
+  onSettled(outcome: Outcome): void;
+}
+
+export type Outcome =
+  | { readonly ok: true; readonly report: Report }
+  | { readonly ok: false; readonly error: SkeinError };
+
+/** The part of a call that all members must have in common, as the `open` frame carries it. */
+export interface Description {
+  readonly kind: CollectiveKind;
+  readonly tag: string;
+  readonly dtype: Dtype;
+  readonly op: ReduceOp | null;
+  readonly codec: Codec;
+  readonly algorithm: Algorithm;
+  readonly count: number;
+  readonly root: PeerId | null;
+  readonly consistency: Consistency;
+  readonly recovery: Recovery;
+  readonly minWorldSize: number;
+  readonly segmentBytes: number;
+}
+
+/** For messages: `allReduce(f32 × 1000, sum, ring)`. Equal strings mean equal calls. */
+export function describe(call: Omit<Description, 'tag'>): string {
+  const parts = [`${call.dtype} × ${call.count}`];
+  if (call.op !== null) parts.push(call.op);
+  if (call.root !== null) parts.push(`root ${call.root}`);
+  parts.push(call.algorithm);
+  if (call.codec !== 'f32') parts.push(`codec ${call.codec}`);
+  if (call.minWorldSize > 1) parts.push(`at least ${call.minWorldSize} members`);
+  parts.push(call.consistency, call.recovery, `segments of ${call.segmentBytes}`);
+  return `${call.kind}(${parts.join(', ')})`;
+}

@@ -1,0 +1,637 @@
+/**
+ * All collectives of one peer: gives calls their numbers, announces them, runs their attempts, and carries out what the
+ * coordinator decides. A machine without socket or clock; the engine feeds it and lends it the ways out (`Surroundings`).
+ */
+import * as v from 'valibot';
+import { ArgumentError, MismatchError, QuorumError, type SkeinError, WithdrawnError } from '../errors.ts';
+import { DTYPE_BYTES, DTYPES, REDUCE_OPS } from '../tensor.ts';
+import { FRAME_OPEN, type FrameHeader, HEADER_BYTES, hashTag, writeHeader } from '../wire/frame.ts';
+import { EAGER_BYTES, MAX_OPEN_COLLECTIVES, MAX_TAG_LENGTH, MAX_TAGS, MAX_UNEXPECTED_BYTES } from '../wire/limits.ts';
+import { type CoordinatorMessage, type PeerMessage, packBody, parseBody } from '../wire/messages.ts';
+import { type Arrival, Arrivals } from './arrivals.ts';
+import { type CallListener, type CallSpec, type Description, describe, type PeerId } from './call.ts';
+import { CODECS, wireBytes } from './codec.ts';
+import { Context, type TagState, type Verdict, type ViewOf } from './context.ts';
+import { FrameCursor, Transfer } from './executor.ts';
+import { type Attempt, type AttemptPort, Operation } from './operation.ts';
+import { peersOf } from './peers.ts';
+import { makePlan, tensorSizes } from './plan.ts';
+import { ALGORITHMS, COLLECTIVE_KINDS, type Plan, type PlanRequest } from './program.ts';
+import { chooseAlgorithm } from './select.ts';
+import type { Workspace } from './workspace.ts';
+
+/** The way to one peer, across reconnections. */
+export interface LinkPort {
+  /** Frames can be sent now (they may have to queue). */
+  readonly up: boolean;
+  readonly writable: boolean;
+  /** `ordered`: by the link's first stripe, after everything sent so before. */
+  send(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null, ordered: boolean): void;
+}
+
+export interface Surroundings {
+  readonly self: PeerId;
+  readonly workspace: Workspace;
+  /** Milliseconds, monotonic. */
+  now(): number;
+  link(peerId: PeerId): LinkPort;
+  /** To the coordinator. */
+  control(message: PeerMessage): void;
+  takeScratch(byteLength: number): Uint8Array;
+  giveScratch(memory: Uint8Array): void;
+}
+
+const descriptionSchema: v.GenericSchema<unknown, Description> = v.strictObject({
+  kind: v.picklist(COLLECTIVE_KINDS),
+  tag: v.pipe(v.string(), v.maxLength(MAX_TAG_LENGTH)),
+  dtype: v.picklist(DTYPES),
+  op: v.nullable(v.picklist(REDUCE_OPS)),
+  codec: v.picklist(CODECS),
+  algorithm: v.picklist(ALGORITHMS),
+  count: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  root: v.nullable(v.pipe(v.string(), v.maxLength(256))),
+  consistency: v.picklist(['commit', 'eager']),
+  recovery: v.picklist(['restart', 'fail']),
+  minWorldSize: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  segmentBytes: v.pipe(v.number(), v.integer(), v.minValue(1)),
+});
+
+/** Plans kept for calls of the same shape. */
+const MAX_CACHED_PLANS = 64;
+
+export class Collectives {
+  readonly #around: Surroundings;
+  readonly #contexts: Map<number, Context> = new Map();
+  readonly #waiting: Operation[] = [];
+  readonly #arrivals: Arrivals = new Arrivals();
+  readonly #plans: Map<string, Plan> = new Map();
+  /** Calls that end once the links have let go of their memory. */
+  readonly #afterFlush: Set<Operation> = new Set();
+  readonly #charges: Map<PeerId, number> = new Map();
+  readonly #replay: FrameCursor = new FrameCursor();
+  #current: Context | null = null;
+
+  constructor(around: Surroundings) {
+    this.#around = around;
+  }
+
+  // --- calls -------------------------------------------------------------------------------------------------------
+
+  /** Takes a call; its outcome goes to the listener, sooner or later, exactly once. */
+  call(spec: CallSpec, listener: CallListener): Operation {
+    const operation = new Operation(spec, listener, this.#around.now());
+    if (this.openCount >= MAX_OPEN_COLLECTIVES) {
+      const message = `${MAX_OPEN_COLLECTIVES} collectives are open already: await some of them before you call more.`;
+      this.#settle(operation, new ArgumentError(message, { op: operation.title }));
+    } else {
+      this.#enter(operation);
+    }
+    return operation;
+  }
+
+  /** The caller has lost interest. Its promise is settled with `error` as soon as that is safe. */
+  abandon(operation: Operation, error: SkeinError): void {
+    if (operation.state !== 'ended' && operation.state !== 'failing') this.#fail(operation, error, true);
+  }
+
+  /** Ends what has run out of time. To be called every few dozen milliseconds. */
+  tick(): void {
+    const now = this.#around.now();
+    for (const operation of this.open()) {
+      if (operation.state !== 'failing' && now >= operation.deadline)
+        this.#fail(operation, this.#expiry(operation, now), true);
+    }
+  }
+
+  /** Ends every call: the peer leaves, was evicted, or lost its coordinator. */
+  failAll(makeError: (operation: Operation) => SkeinError): void {
+    for (const operation of this.open()) {
+      if (operation.state !== 'failing') this.#fail(operation, makeError(operation), false);
+    }
+  }
+
+  open(): Operation[] {
+    const all = [...this.#waiting];
+    for (const context of this.#contexts.values()) all.push(...context.operations());
+    return all;
+  }
+
+  get openCount(): number {
+    let count = this.#waiting.length;
+    for (const context of this.#contexts.values()) count += context.openCount;
+    return count;
+  }
+
+  /** Oldest generation in which a collective is open, or the current one. */
+  get oldestGeneration(): number {
+    let oldest = this.#current?.generation ?? 0;
+    for (const context of this.#contexts.values()) oldest = Math.min(oldest, context.generation);
+    return oldest;
+  }
+
+  #expiry(operation: Operation, now: number): SkeinError {
+    if (operation.state !== 'waiting') return operation.timeoutError(now);
+    const present = this.#current?.members.length ?? 0;
+    const elapsed = Math.round(now - operation.startedAt);
+    const message = `${operation.title} waited ${elapsed} ms for ${operation.call.minWorldSize} members; there are ${present}. Start more peers, or lower \`minWorldSize\`.`;
+    return new QuorumError(message, { op: operation.title, epoch: this.#current?.epoch, elapsed, phase: 'quorum' });
+  }
+
+  // --- views -------------------------------------------------------------------------------------------------------
+
+  /** A boundary made a new view; calls from now on belong to it, open ones keep theirs. */
+  onView(view: ViewOf): void {
+    const previous = this.#current;
+    this.#current = new Context(view);
+    this.#contexts.set(view.generation, this.#current);
+    if (previous !== null) this.#forget(previous);
+    this.#arrivals.dropBefore(this.oldestGeneration);
+    for (const operation of this.#waiting.splice(0)) this.#enter(operation);
+  }
+
+  /**
+   * Members were lost, or the link between two: attempts that involve them stand still.
+   * @returns ids of all collectives that stand still and whose whole result this rank holds
+   */
+  onLoss(epoch: number, lost: readonly PeerId[], broken: readonly [PeerId, PeerId] | null): string[] {
+    for (const context of this.#contexts.values()) {
+      const loses = lost.some((peerId) => context.has(peerId));
+      const breaks = broken !== null && context.has(broken[0]) && context.has(broken[1]);
+      if (!loses && !breaks) continue;
+      context.epoch = epoch;
+      context.members = context.members.filter((member) => !lost.includes(member.peerId));
+      for (const operation of [...context.operations()]) this.#freeze(operation, lost);
+    }
+    for (const peerId of lost) this.#arrivals.dropFrom(peerId);
+    const frozen = this.open().filter((operation) => operation.state === 'frozen');
+    return frozen.filter((operation) => operation.attempt?.transfer.held === true).map((operation) => operation.id);
+  }
+
+  #freeze(operation: Operation, lost: readonly PeerId[]): void {
+    const { attempt, state } = operation;
+    if (attempt === null || state === 'failing') return;
+    if (operation.call.consistency === 'eager') {
+      // Some members may have returned already, so nobody can redo it.
+      if (!attempt.transfer.held)
+        this.#fail(operation, operation.peerLostError(lost, this.#around.now(), EAGER_HINT), true);
+      return;
+    }
+    if (!attempt.transfer.held) attempt.transfer.cancel();
+    operation.state = 'frozen';
+  }
+
+  /** The coordinator's decision on everything that stands still. */
+  onDecide(committed: readonly string[]): void {
+    const commits = new Set(committed);
+    for (const context of this.#contexts.values()) {
+      for (const operation of [...context.operations()]) {
+        if (operation.state !== 'frozen') continue;
+        if (commits.has(operation.id)) this.#commit(operation);
+        else if (operation.call.recovery === 'fail') {
+          const lost = operation.attempt?.members.filter((member) => !context.has(member.peerId)) ?? [];
+          const error = operation.peerLostError(
+            lost.map((member) => member.peerId),
+            this.#around.now(),
+            FAIL_HINT,
+          );
+          this.#fail(operation, error, true);
+        } else this.#begin(operation);
+      }
+    }
+  }
+
+  onCommit(message: Extract<CoordinatorMessage, { type: 'commit' }>): void {
+    const operation = this.#byId(message.id);
+    if (operation?.attempt?.epoch !== message.epoch || !operation.attempt.transfer.held) return;
+    this.#commit(operation);
+  }
+
+  /** The coordinator failed a collective for all its members; this one may not have called it yet. */
+  onFail(message: Extract<CoordinatorMessage, { type: 'fail' }>): void {
+    const { generation, tag, sequence } = parseId(message.id);
+    const state = this.#contexts.get(generation)?.tag(tag);
+    if (state === undefined) return;
+    const operation = state.open.find((one) => one.sequence === sequence);
+    if (operation !== undefined) {
+      this.#settle(operation, operation.failure ?? this.#verdictError(operation, message));
+    } else if (sequence >= state.nextSequence && state.verdicts.size < MAX_OPEN_COLLECTIVES) {
+      state.verdicts.set(sequence, message);
+    }
+  }
+
+  #verdictError(operation: Operation, verdict: Verdict): SkeinError {
+    const elapsed = Math.round(this.#around.now() - operation.startedAt);
+    const context = {
+      op: operation.title,
+      peer: verdict.peerId,
+      epoch: operation.context?.epoch,
+      elapsed,
+      phase: 'open',
+    };
+    return verdict.code === 'mismatch'
+      ? new MismatchError(`${operation.title}: ${verdict.message}`, context)
+      : new WithdrawnError(`${operation.title}: ${verdict.message}`, context);
+  }
+
+  #byId(id: string): Operation | undefined {
+    const { generation, tag, sequence } = parseId(id);
+    return this.#contexts
+      .get(generation)
+      ?.tag(tag)
+      ?.open.find((one) => one.sequence === sequence);
+  }
+
+  #forget(context: Context): void {
+    if (context !== this.#current && context.openCount === 0) this.#contexts.delete(context.generation);
+  }
+
+  // --- from call to attempt ----------------------------------------------------------------------------------------
+
+  /** Gives a call its number in the current view, or lets it wait for a quorum. */
+  #enter(operation: Operation): void {
+    const context = this.#current;
+    const { call } = operation;
+    if (context === null || context.members.length < call.minWorldSize) {
+      operation.state = 'waiting';
+      this.#waiting.push(operation);
+      return;
+    }
+    const state = context.tag(call.tag);
+    if (state === undefined) {
+      const message = `The tag ${JSON.stringify(call.tag)} can't be used: more than ${MAX_TAGS} different tags since the last change of members, or one that hashes alike. Reuse tags.`;
+      this.#settle(operation, new ArgumentError(message, { op: operation.title }));
+      return;
+    }
+    operation.context = context;
+    operation.tagState = state;
+    operation.sequence = state.nextSequence++;
+    state.open.push(operation);
+    context.openCount += 1;
+    const verdict = state.verdicts.get(operation.sequence);
+    if (verdict === undefined) {
+      this.#begin(operation);
+    } else {
+      state.verdicts.delete(operation.sequence);
+      this.#settle(operation, this.#verdictError(operation, verdict));
+    }
+  }
+
+  /** Starts an attempt among the members that are left. */
+  #begin(operation: Operation): void {
+    const context = operation.context!; // only entered operations are begun
+    const { call } = operation;
+    this.#retire(operation);
+    const { members } = context;
+    if (members.length < call.minWorldSize) {
+      this.#leaveContext(operation);
+      operation.context = null;
+      operation.state = 'waiting';
+      this.#waiting.push(operation);
+      return;
+    }
+    const rank = context.rankOf(this.#around.self);
+    const root = call.root === null ? 0 : context.rankOf(call.root);
+    if (root < 0 || (call.laidOutFor !== null && call.laidOutFor !== members.length)) {
+      const gone = root < 0 ? [call.root!] : [];
+      this.#fail(operation, operation.peerLostError(gone, this.#around.now(), SHAPE_HINT), true);
+      return;
+    }
+    const lossy = call.codec !== 'f32';
+    const bytes = call.count * wireBytes(call.dtype, call.codec);
+    const choice = { kind: call.kind, worldSize: members.length, bytes, lossy };
+    const algorithm = call.algorithm === 'auto' ? chooseAlgorithm(choice) : call.algorithm;
+    const request: PlanRequest = { kind: call.kind, algorithm, worldSize: members.length, count: call.count, root };
+    const sizes = tensorSizes(request, rank);
+    const elementBytes = DTYPE_BYTES[call.dtype];
+    if (sizes.input * elementBytes > call.input.length || sizes.output * elementBytes > call.output.length) {
+      const message = `${operation.title} needs ${sizes.input} elements of input and ${sizes.output} of output on rank ${rank} of ${members.length}; it got ${call.input.length / elementBytes} and ${call.output.length / elementBytes}.`;
+      this.#fail(operation, new ArgumentError(message, { op: operation.title, epoch: context.epoch }), true);
+      return;
+    }
+    operation.retries += 1;
+    operation.state = 'running';
+    this.#startAttempt(operation, this.#plan(request, rank), sizes.output * elementBytes, bytes);
+  }
+
+  #startAttempt(operation: Operation, plan: Plan, outputBytes: number, bytes: number): void {
+    const context = operation.context!; // set by #enter
+    const { call } = operation;
+    const rank = context.rankOf(this.#around.self);
+    if (operation.result === null) {
+      const built = call.atomic && outputBytes > 0 ? this.#scratch(operation, outputBytes) : call.output;
+      operation.result = built.subarray(0, outputBytes);
+    }
+    const { members, epoch, generation } = context;
+    const ports = new Map<PeerId, AttemptPort>();
+    const frame = { epoch, generation, tag: hashTag(call.tag), sequence: operation.sequence };
+    const transfer = new Transfer(this.#around.workspace, {
+      plan,
+      rank,
+      frame,
+      dtype: call.dtype,
+      op: call.op,
+      codec: call.codec,
+      contributors: members.length,
+      input: call.input,
+      output: operation.result,
+      port: (to) => ports.get(members[to]!.peerId)!, // a port was made for every peer of the plan
+      scratch: (byteLength) => this.#scratch(operation, byteLength),
+      onHeld: () => this.#onHeld(operation, attempt),
+      onProgress: (share) => operation.listener.onProgress(share),
+    });
+    const announcement = this.#announcement(operation, plan, frame);
+    const attempt: Attempt = { epoch, members, algorithm: plan.algorithm, transfer, ports, announcement };
+    operation.attempt = attempt;
+    for (const to of peersOf(plan)) {
+      const peerId = members[to]!.peerId;
+      ports.set(peerId, this.#port(peerId, bytes));
+      const link = this.#around.link(peerId);
+      if (link.up) link.send(announcement, null, null, true);
+    }
+    transfer.start();
+    if (operation.attempt === attempt && operation.state === 'running') this.#takeArrivals(operation, frame);
+  }
+
+  #announcement(
+    operation: Operation,
+    plan: Plan,
+    frame: Pick<FrameHeader, 'epoch' | 'generation' | 'tag' | 'sequence'>,
+  ): Uint8Array {
+    const body = packBody(operation.description(plan.algorithm, this.#around.workspace.segmentBytes));
+    const bytes = new Uint8Array(HEADER_BYTES + body.length);
+    const header = { ...frame, type: FRAME_OPEN, chunk: 0, segment: 0, length: body.length };
+    writeHeader(new DataView(bytes.buffer), 0, header);
+    bytes.set(body, HEADER_BYTES);
+    return bytes;
+  }
+
+  /** Small calls send at once, as long as the peer can't be made to keep more than a bounded amount. */
+  #port(peerId: PeerId, bytes: number): AttemptPort {
+    const link = this.#around.link(peerId);
+    const charged = this.#charges.get(peerId) ?? 0;
+    const charge = bytes + HEADER_BYTES;
+    const eager = bytes <= EAGER_BYTES && charged + charge <= MAX_UNEXPECTED_BYTES / 2;
+    if (eager) this.#charges.set(peerId, charged + charge);
+    return {
+      allowed: eager,
+      charge: eager ? charge : 0,
+      get writable(): boolean {
+        return this.allowed && link.writable;
+      },
+      send(head, body, onFlushed): void {
+        link.send(head, body, onFlushed, this.charge > 0);
+      },
+    };
+  }
+
+  #uncharge(peerId: PeerId, port: AttemptPort): void {
+    if (port.charge === 0) return;
+    this.#charges.set(peerId, (this.#charges.get(peerId) ?? 0) - port.charge);
+    port.charge = 0;
+  }
+
+  #plan(request: PlanRequest, rank: number): Plan {
+    const key = `${request.kind}/${request.algorithm}/${request.worldSize}/${request.count}/${request.root}/${rank}`;
+    let plan = this.#plans.get(key);
+    if (plan === undefined) {
+      plan = makePlan(request, rank);
+      if (this.#plans.size >= MAX_CACHED_PLANS) this.#plans.clear();
+      this.#plans.set(key, plan);
+    }
+    return plan;
+  }
+
+  #scratch(operation: Operation, byteLength: number): Uint8Array {
+    const memory = this.#around.takeScratch(byteLength);
+    operation.scratch.push(memory);
+    return memory;
+  }
+
+  // --- what arrives ------------------------------------------------------------------------------------------------
+
+  /** A link to a peer has come up (again): calls that wait for it are announced. */
+  onLinkUp(peerId: PeerId): void {
+    const link = this.#around.link(peerId);
+    for (const { attempt, state } of this.open()) {
+      if (state === 'running' && attempt?.ports.has(peerId)) link.send(attempt.announcement, null, null, true);
+    }
+    this.pump();
+  }
+
+  /** Gives segments to every link that takes them. To be called when a link has become writable. */
+  pump(): void {
+    for (const context of this.#contexts.values()) {
+      if (context.openCount === 0) continue;
+      for (const operation of context.operations()) operation.attempt?.transfer.pump();
+    }
+  }
+
+  /** What to do with a data frame: the transfer it belongs to, `keep` it for later, or `drop` it. */
+  route(from: PeerId, header: FrameHeader): Operation | 'keep' | 'drop' {
+    const context = this.#contexts.get(header.generation);
+    if (context === undefined) return header.generation > (this.#current?.generation ?? 0) ? 'keep' : 'drop';
+    const state = context.find(header.tag);
+    const operation = state === undefined ? undefined : findOpen(state, header.sequence);
+    if (operation === undefined) return header.sequence >= (state?.nextSequence ?? 0) ? 'keep' : 'drop';
+    const epoch = operation.attempt?.epoch ?? 0;
+    if (header.epoch > epoch) return 'keep';
+    const live = header.epoch === epoch && !operation.mismatched.has(from);
+    return live ? operation : 'drop';
+  }
+
+  /** Stores a frame for a call that has not been made here yet; what is wrong, or null. */
+  keep(arrival: Arrival): string | null {
+    return this.#arrivals.keep(arrival);
+  }
+
+  /** A whole frame, announced or kept: hands it to where it belongs now. */
+  deliver(arrival: Arrival): string | null {
+    const { from, header } = arrival;
+    const target = this.route(from, header);
+    if (target === 'drop') return null;
+    if (target === 'keep') return this.keep(arrival);
+    if (header.type === FRAME_OPEN) return this.#onOpen(target, arrival);
+    const attempt = target.attempt!; // route compared its epoch
+    const error = attempt.transfer.beginFrame(this.#replay, rankIn(attempt, from), header);
+    if (error !== null) return error;
+    attempt.transfer.payload(this.#replay, arrival.payload, 0, arrival.payload.length);
+    attempt.transfer.endFrame(this.#replay);
+    return null;
+  }
+
+  #takeArrivals(operation: Operation, frame: Pick<FrameHeader, 'generation' | 'tag' | 'sequence'>): void {
+    for (const arrival of this.#arrivals.take(frame.generation, frame.tag, frame.sequence)) {
+      if (operation.state === 'ended') return;
+      this.deliver(arrival);
+    }
+  }
+
+  /** A peer announces the same number: it must have made the same call. */
+  #onOpen(operation: Operation, arrival: Arrival): string | null {
+    const { from, payload } = arrival;
+    const parsed = parseBody(descriptionSchema, payload);
+    if (!parsed.ok) return parsed.error;
+    const attempt = operation.attempt!; // route compared its epoch
+    const mine = operation.summary(attempt.algorithm, this.#around.workspace.segmentBytes);
+    const theirs = describe(parsed.value);
+    if (parsed.value.tag !== operation.call.tag || mine !== theirs) {
+      operation.mismatched.add(from);
+      const generation = operation.context!.generation; // it has a number
+      this.#around.control({ type: 'mismatch', id: operation.id, generation, mine, theirs, with: from });
+      return null;
+    }
+    const port = attempt.ports.get(from);
+    if (port === undefined) return null;
+    this.#uncharge(from, port);
+    port.allowed = true;
+    attempt.transfer.pump();
+    return null;
+  }
+
+  // --- endings -----------------------------------------------------------------------------------------------------
+
+  #onHeld(operation: Operation, attempt: Attempt): void {
+    if (operation.state !== 'running') return;
+    operation.state = 'held';
+    operation.attempt = attempt;
+    if (attempt.members.length === 1) this.#commit(operation);
+    else if (operation.call.consistency === 'eager') this.#settleEager(operation);
+    else {
+      const generation = operation.context!.generation; // it has a number
+      this.#around.control({ type: 'done', id: operation.id, generation, epoch: attempt.epoch });
+    }
+  }
+
+  /** An eager call is done when the links have taken all its bytes: its caller may write into its tensors again. */
+  #settleEager(operation: Operation): void {
+    if (operation.attempt!.transfer.drained) this.#commit(operation);
+    else this.#afterFlush.add(operation);
+  }
+
+  /** A link has let go of some bytes. */
+  onFlushed(): void {
+    if (this.#afterFlush.size === 0) return;
+    for (const operation of this.#afterFlush) {
+      if (operation.state === 'ended') this.#afterFlush.delete(operation);
+      else if (operation.attempt!.transfer.drained) {
+        this.#afterFlush.delete(operation);
+        if (operation.state === 'failing') this.#settle(operation, operation.failure!);
+        else this.#commit(operation);
+      }
+    }
+  }
+
+  #commit(operation: Operation): void {
+    const attempt = operation.attempt!; // it holds a result
+    const { call, result } = operation;
+    if (call.atomic && result !== null && result.length > 0) call.output.set(result);
+    const { id, retries } = operation;
+    this.#retire(operation);
+    this.#end(operation);
+    operation.listener.onSettled({
+      ok: true,
+      report: {
+        id,
+        epoch: attempt.epoch,
+        worldSize: attempt.members.length,
+        contributors: attempt.members.map((member) => member.peerId),
+        algorithm: attempt.algorithm,
+        codec: call.codec,
+        retries,
+        bytesSent: operation.bytesSent,
+        bytesReceived: operation.bytesReceived,
+        seconds: (this.#around.now() - operation.startedAt) / 1_000,
+      },
+    });
+  }
+
+  /**
+   * A call fails on this peer. Unless all know (`tell` is false), the coordinator fails it for the others, who would wait
+   * in vain; if it had promised to hold the result, the coordinator's answer is awaited while bytes are in flight.
+   */
+  #fail(operation: Operation, error: SkeinError, tell: boolean): void {
+    const { attempt, context } = operation;
+    if (tell && context !== null) {
+      this.#around.control({
+        type: 'withdraw',
+        id: operation.id,
+        generation: context.generation,
+        reason: error.message,
+      });
+    }
+    const mayCommit = attempt?.transfer.held === true || operation.call.consistency === 'eager';
+    if (attempt !== null && !attempt.transfer.held) attempt.transfer.cancel();
+    if (attempt === null || !mayCommit || attempt.transfer.drained) {
+      this.#settle(operation, error);
+    } else {
+      operation.state = 'failing';
+      operation.failure = error;
+      this.#afterFlush.add(operation);
+    }
+  }
+
+  #settle(operation: Operation, error: SkeinError): void {
+    if (operation.state === 'ended') return;
+    this.#retire(operation);
+    this.#end(operation);
+    operation.listener.onSettled({ ok: false, error });
+  }
+
+  /**
+   * Puts an attempt behind: counts its bytes, stops it, and gives its ports back. Frames of it that are still queued may
+   * carry garbage from now on: no receiver can bring that attempt to a commit any more, as this rank did not hold its result.
+   */
+  #retire(operation: Operation): void {
+    const { attempt } = operation;
+    if (attempt === null) return;
+    operation.bytesSent += attempt.transfer.bytesSent;
+    operation.bytesReceived += attempt.transfer.bytesReceived;
+    attempt.transfer.cancel();
+    for (const [peerId, port] of attempt.ports) this.#uncharge(peerId, port);
+  }
+
+  #end(operation: Operation): void {
+    operation.state = 'ended';
+    this.#leaveContext(operation);
+    const waiting = this.#waiting.indexOf(operation);
+    if (waiting >= 0) this.#waiting.splice(waiting, 1);
+    for (const memory of operation.scratch.splice(0)) this.#around.giveScratch(memory);
+  }
+
+  #leaveContext(operation: Operation): void {
+    const { context, tagState } = operation;
+    if (context === null || tagState === null) return;
+    const index = tagState.open.indexOf(operation);
+    if (index < 0) return;
+    tagState.open.splice(index, 1);
+    context.openCount -= 1;
+    this.#forget(context);
+  }
+}
+
+const EAGER_HINT =
+  "With `consistency: 'eager'` it is not redone, as some members may have returned. Call it again, or use 'commit'.";
+const FAIL_HINT = "It was not redone because the call asked for `recovery: 'fail'`.";
+const SHAPE_HINT =
+  'Its tensors were laid out for the members there were before: lay them out for the present view and call again.';
+
+function findOpen(state: TagState, sequence: number): Operation | undefined {
+  for (const operation of state.open) if (operation.sequence === sequence) return operation;
+  return undefined;
+}
+
+/** Rank of a peer in an attempt; −1, which no program names, when it has no part in it. */
+export function rankIn(attempt: Attempt, peerId: PeerId): number {
+  return attempt.members.findIndex((member) => member.peerId === peerId);
+}
+
+/** Splits `generation:tag:sequence`; the tag itself may contain colons. */
+function parseId(id: string): { generation: number; tag: string; sequence: number } {
+  const first = id.indexOf(':');
+  const last = id.lastIndexOf(':');
+  return {
+    generation: Number(id.slice(0, first)),
+    tag: id.slice(first + 1, last),
+    sequence: Number(id.slice(last + 1)),
+  };
+}

@@ -1,0 +1,78 @@
+/**
+ * One view as the collectives see it. A *generation* is made at a boundary; losses only shrink it and raise its epoch.
+ * Collectives are numbered per tag within a generation, so members that call in the same order agree on every number,
+ * whenever each of them learns of a loss.
+ */
+import { hashTag } from '../wire/frame.ts';
+import { MAX_TAGS } from '../wire/limits.ts';
+import type { PeerId } from './call.ts';
+import type { Operation } from './operation.ts';
+import type { Rank } from './program.ts';
+
+export interface Member {
+  readonly peerId: PeerId;
+  readonly site: string;
+}
+
+export interface ViewOf {
+  readonly epoch: number;
+  readonly generation: number;
+  readonly members: readonly Member[];
+}
+
+/** Verdict on a collective that this peer has not called yet. */
+export interface Verdict {
+  readonly code: 'mismatch' | 'withdrawn';
+  readonly message: string;
+  readonly peerId: PeerId;
+}
+
+export interface TagState {
+  readonly tag: string;
+  nextSequence: number;
+  /** Open collectives, oldest first: few. */
+  readonly open: Operation[];
+  readonly verdicts: Map<number, Verdict>;
+}
+
+export class Context {
+  readonly generation: number;
+  epoch: number;
+  members: readonly Member[];
+  openCount = 0;
+  readonly #tags: Map<number, TagState> = new Map();
+
+  constructor(view: ViewOf) {
+    this.generation = view.generation;
+    this.epoch = view.epoch;
+    this.members = view.members;
+  }
+
+  rankOf(peerId: PeerId): Rank {
+    return this.members.findIndex((member) => member.peerId === peerId);
+  }
+
+  has(peerId: PeerId): boolean {
+    return this.rankOf(peerId) >= 0;
+  }
+
+  find(hash: number): TagState | undefined {
+    return this.#tags.get(hash);
+  }
+
+  /** The state of a tag; undefined when there are too many tags, or two tags that hash alike. */
+  tag(tag: string): TagState | undefined {
+    const hash = hashTag(tag);
+    let state = this.#tags.get(hash);
+    if (state === undefined) {
+      if (this.#tags.size >= MAX_TAGS) return undefined;
+      state = { tag, nextSequence: 0, open: [], verdicts: new Map() };
+      this.#tags.set(hash, state);
+    }
+    return state.tag === tag ? state : undefined;
+  }
+
+  *operations(): Generator<Operation> {
+    for (const state of this.#tags.values()) yield* state.open;
+  }
+}

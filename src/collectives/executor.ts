@@ -1,0 +1,676 @@
+/**
+ * The one executor: runs this rank's plan of one collective, segment by segment, whatever the algorithm, dtype or codec.
+ * It is a machine without socket or clock: frames are pushed in, segments are handed to `SegmentPort`s.
+ *
+ * A segment walks through its chunk's steps on its own. Its current value is at one *place*:
+ *
+ *     input    the caller's tensor, never written
+ *     slot     the arena, hot in the cache: where it is reduced, and from where it is sent
+ *     memory   this rank's result, or scratch when the rank keeps no result: used when no slot is free
+ *
+ * Segments that arrived and must go on are sent before new ones are begun. So few segments are under way at a time, each
+ * is finished while its bytes are in the cache, and a new one enters the pipeline whenever a link would be idle.
+ *
+ * Invariants: the input is never written. What was handed to a link is not changed before it was flushed. Frames that come
+ * before their turn are kept (their number and size follow from this rank's own program), so a link is never blocked.
+ */
+import { DTYPE_BYTES, type Dtype, type ReduceOp } from '../tensor.ts';
+import { emptyHeader, FRAME_DATA, type FrameHeader, HEADER_BYTES, writeHeader } from '../wire/frame.ts';
+import { type Codec, wireBytes } from './codec.ts';
+import type { ChunkProgram, Instruction, Plan, Rank } from './program.ts';
+import { type FlushListener, NO_SLOT, STAGE_BYTES, type Workspace } from './workspace.ts';
+
+/** The way to one peer. */
+export interface SegmentPort {
+  /** Whether another segment should be given to it now. */
+  readonly writable: boolean;
+  /** As `Connection.write`: the views stay unchanged until `onFlushed`. */
+  send(head: Uint8Array, body: Uint8Array | null, onFlushed: () => void): void;
+}
+
+export interface TransferSpec {
+  readonly plan: Plan;
+  readonly rank: Rank;
+  /** What the header of each frame says of the collective and the attempt. */
+  readonly frame: Pick<FrameHeader, 'epoch' | 'generation' | 'tag' | 'sequence'>;
+  readonly dtype: Dtype;
+  /** null: nothing is reduced. */
+  readonly op: ReduceOp | null;
+  readonly codec: Codec;
+  /** Ranks whose inputs are in a finished value. */
+  readonly contributors: number;
+  readonly input: Uint8Array;
+  readonly output: Uint8Array;
+  /** The way to a rank. */
+  port(rank: Rank): SegmentPort;
+  /** Scratch of so many bytes, for values that neither a slot nor the output can take. */
+  scratch(byteLength: number): Uint8Array;
+  /** This rank holds the whole result. */
+  onHeld(): void;
+  /** Another twentieth of this rank's segments is done. */
+  onProgress(share: number): void;
+}
+
+/** Calls of `onProgress` per transfer. */
+const PROGRESS_STEPS = 20;
+
+const PLACE_NONE = 0;
+const PLACE_INPUT = 1;
+const PLACE_SLOT = 2;
+const PLACE_MEMORY = 3;
+
+/** One chunk of this rank's plan, with what can be known before it runs. */
+interface ChunkState {
+  readonly program: ChunkProgram;
+  readonly steps: readonly Instruction[];
+  readonly firstSegment: number;
+  readonly segments: number;
+  /** Whether the value is still needed after step k. */
+  readonly neededAfter: readonly boolean[];
+  /** The step after which the value is final here; −1: another rank finishes it. */
+  readonly finishingStep: number;
+  /** Where values live that are in no slot: the rank's result, else scratch (made on first use). */
+  memory: Uint8Array | null;
+}
+
+/** Chunks whose first step sends to a peer, and how far they have been begun. */
+interface Outbox {
+  readonly rank: Rank;
+  readonly port: SegmentPort;
+  readonly begin: ChunkState[];
+  beginChunk: number;
+  beginSegment: number;
+  /** Segments that arrived and go on to this peer, oldest first. */
+  readonly forward: number[];
+  forwardHead: number;
+}
+
+interface EarlyFrame {
+  readonly from: Rank;
+  readonly bytes: Uint8Array;
+  complete: boolean;
+}
+
+const MODE_DISCARD = 0;
+const MODE_EARLY = 1;
+const MODE_REDUCE = 2;
+const MODE_REPLACE = 3;
+
+/** A frame on its way in from one connection. One per connection, reused. */
+export class FrameCursor {
+  transfer: Transfer | null = null;
+  mode: number = MODE_DISCARD;
+  from = 0;
+  segment = 0;
+  /** Payload bytes taken so far. */
+  at = 0;
+  early: EarlyFrame | null = null;
+  /** Slot that the value goes to, or `NO_SLOT` for the chunk's memory. */
+  slot: number = NO_SLOT;
+
+  discard(): void {
+    this.transfer = null;
+    this.mode = MODE_DISCARD;
+  }
+}
+
+function isReceive(step: Instruction): step is Extract<Instruction, { from: Rank }> {
+  return step.do !== 'send';
+}
+
+function lastIndex(steps: readonly Instruction[], kind: Instruction['do']): number {
+  return steps.map((step) => step.do).lastIndexOf(kind);
+}
+
+function neededAfter(program: ChunkProgram): boolean[] {
+  const needed: boolean[] = new Array(program.steps.length);
+  let later = program.output !== null;
+  for (let index = program.steps.length - 1; index >= 0; index--) {
+    needed[index] = later;
+    later = program.steps[index]!.do !== 'replace';
+  }
+  return needed;
+}
+
+export class Transfer implements FlushListener {
+  readonly #workspace: Workspace;
+  readonly #spec: TransferSpec;
+  readonly #elementBytes: number;
+  readonly #wireBytes: number;
+  readonly #segmentElements: number;
+  readonly #chunks: ChunkState[] = [];
+  readonly #chunkById: (ChunkState | undefined)[] = [];
+  readonly #outboxes: Outbox[] = [];
+  readonly #outboxOf: (Outbox | undefined)[] = [];
+  readonly #header: FrameHeader = emptyHeader();
+
+  readonly #chunkOf: Int32Array;
+  readonly #step: Uint16Array;
+  readonly #place: Uint8Array;
+  readonly #slot: Int16Array;
+  readonly #inFlight: Uint8Array;
+  readonly #arriving: Uint8Array;
+  readonly #early: Map<number, EarlyFrame[]> = new Map();
+
+  #alive = true;
+  #finished = 0;
+  #totalInFlight = 0;
+  /** Data bytes, headers included. */
+  bytesSent = 0;
+  bytesReceived = 0;
+
+  constructor(workspace: Workspace, spec: TransferSpec) {
+    this.#workspace = workspace;
+    this.#spec = spec;
+    this.#elementBytes = DTYPE_BYTES[spec.dtype];
+    this.#wireBytes = wireBytes(spec.dtype, spec.codec);
+    this.#segmentElements = workspace.segmentBytes / this.#elementBytes;
+    let segments = 0;
+    for (const program of spec.plan.chunks) {
+      const count = Math.ceil(program.count / this.#segmentElements);
+      if (count === 0) continue;
+      const chunk = this.#describe(program, segments, count);
+      this.#chunks.push(chunk);
+      this.#chunkById[program.id] = chunk;
+      segments += count;
+    }
+    this.#chunkOf = new Int32Array(segments);
+    this.#step = new Uint16Array(segments);
+    this.#place = new Uint8Array(segments);
+    this.#slot = new Int16Array(segments).fill(NO_SLOT);
+    this.#inFlight = new Uint8Array(segments);
+    this.#arriving = new Uint8Array(segments);
+    this.#chunks.forEach((chunk, index) => {
+      this.#chunkOf.fill(index, chunk.firstSegment, chunk.firstSegment + chunk.segments);
+    });
+  }
+
+  #describe(program: ChunkProgram, firstSegment: number, segments: number): ChunkState {
+    const { steps } = program;
+    const lastReduce = lastIndex(steps, 'reduce');
+    const finishes = program.output !== null && lastReduce >= 0 && lastIndex(steps, 'replace') < 0;
+    const start = program.output === null ? 0 : program.output * this.#elementBytes;
+    return {
+      program,
+      steps,
+      firstSegment,
+      segments,
+      neededAfter: neededAfter(program),
+      finishingStep: finishes ? lastReduce : -1,
+      memory:
+        program.output === null ? null : this.#spec.output.subarray(start, start + program.count * this.#elementBytes),
+    };
+  }
+
+  /** Share of this rank's segments that are done, 0 to 1. */
+  get progress(): number {
+    return this.#step.length === 0 ? 1 : this.#finished / this.#step.length;
+  }
+
+  get held(): boolean {
+    return this.#finished === this.#step.length;
+  }
+
+  /** No link refers to this transfer's memory any more. */
+  get drained(): boolean {
+    return this.#totalInFlight === 0;
+  }
+
+  /** Ranks whose data this rank still waits for. */
+  get waitsFor(): readonly Rank[] {
+    const ranks = new Set<Rank>();
+    for (const chunk of this.#chunks) {
+      for (let index = 0; index < chunk.segments; index++) {
+        const step = chunk.steps[this.#step[chunk.firstSegment + index]!];
+        if (step !== undefined && isReceive(step)) ranks.add(step.from);
+      }
+    }
+    return [...ranks];
+  }
+
+  /** Begins: segments whose first step is a send are queued, those without steps are finished. */
+  start(): void {
+    for (const chunk of this.#chunks) {
+      const first = chunk.steps[0];
+      const place = chunk.program.input === null ? PLACE_NONE : PLACE_INPUT;
+      this.#place.fill(place, chunk.firstSegment, chunk.firstSegment + chunk.segments);
+      if (first === undefined) {
+        for (let index = 0; index < chunk.segments; index++) this.#finish(chunk, chunk.firstSegment + index);
+      } else if (first.do === 'send') {
+        this.#outbox(first.to).begin.push(chunk);
+      }
+    }
+    if (this.#step.length === 0) this.#spec.onHeld();
+    this.pump();
+  }
+
+  /** Stops for good; bytes that are still in flight are released as they are flushed, frames that still come are dropped. */
+  cancel(): void {
+    if (!this.#alive) return;
+    this.#alive = false;
+    for (let segment = 0; segment < this.#slot.length; segment++) this.#dropSlot(segment);
+    this.#early.clear();
+  }
+
+  /** Hands segments to every link that takes them. To be called when a link has become writable. */
+  pump(): void {
+    if (!this.#alive) return;
+    for (let index = 0; index < this.#outboxes.length; index++) this.#pumpOutbox(this.#outboxes[index]!);
+  }
+
+  #outbox(rank: Rank): Outbox {
+    let outbox = this.#outboxOf[rank];
+    if (outbox === undefined) {
+      outbox = {
+        rank,
+        port: this.#spec.port(rank),
+        begin: [],
+        beginChunk: 0,
+        beginSegment: 0,
+        forward: [],
+        forwardHead: 0,
+      };
+      this.#outboxOf[rank] = outbox;
+      this.#outboxes.push(outbox);
+    }
+    return outbox;
+  }
+
+  #pumpOutbox(outbox: Outbox): void {
+    while (outbox.port.writable) {
+      if (outbox.forwardHead < outbox.forward.length) {
+        if (!this.#send(outbox, outbox.forward[outbox.forwardHead]!)) return;
+        outbox.forwardHead += 1;
+        if (outbox.forwardHead === outbox.forward.length) {
+          outbox.forward.length = 0;
+          outbox.forwardHead = 0;
+        }
+      } else {
+        const chunk = outbox.begin[outbox.beginChunk];
+        if (chunk === undefined) return;
+        const segment = chunk.firstSegment + outbox.beginSegment;
+        outbox.beginSegment += 1;
+        if (outbox.beginSegment === chunk.segments) {
+          outbox.beginChunk += 1;
+          outbox.beginSegment = 0;
+        }
+        if (!this.#send(outbox, segment)) {
+          outbox.forward.push(segment);
+          return;
+        }
+      }
+    }
+  }
+
+  #elements(chunk: ChunkState, segment: number): number {
+    const start = (segment - chunk.firstSegment) * this.#segmentElements;
+    return Math.min(this.#segmentElements, chunk.program.count - start);
+  }
+
+  /** Byte offset of a segment in its chunk. */
+  #offset(chunk: ChunkState, segment: number): number {
+    return (segment - chunk.firstSegment) * this.#segmentElements * this.#elementBytes;
+  }
+
+  #memory(chunk: ChunkState): Uint8Array {
+    chunk.memory ??= this.#spec.scratch(chunk.program.count * this.#elementBytes);
+    return chunk.memory;
+  }
+
+  /** Copies part of the current value, which is not in a slot, to the arena. */
+  #loadValue(chunk: ChunkState, segment: number, from: number, to: number, target: number): void {
+    const offset = this.#offset(chunk, segment);
+    if (this.#place[segment] === PLACE_INPUT) {
+      const base = chunk.program.input! * this.#elementBytes + offset;
+      this.#workspace.bytes.set(this.#spec.input.subarray(base + from, base + to), target);
+    } else {
+      this.#workspace.bytes.set(this.#memory(chunk).subarray(offset + from, offset + to), target);
+    }
+  }
+
+  // --- sending -----------------------------------------------------------------------------------------------------
+
+  /** Sends the value to the peer of the segment's current step; false when it must wait for a slot. */
+  #send(outbox: Outbox, segment: number): boolean {
+    const chunk = this.#chunks[this.#chunkOf[segment]!]!;
+    const count = this.#elements(chunk, segment);
+    const bytes = count * this.#wireBytes;
+    const header = this.#header;
+    Object.assign(header, this.#spec.frame);
+    header.type = FRAME_DATA;
+    header.chunk = chunk.program.id;
+    header.segment = segment - chunk.firstSegment;
+    header.length = bytes;
+    const ticket = this.#workspace.ticket();
+    ticket.listener = this;
+    ticket.segment = segment;
+    ticket.slot = NO_SLOT;
+    if (this.#spec.codec !== 'f32') {
+      const slot = this.#encode(chunk, segment, count);
+      if (slot === NO_SLOT) {
+        this.#workspace.returnTicket(ticket);
+        return false;
+      }
+      ticket.slot = slot;
+    } else if (this.#place[segment] === PLACE_SLOT) {
+      ticket.slot = this.#slot[segment]!;
+      this.#workspace.retain(ticket.slot);
+    }
+    this.#inFlight[segment]! += 1;
+    this.#totalInFlight += 1;
+    this.bytesSent += HEADER_BYTES + bytes;
+    if (ticket.slot !== NO_SLOT) {
+      writeHeader(this.#workspace.view, this.#workspace.header(ticket.slot), header);
+      outbox.port.send(this.#workspace.frame(ticket.slot, bytes), null, ticket.flushed);
+    } else {
+      writeHeader(ticket.headerView, 0, header);
+      outbox.port.send(ticket.header, this.#valueInMemory(chunk, segment, bytes), ticket.flushed);
+    }
+    if (!chunk.neededAfter[this.#step[segment]!]) this.#dropSlot(segment);
+    this.#advance(chunk, segment);
+    return true;
+  }
+
+  #valueInMemory(chunk: ChunkState, segment: number, bytes: number): Uint8Array {
+    const offset = this.#offset(chunk, segment);
+    if (this.#place[segment] === PLACE_INPUT) {
+      const base = chunk.program.input! * this.#elementBytes + offset;
+      return this.#spec.input.subarray(base, base + bytes);
+    }
+    return this.#memory(chunk).subarray(offset, offset + bytes);
+  }
+
+  /**
+   * Encodes the value into a wire slot. Where the value is needed later it becomes what the receivers will decode, so that
+   * all ranks go on with the same bits.
+   */
+  #encode(chunk: ChunkState, segment: number, count: number): number {
+    const wire = this.#workspace.acquireWire();
+    if (wire === NO_SLOT) return NO_SLOT;
+    const { kernels, stageOwn } = this.#workspace;
+    const codec = this.#spec.codec as 'bf16' | 'f16'; // the caller has excluded 'f32'
+    const keep = chunk.neededAfter[this.#step[segment]!] === true;
+    const inSlot = this.#place[segment] === PLACE_SLOT;
+    const target = this.#workspace.payload(wire);
+    const block = STAGE_BYTES / 4;
+    for (let done = 0; done < count; done += block) {
+      const part = Math.min(block, count - done);
+      const source = inSlot ? this.#workspace.payload(this.#slot[segment]!) + done * 4 : stageOwn;
+      if (!inSlot) this.#loadValue(chunk, segment, done * 4, (done + part) * 4, source);
+      kernels.encode(codec, target + done * 2, source, part);
+      if (!keep) continue;
+      kernels.decode(codec, source, target + done * 2, part);
+      if (!inSlot) this.#storeStaged(chunk, segment, source, done * 4, (done + part) * 4);
+    }
+    if (keep && !inSlot) this.#place[segment] = PLACE_MEMORY;
+    return wire;
+  }
+
+  #storeStaged(chunk: ChunkState, segment: number, source: number, from: number, to: number): void {
+    const offset = this.#offset(chunk, segment);
+    this.#memory(chunk).set(this.#workspace.bytes.subarray(source, source + to - from), offset + from);
+  }
+
+  /** Called by a ticket when the link has no more use for a segment's bytes. */
+  onSegmentFlushed(segment: number): void {
+    this.#inFlight[segment]! -= 1;
+    this.#totalInFlight -= 1;
+    if (!this.#alive || this.#inFlight[segment] !== 0 || !this.#early.has(segment)) return;
+    this.#takeEarly(this.#chunks[this.#chunkOf[segment]!]!, segment);
+    this.pump();
+  }
+
+  // --- walking through the steps -----------------------------------------------------------------------------------
+
+  #advance(chunk: ChunkState, segment: number): void {
+    this.#step[segment]! += 1;
+    const step = chunk.steps[this.#step[segment]!];
+    if (step === undefined) this.#finish(chunk, segment);
+    else if (step.do === 'send') this.#outbox(step.to).forward.push(segment);
+    else this.#takeEarly(chunk, segment);
+  }
+
+  /** Works in a frame that came before its turn, when the current step waits for it. */
+  #takeEarly(chunk: ChunkState, segment: number): void {
+    const step = chunk.steps[this.#step[segment]!];
+    const kept = this.#early.get(segment);
+    if (kept === undefined || step === undefined || step.do === 'send') return;
+    const frame = kept.find((one) => one.from === step.from);
+    if (frame === undefined || !frame.complete) return;
+    const slot = this.#target(chunk, segment, step);
+    if (slot === null) return;
+    if (kept.length === 1) this.#early.delete(segment);
+    else kept.splice(kept.indexOf(frame), 1);
+    this.#apply(chunk, segment, step, slot, frame.bytes, 0, frame.bytes.length, 0);
+    this.#applied(chunk, segment, slot);
+  }
+
+  #finish(chunk: ChunkState, segment: number): void {
+    if (chunk.program.output !== null && this.#place[segment] !== PLACE_MEMORY) this.#storeResult(chunk, segment);
+    this.#dropSlot(segment);
+    const before = this.progress;
+    this.#finished += 1;
+    if (Math.floor(before * PROGRESS_STEPS) !== Math.floor(this.progress * PROGRESS_STEPS))
+      this.#spec.onProgress(this.progress);
+    if (this.#finished === this.#step.length) this.#spec.onHeld();
+  }
+
+  #storeResult(chunk: ChunkState, segment: number): void {
+    const offset = this.#offset(chunk, segment);
+    const bytes = this.#elements(chunk, segment) * this.#elementBytes;
+    const target = this.#memory(chunk);
+    if (this.#place[segment] === PLACE_SLOT) {
+      const source = this.#workspace.payload(this.#slot[segment]!);
+      target.set(this.#workspace.bytes.subarray(source, source + bytes), offset);
+      return;
+    }
+    const base = chunk.program.input! * this.#elementBytes + offset;
+    const source = this.#spec.input;
+    const same = source.buffer === target.buffer && source.byteOffset + base === target.byteOffset + offset;
+    if (!same) target.set(source.subarray(base, base + bytes), offset);
+  }
+
+  #dropSlot(segment: number): void {
+    const slot = this.#slot[segment]!;
+    if (slot === NO_SLOT) return;
+    this.#slot[segment] = NO_SLOT;
+    this.#workspace.release(slot);
+  }
+
+  // --- receiving ---------------------------------------------------------------------------------------------------
+
+  /**
+   * A frame of this attempt begins. Everything in its header is compared with what this rank's own program expects; no
+   * number from it is used before.
+   * @returns what is wrong with it, or null
+   */
+  beginFrame(cursor: FrameCursor, from: Rank, header: FrameHeader): string | null {
+    cursor.discard();
+    if (!this.#alive) return null;
+    const chunk = this.#chunkById[header.chunk];
+    if (chunk === undefined) return `it names chunk ${header.chunk}, in which this rank has no part`;
+    if (header.segment >= chunk.segments) return `it names segment ${header.segment} of ${chunk.segments}`;
+    const segment = chunk.firstSegment + header.segment;
+    const bytes = this.#elements(chunk, segment) * this.#wireBytes;
+    if (header.length !== bytes) return `its segment has ${header.length} bytes where ${bytes} are expected`;
+    const current = this.#step[segment]!;
+    const index = chunk.steps.findIndex((step, at) => at >= current && isReceive(step) && step.from === from);
+    const arrivesNow = this.#arriving[segment] !== 0 && index === current;
+    if (index < 0 || arrivesNow || this.#early.get(segment)?.some((one) => one.from === from)) {
+      return `rank ${from} sent a segment that it does not owe`;
+    }
+    this.bytesReceived += HEADER_BYTES + bytes;
+    cursor.transfer = this;
+    cursor.from = from;
+    cursor.segment = segment;
+    cursor.at = 0;
+    const step = chunk.steps[index]!;
+    const slot = index === current ? this.#target(chunk, segment, step) : null;
+    if (slot === null) {
+      cursor.mode = MODE_EARLY;
+      cursor.early = { from, bytes: new Uint8Array(bytes), complete: false };
+      const kept = this.#early.get(segment);
+      if (kept === undefined) this.#early.set(segment, [cursor.early]);
+      else kept.push(cursor.early);
+    } else {
+      cursor.mode = step.do === 'reduce' ? MODE_REDUCE : MODE_REPLACE;
+      cursor.slot = slot;
+      this.#arriving[segment] = 1;
+    }
+    return null;
+  }
+
+  /** Part of the payload, in order, in whole elements. */
+  payload(cursor: FrameCursor, bytes: Uint8Array, start: number, end: number): void {
+    if (!this.#alive) this.abandonFrame(cursor);
+    if (cursor.mode === MODE_DISCARD) return;
+    if (cursor.mode === MODE_EARLY) {
+      cursor.early!.bytes.set(bytes.subarray(start, end), cursor.at);
+    } else {
+      const chunk = this.#chunks[this.#chunkOf[cursor.segment]!]!;
+      const step = chunk.steps[this.#step[cursor.segment]!]!;
+      this.#apply(chunk, cursor.segment, step, cursor.slot, bytes, start, end, cursor.at);
+    }
+    cursor.at += end - start;
+  }
+
+  endFrame(cursor: FrameCursor): void {
+    if (!this.#alive) this.abandonFrame(cursor);
+    const { mode, segment } = cursor;
+    if (mode === MODE_DISCARD) return;
+    const chunk = this.#chunks[this.#chunkOf[segment]!]!;
+    if (mode === MODE_EARLY) {
+      cursor.early!.complete = true;
+      cursor.early = null;
+      if (this.#arriving[segment] === 0) this.#takeEarly(chunk, segment);
+    } else {
+      this.#arriving[segment] = 0;
+      this.#applied(chunk, segment, cursor.slot);
+    }
+    cursor.discard();
+    this.pump();
+  }
+
+  /** The transfer, or the connection, ended while a frame was half-way in: gives back the slot that the frame was going to. */
+  abandonFrame(cursor: FrameCursor): void {
+    const arriving = cursor.mode === MODE_REDUCE || cursor.mode === MODE_REPLACE;
+    if (arriving && cursor.slot !== NO_SLOT) this.#workspace.release(cursor.slot);
+    cursor.early = null;
+    cursor.discard();
+  }
+
+  /**
+   * Where the new value of a segment goes: a slot of its own (with a reference for the cursor), `NO_SLOT` for the chunk's
+   * memory, or null when it must wait until bytes in flight have left.
+   */
+  #target(chunk: ChunkState, segment: number, step: Instruction): number | null {
+    const place = this.#place[segment];
+    const keepsInMemory = step.do === 'replace' && chunk.program.output !== null;
+    if (keepsInMemory) return NO_SLOT;
+    if (place === PLACE_SLOT && this.#inFlight[segment] === 0) {
+      this.#workspace.retain(this.#slot[segment]!);
+      return this.#slot[segment]!;
+    }
+    const slot = this.#workspace.acquire();
+    if (slot !== NO_SLOT) return slot;
+    const memoryInUse = place !== PLACE_INPUT && place !== PLACE_NONE && this.#inFlight[segment] !== 0;
+    return memoryInUse ? null : NO_SLOT;
+  }
+
+  /** Works part of an arrived value in. `at` is the byte offset of `bytes[start]` in the segment's wire bytes. */
+  #apply(
+    chunk: ChunkState,
+    segment: number,
+    step: Instruction,
+    slot: number,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    at: number,
+  ): void {
+    const lossy = this.#spec.codec !== 'f32';
+    if (step.do === 'replace' && !lossy) {
+      if (slot === NO_SLOT) {
+        const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
+        this.#memory(chunk).set(part, this.#offset(chunk, segment) + at);
+      } else {
+        this.#workspace.bytes.set(bytes.subarray(start, end), this.#workspace.payload(slot) + at);
+      }
+      return;
+    }
+    const widen = this.#elementBytes / this.#wireBytes;
+    for (let from = start; from < end; from += STAGE_BYTES) {
+      const to = Math.min(end, from + STAGE_BYTES);
+      const first = (at + from - start) * widen;
+      this.#applyBlock(chunk, segment, step, slot, bytes, from, to, first);
+    }
+  }
+
+  /** At most `STAGE_BYTES` of wire bytes. `first` is the byte offset of the block's values in the segment. */
+  #applyBlock(
+    chunk: ChunkState,
+    segment: number,
+    step: Instruction,
+    slot: number,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    first: number,
+  ): void {
+    const { kernels, stageOwn, stageArrived } = this.#workspace;
+    const { codec, dtype } = this.#spec;
+    const count = (to - from) / this.#wireBytes;
+    const last = first + count * this.#elementBytes;
+    let arrived: number;
+    if (codec === 'f32') {
+      arrived = this.#workspace.locate(bytes, from, to, stageArrived);
+    } else {
+      // The own value is loaded after this, so its staging area is free for encoded bytes from outside the arena.
+      const encoded = this.#workspace.locate(bytes, from, to, stageOwn);
+      kernels.decode(codec, stageArrived, encoded, count);
+      arrived = stageArrived;
+    }
+    if (step.do !== 'reduce') {
+      if (slot === NO_SLOT) this.#storeStaged(chunk, segment, arrived, first, last);
+      else this.#workspace.bytes.copyWithin(this.#workspace.payload(slot) + first, arrived, arrived + last - first);
+      return;
+    }
+    const result = slot === NO_SLOT ? stageOwn : this.#workspace.payload(slot) + first;
+    let own = result;
+    if (this.#place[segment] === PLACE_SLOT) own = this.#workspace.payload(this.#slot[segment]!) + first;
+    else this.#loadValue(chunk, segment, first, last, own);
+    const arrivedIsLeft = step.from < this.#spec.rank;
+    const op = this.#spec.op === 'avg' || this.#spec.op === null ? 'sum' : this.#spec.op;
+    kernels.reduce(dtype, op, result, arrivedIsLeft ? arrived : own, arrivedIsLeft ? own : arrived, count);
+    if (slot === NO_SLOT) this.#storeStaged(chunk, segment, result, first, last);
+  }
+
+  /** The whole segment has been worked in: takes over its new place and goes on. */
+  #applied(chunk: ChunkState, segment: number, slot: number): void {
+    this.#dropSlot(segment);
+    this.#slot[segment] = slot;
+    this.#place[segment] = slot === NO_SLOT ? PLACE_MEMORY : PLACE_SLOT;
+    if (this.#step[segment] === chunk.finishingStep) this.#finishValue(chunk, segment);
+    this.#advance(chunk, segment);
+  }
+
+  /** The value has every contribution: divides it for `avg`, and gives NaNs one pattern where several ranks computed it. */
+  #finishValue(chunk: ChunkState, segment: number): void {
+    const { dtype, op, plan, contributors } = this.#spec;
+    const canonical =
+      plan.algorithm === 'doubling' && (dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16');
+    if (op !== 'avg' && !canonical) return;
+    const { kernels, stageOwn } = this.#workspace;
+    const bytes = this.#elements(chunk, segment) * this.#elementBytes;
+    const inSlot = this.#place[segment] === PLACE_SLOT;
+    for (let from = 0; from < bytes; from += STAGE_BYTES) {
+      const to = Math.min(bytes, from + STAGE_BYTES);
+      const at = inSlot ? this.#workspace.payload(this.#slot[segment]!) + from : stageOwn;
+      const count = (to - from) / this.#elementBytes;
+      if (!inSlot) this.#loadValue(chunk, segment, from, to, at);
+      if (op === 'avg') kernels.divide(dtype, at, count, contributors);
+      if (canonical) kernels.canonicalizeNaN(dtype, at, count);
+      if (!inSlot) this.#storeStaged(chunk, segment, at, from, to);
+    }
+  }
+}

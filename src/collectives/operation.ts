@@ -1,0 +1,121 @@
+/**
+ * The life of one call.
+ *
+ *     waiting ──▶ running ──▶ held ──▶ (committed)
+ *        ▲           │  ╲       │
+ *        │           ▼   ╲      ▼
+ *        └─────── frozen  ──▶ (failed)
+ *
+ *     waiting   fewer members than the call wants
+ *     running   an attempt is under way among the members of its view
+ *     held      this rank holds the whole result; the coordinator will say `commit` when all do
+ *     frozen    a member or a link was lost: the attempt stands still until the coordinator decides commit or restart
+ *
+ * The caller's input is not written before the end, so a restart needs no undo. A failure is told to the caller only when no
+ * link refers to its memory any more, unless the collective can't succeed anywhere: what the caller writes into its tensors
+ * afterwards can't reach another peer's result.
+ */
+import { PeerLostError, type SkeinError, TimeoutError } from '../errors.ts';
+import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
+import { describe } from './call.ts';
+import type { Context, Member, TagState } from './context.ts';
+import type { SegmentPort, Transfer } from './executor.ts';
+import type { Algorithm } from './program.ts';
+
+export type OperationState = 'waiting' | 'running' | 'held' | 'frozen' | 'failing' | 'ended';
+
+/** The way to one peer during one attempt: opens when the peer has announced the same call, or at once for small calls. */
+export interface AttemptPort extends SegmentPort {
+  allowed: boolean;
+  /** Bytes counted against what the peer may have to keep for us. */
+  charge: number;
+}
+
+export interface Attempt {
+  readonly epoch: number;
+  readonly members: readonly Member[];
+  readonly algorithm: Algorithm;
+  readonly transfer: Transfer;
+  readonly ports: Map<PeerId, AttemptPort>;
+  /** The `open` frame that tells the peers of this call. */
+  readonly announcement: Uint8Array;
+}
+
+export class Operation {
+  readonly call: CallSpec;
+  readonly listener: CallListener;
+  readonly startedAt: number;
+  readonly deadline: number;
+  state: OperationState = 'waiting';
+  context: Context | null = null;
+  tagState: TagState | null = null;
+  sequence = 0;
+  attempt: Attempt | null = null;
+  /** Where the result is built: the caller's output, or scratch. */
+  result: Uint8Array | null = null;
+  readonly scratch: Uint8Array[] = [];
+  retries: number = -1;
+  bytesSent = 0;
+  bytesReceived = 0;
+  /** Why it will fail, once the links have let go of its memory. */
+  failure: SkeinError | null = null;
+  /** Peers that called something else under this number: what they send for it is dropped. */
+  readonly mismatched: Set<PeerId> = new Set();
+
+  constructor(call: CallSpec, listener: CallListener, now: number) {
+    this.call = call;
+    this.listener = listener;
+    this.startedAt = now;
+    this.deadline = now + call.timeoutMs;
+  }
+
+  /** `generation:tag:sequence`; empty until the call has its number. */
+  get id(): string {
+    return this.context === null ? '' : `${this.context.generation}:${this.call.tag}:${this.sequence}`;
+  }
+
+  /** For messages: `allReduce "gradients" #12`. */
+  get title(): string {
+    const number = this.context === null ? '' : ` #${this.sequence}`;
+    return `${this.call.kind} ${JSON.stringify(this.call.tag)}${number}`;
+  }
+
+  description(algorithm: Algorithm, segmentBytes: number): Description {
+    const { kind, tag, dtype, op, codec, count, root, consistency, recovery, minWorldSize } = this.call;
+    return { kind, tag, dtype, op, codec, algorithm, count, root, consistency, recovery, minWorldSize, segmentBytes };
+  }
+
+  summary(algorithm: Algorithm, segmentBytes: number): string {
+    return describe(this.description(algorithm, segmentBytes));
+  }
+
+  /** What the call is waiting for, in words. */
+  waitsFor(): string {
+    if (this.state === 'waiting') return `${this.call.minWorldSize} members`;
+    if (this.state === 'held') return 'the other members to hold the result, and the coordinator to commit it';
+    if (this.state === 'frozen') return 'the coordinator to decide what becomes of it after a loss';
+    const attempt = this.attempt;
+    if (attempt === null) return 'nothing';
+    const silent = [...attempt.ports].filter(([, port]) => !port.allowed).map(([peerId]) => peerId);
+    if (silent.length > 0) return `${silent.join(', ')} to make the same call`;
+    const names = attempt.transfer.waitsFor.map((rank) => attempt.members[rank]?.peerId ?? `rank ${rank}`);
+    return names.length > 0 ? `data from ${names.join(', ')}` : 'its own data to be taken by the network';
+  }
+
+  timeoutError(now: number): SkeinError {
+    const elapsed = Math.round(now - this.startedAt);
+    const message = `${this.title} ran out of time after ${elapsed} ms while waiting for ${this.waitsFor()}. Check that every member makes this call, or raise its \`timeout\`.`;
+    return new TimeoutError(message, { op: this.title, epoch: this.context?.epoch, elapsed, phase: this.state });
+  }
+
+  peerLostError(lost: readonly PeerId[], now: number, hint: string): SkeinError {
+    const who = lost.length > 0 ? `lost ${lost.join(', ')}` : 'lost a link';
+    return new PeerLostError(`${this.title} ${who} before it was finished. ${hint}`, {
+      op: this.title,
+      peer: lost[0],
+      epoch: this.context?.epoch,
+      elapsed: Math.round(now - this.startedAt),
+      phase: 'transfer',
+    });
+  }
+}

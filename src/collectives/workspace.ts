@@ -1,0 +1,135 @@
+/**
+ * Memory that all transfers of one engine share: slots in the kernels' arena where a segment is reduced while it is hot in
+ * the cache and from which it is sent, and staging for operands that live elsewhere. Nothing here is ever required for
+ * progress: a transfer that finds no free slot works in its own memory, so collectives can't block one another here.
+ */
+import type { Kernels } from '../kernels/kernels.ts';
+import { HEADER_BYTES } from '../wire/frame.ts';
+
+/** Default bytes per segment: large enough to amortise a frame's fixed costs, small enough to stay in the L2 cache. */
+export const SEGMENT_BYTES = 128 * 1024;
+
+/** Operands outside the arena are staged in blocks of this many bytes, which fit the L1/L2 caches. */
+export const STAGE_BYTES = 64 * 1024;
+
+/** Payloads start here in a slot; the header stands right before it, so that both leave in one write. */
+const PAYLOAD_OFFSET = 64;
+
+const SLOT_COUNT = 16;
+
+/** Slots kept for encoded bytes, so that values waiting in slots can't take what sending them needs. */
+const WIRE_SLOT_COUNT = 4;
+
+export const NO_SLOT = -1;
+
+/** Called with what was sent once the link has no more use for its bytes. */
+export interface FlushListener {
+  onSegmentFlushed(segment: number): void;
+}
+
+/** One write in flight: what to release when its bytes have left. Reused; its callback is made once. */
+export class SendTicket {
+  readonly header: Uint8Array = new Uint8Array(HEADER_BYTES);
+  readonly headerView: DataView = new DataView(this.header.buffer);
+  readonly flushed: () => void;
+  listener: FlushListener | null = null;
+  segment = 0;
+  slot: number = NO_SLOT;
+
+  constructor(workspace: Workspace) {
+    this.flushed = () => {
+      const { listener, segment, slot } = this;
+      this.listener = null;
+      if (slot !== NO_SLOT) workspace.release(slot);
+      workspace.returnTicket(this);
+      listener?.onSegmentFlushed(segment);
+    };
+  }
+}
+
+export class Workspace {
+  readonly kernels: Kernels;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** Two staging areas of twice `STAGE_BYTES`: decoding 16-bit values doubles them. */
+  readonly stageOwn: number;
+  readonly stageArrived: number;
+  readonly segmentBytes: number;
+
+  readonly #slotOffsets: number[] = [];
+  readonly #references: Int32Array;
+  readonly #free: number[] = [];
+  readonly #freeWire: number[] = [];
+  readonly #tickets: SendTicket[] = [];
+
+  constructor(kernels: Kernels, segmentBytes: number = SEGMENT_BYTES) {
+    this.kernels = kernels;
+    this.bytes = kernels.bytes;
+    this.view = new DataView(kernels.bytes.buffer, kernels.bytes.byteOffset, kernels.bytes.byteLength);
+    this.segmentBytes = segmentBytes;
+    this.stageOwn = kernels.reserve(2 * STAGE_BYTES);
+    this.stageArrived = kernels.reserve(2 * STAGE_BYTES);
+    for (let slot = 0; slot < SLOT_COUNT + WIRE_SLOT_COUNT; slot++) {
+      this.#slotOffsets.push(kernels.reserve(PAYLOAD_OFFSET + segmentBytes));
+      (slot < SLOT_COUNT ? this.#free : this.#freeWire).push(slot);
+    }
+    this.#references = new Int32Array(SLOT_COUNT + WIRE_SLOT_COUNT);
+  }
+
+  /** A slot with one reference, or `NO_SLOT`. */
+  acquire(): number {
+    return this.#take(this.#free);
+  }
+
+  /** A slot for encoded bytes with one reference, or `NO_SLOT`: then one will be free after the next flush. */
+  acquireWire(): number {
+    return this.#take(this.#freeWire);
+  }
+
+  #take(pool: number[]): number {
+    const slot = pool.pop() ?? NO_SLOT;
+    if (slot !== NO_SLOT) this.#references[slot] = 1;
+    return slot;
+  }
+
+  retain(slot: number): void {
+    this.#references[slot]! += 1;
+  }
+
+  release(slot: number): void {
+    const left = this.#references[slot]! - 1;
+    this.#references[slot] = left;
+    if (left === 0) (slot < SLOT_COUNT ? this.#free : this.#freeWire).push(slot);
+  }
+
+  /** Arena offset of the slot's payload. */
+  payload(slot: number): number {
+    return this.#slotOffsets[slot]! + PAYLOAD_OFFSET;
+  }
+
+  /** Arena offset where the header of a frame sent from the slot must be written. */
+  header(slot: number): number {
+    return this.payload(slot) - HEADER_BYTES;
+  }
+
+  /** Header and payload of a slot as one view. */
+  frame(slot: number, payloadBytes: number): Uint8Array {
+    const start = this.header(slot);
+    return this.bytes.subarray(start, start + HEADER_BYTES + payloadBytes);
+  }
+
+  ticket(): SendTicket {
+    return this.#tickets.pop() ?? new SendTicket(this);
+  }
+
+  returnTicket(ticket: SendTicket): void {
+    this.#tickets.push(ticket);
+  }
+
+  /** Arena offset of `bytes[start..end)`; copied to `stage` when it is elsewhere. */
+  locate(bytes: Uint8Array, start: number, end: number, stage: number): number {
+    if (bytes.buffer === this.bytes.buffer) return bytes.byteOffset + start;
+    this.bytes.set(bytes.subarray(start, end), stage);
+    return stage;
+  }
+}

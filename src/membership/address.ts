@@ -1,0 +1,24 @@
+/** Coordinator addresses as users write them: `tcp://host:port`, IPv6 in brackets. */
+import { ArgumentError } from '../errors.ts';
+import type { Address } from '../transport/transport.ts';
+
+export const DEFAULT_PORT = 7400;
+
+const PATTERN = /^(?:tcp:\/\/)?(?:\[([0-9a-fA-F:.%]+)\]|([^:/\s[\]]+))(?::(\d{1,5}))?$/;
+
+/** @throws ArgumentError when it is no address */
+export function parseTcpAddress(text: string): Extract<Address, { kind: 'tcp' }> {
+  const match = PATTERN.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
+  if (host === undefined || port < 1 || port > 65_535) {
+    throw new ArgumentError(`${JSON.stringify(text)} is not a coordinator's address: write tcp://host:port, for instance tcp://127.0.0.1:7400.`);
+  }
+  return { kind: 'tcp', host, port };
+}
+
+export function formatTcpAddress(address: Address): string {
+  if (address.kind !== 'tcp') throw new ArgumentError(`A coordinator listens on TCP, not on ${address.kind}.`);
+  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
+  return `tcp://${host}:${address.port}`;
+}

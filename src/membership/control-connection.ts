@@ -1,0 +1,70 @@
+/** One control connection, either end: cuts the stream into validated messages, and refuses what a lower term or epoch sent. */
+import type { Connection, ConnectionHandler } from '../transport/transport.ts';
+import { MAX_CONTROL_BYTES, MAX_CONTROL_QUEUE_BYTES, MAX_HANDSHAKE_BYTES } from '../wire/limits.ts';
+import { type Control, ControlReader, type CoordinatorMessage, encodeControl, type PeerMessage } from '../wire/messages.ts';
+import type { ControlSchema } from '../wire/messages.ts';
+
+export interface ControlHandler<In> {
+  onMessage(control: Control<In>): void;
+  /** Called once; `reason` says what was wrong, if something was. */
+  onClosed(reason: string | null): void;
+}
+
+export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage> implements ConnectionHandler {
+  readonly remote: string;
+  readonly #connection: Connection;
+  readonly #reader: ControlReader<In>;
+  readonly #handler: ControlHandler<In>;
+  #open = true;
+  #reason: string | null = null;
+
+  constructor(connection: Connection, schema: ControlSchema<In>, handler: ControlHandler<In>) {
+    this.remote = connection.remote;
+    this.#connection = connection;
+    this.#reader = new ControlReader(schema, MAX_HANDSHAKE_BYTES);
+    this.#handler = handler;
+    connection.handler = this;
+  }
+
+  /** The other end has proved who it is: longer messages are allowed. */
+  trust(): void {
+    this.#reader.setLimit(MAX_CONTROL_BYTES);
+  }
+
+  send(message: Out, term: number, epoch: number): void {
+    if (!this.#open) return;
+    this.#connection.write(encodeControl(message, term, epoch), null, null);
+    if (this.#connection.queuedBytes > MAX_CONTROL_QUEUE_BYTES) this.fail('it does not read what it is sent');
+  }
+
+  /** Closes after everything sent has left. */
+  end(): void {
+    this.#connection.end();
+  }
+
+  /** Closes at once. */
+  fail(reason: string): void {
+    if (!this.#open) return;
+    this.#reason = reason;
+    this.#connection.destroy(new Error(reason));
+  }
+
+  onData(bytes: Uint8Array): void {
+    if (!this.#open) return;
+    const error = this.#reader.push(bytes, (control) => {
+      this.#handler.onMessage(control);
+      return this.#open;
+    });
+    if (error !== null) this.fail(error);
+  }
+
+  onEnd(): void {
+    this.#connection.end();
+  }
+
+  onClose(error?: Error): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#handler.onClosed(this.#reason ?? error?.message ?? null);
+  }
+}

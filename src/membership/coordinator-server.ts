@@ -1,0 +1,262 @@
+/**
+ * The coordinator as a process: listens, authenticates peers, feeds the machine of each run and carries out its effects.
+ * No decision is made here but who may come in.
+ */
+import { randomBytes } from 'node:crypto';
+import { performance } from 'node:perf_hooks';
+import { ArgumentError } from '../errors.ts';
+import { nonce, prove, sameProof } from '../transport/secure.ts';
+import { tcpTransport } from '../transport/tcp.ts';
+import type { Connection, Listener } from '../transport/transport.ts';
+import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
+import { type Control, type CoordinatorMessage, PEER_MESSAGES, type PeerMessage } from '../wire/messages.ts';
+import { formatTcpAddress } from './address.ts';
+import { ControlConnection } from './control-connection.ts';
+import { type CoordinatorEffect, type CoordinatorEvent, CoordinatorMachine, type PeerId } from './coordinator.ts';
+
+export interface CoordinatorListenOptions {
+  /** TCP port; 0 takes a free one. @default 7400 */
+  readonly port?: number;
+  /** Address to listen on. Anything but loopback requires a token. @default '127.0.0.1' */
+  readonly host?: string;
+  /** Secret that peers must know. @default none: only peers on this host are let in */
+  readonly token?: string;
+  /** Milliseconds between the heartbeats of a peer. @default 250 */
+  readonly heartbeatMs?: number;
+  /** A silent peer is never lost sooner than this (ms). @default 3000 */
+  readonly lostAfterMs?: number;
+  /** Receives a line for each change of membership. @default none */
+  readonly onNote?: (line: string) => void;
+}
+
+const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
+
+/** Connections that may be in the handshake at once; more are closed unheard. */
+const MAX_UNAUTHENTICATED = 1_024;
+
+/** Between ticks of the machines (ms). */
+const TICK_MS = 25;
+
+/** Longest silence that the adaptive detector may tolerate, as a multiple of the shortest. */
+const PATIENCE = 4;
+
+interface Run {
+  readonly name: string;
+  readonly machine: CoordinatorMachine;
+  readonly peers: Map<PeerId, Session>;
+}
+
+type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
+
+/** One connection, from its greeting on. */
+interface Session {
+  readonly connection: PeerConnection;
+  readonly number: number;
+  readonly timer: NodeJS.Timeout;
+  ownNonce: Uint8Array;
+  peerNonce: Uint8Array | null;
+  run: Run | null;
+  peerId: PeerId | null;
+}
+
+export class Coordinator {
+  /** Where peers find it: `tcp://host:port`. */
+  readonly address: string;
+  readonly #listener: Listener;
+  readonly #options: CoordinatorListenOptions;
+  readonly #token: string;
+  /** Distinguishes this coordinator's messages from those of one that spoke before it. */
+  readonly #term: number = 1;
+  readonly #runs: Map<string, Run> = new Map();
+  readonly #sessions: Map<number, Session> = new Map();
+  readonly #ticker: NodeJS.Timeout;
+  #unauthenticated = 0;
+  #nextSession = 1;
+  #closed = false;
+
+  /**
+   * Starts a coordinator.
+   *
+   * @example const coordinator = await Coordinator.listen({ port: 0 }); console.log(coordinator.address);
+   * @throws ArgumentError when it would listen beyond loopback without a token
+   * @throws ConnectError when the port is taken
+   */
+  static async listen(options: CoordinatorListenOptions = {}): Promise<Coordinator> {
+    const host = options.host ?? '127.0.0.1';
+    if (!LOOPBACK.has(host) && (options.token ?? '') === '') {
+      throw new ArgumentError(
+        `A coordinator on ${host} can be reached from other machines: give it a \`token\`, or listen on 127.0.0.1.`,
+      );
+    }
+    const accepted: { handle: (connection: Connection) => void } = { handle: (connection) => connection.destroy() };
+    const listener = await tcpTransport.listen({ kind: 'tcp', host, port: options.port ?? 7400 }, (connection) =>
+      accepted.handle(connection),
+    );
+    const coordinator = new Coordinator(listener, options);
+    accepted.handle = (connection) => coordinator.#accept(connection);
+    return coordinator;
+  }
+
+  private constructor(listener: Listener, options: CoordinatorListenOptions) {
+    this.#listener = listener;
+    this.#options = options;
+    this.#token = options.token ?? '';
+    this.address = formatTcpAddress(listener.address);
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  /** Stops: every connection is closed, and peers find that they have lost their coordinator. May be called twice. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#ticker);
+    for (const session of this.#sessions.values()) {
+      clearTimeout(session.timer);
+      session.connection.fail('the coordinator was closed');
+    }
+    await this.#listener.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** What each run looks like now: plain data, for status pages and tests. */
+  status(): Record<string, ReturnType<CoordinatorMachine['snapshot']>> {
+    return Object.fromEntries([...this.#runs].map(([name, run]) => [name, run.machine.snapshot()]));
+  }
+
+  // --- letting in --------------------------------------------------------------------------------------------------
+
+  #accept(connection: Connection): void {
+    if (this.#closed || this.#unauthenticated >= MAX_UNAUTHENTICATED) {
+      connection.handler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
+      connection.destroy();
+      return;
+    }
+    this.#unauthenticated += 1;
+    const session: Session = {
+      connection: new ControlConnection<PeerMessage, CoordinatorMessage>(connection, PEER_MESSAGES, {
+        onMessage: (control) => this.#onMessage(session, control),
+        onClosed: () => this.#onClosed(session),
+      }),
+      number: this.#nextSession++,
+      timer: setTimeout(() => session.connection.fail('the handshake took too long'), HANDSHAKE_TIMEOUT_MS),
+      ownNonce: nonce(),
+      peerNonce: null,
+      run: null,
+      peerId: null,
+    };
+    this.#sessions.set(session.number, session);
+  }
+
+  #onMessage(session: Session, control: Control<PeerMessage>): void {
+    const { message } = control;
+    if (session.peerId !== null && session.run !== null) {
+      if (control.term !== this.#term || control.epoch > session.run.machine.epoch) {
+        session.connection.fail(`it speaks of term ${control.term}, epoch ${control.epoch}, which have not been`);
+        return;
+      }
+      this.#step(session.run, { type: 'message', peerId: session.peerId, message });
+    } else if (message.type === 'hello' && session.peerNonce === null) {
+      this.#challenge(session, message);
+    } else if (message.type === 'prove' && session.peerNonce !== null && session.run !== null) {
+      this.#admit(session, session.run, session.peerNonce, message);
+    } else {
+      session.connection.fail(`it sent ${message.type} before it had proved who it is`);
+    }
+  }
+
+  #challenge(session: Session, hello: Extract<PeerMessage, { type: 'hello' }>): void {
+    if (hello.version !== PROTOCOL_VERSION) {
+      const message = `This coordinator speaks protocol version ${PROTOCOL_VERSION}, the peer ${hello.version}: use the same release of skein on both.`;
+      this.#refuse(session, 'version', message);
+      return;
+    }
+    session.peerNonce = hello.nonce;
+    session.run = this.#run(hello.run);
+    const proof = prove(this.#token, 'coordinator', hello.run, session.ownNonce, hello.nonce);
+    session.connection.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof }, this.#term, 0);
+  }
+
+  #admit(session: Session, run: Run, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
+    if (!sameProof(message.proof, prove(this.#token, 'peer', run.name, peerNonce, session.ownNonce))) {
+      this.#refuse(session, 'unauthorized', 'The token is wrong: use the one that the coordinator was started with.');
+      return;
+    }
+    clearTimeout(session.timer);
+    this.#unauthenticated -= 1;
+    session.connection.trust();
+    const { hostKey, site, addresses, minWorldSize } = message;
+    this.#step(run, { type: 'joined', connection: session.number, description: { hostKey, site, addresses }, minWorldSize });
+  }
+
+  #refuse(session: Session, code: string, message: string): void {
+    session.connection.send({ type: 'refuse', code, message }, this.#term, 0);
+    session.connection.end();
+  }
+
+  #onClosed(session: Session): void {
+    this.#sessions.delete(session.number);
+    clearTimeout(session.timer);
+    const { run, peerId } = session;
+    if (peerId === null || run === null) {
+      this.#unauthenticated -= 1;
+      if (run?.machine.empty === true && run.machine.epoch === 0) this.#runs.delete(run.name);
+      return;
+    }
+    if (run.peers.get(peerId) !== session) return;
+    run.peers.delete(peerId);
+    if (!this.#closed) this.#step(run, { type: 'closed', peerId });
+  }
+
+  // --- the machines ------------------------------------------------------------------------------------------------
+
+  #run(name: string): Run {
+    let run = this.#runs.get(name);
+    if (run === undefined) {
+      const heartbeatMs = this.#options.heartbeatMs ?? 250;
+      const minimumMs = this.#options.lostAfterMs ?? 3_000;
+      const machine = new CoordinatorMachine({
+        heartbeatMs,
+        bounds: { minimumMs, maximumMs: PATIENCE * minimumMs },
+        random: (length) => new Uint8Array(randomBytes(length)),
+      });
+      run = { name, machine, peers: new Map() };
+      this.#runs.set(name, run);
+    }
+    return run;
+  }
+
+  #tick(): void {
+    for (const run of this.#runs.values()) this.#step(run, { type: 'tick' });
+  }
+
+  #step(run: Run, event: CoordinatorEvent): void {
+    for (const effect of run.machine.step(event, performance.now())) this.#carryOut(run, effect);
+  }
+
+  #carryOut(run: Run, effect: CoordinatorEffect): void {
+    switch (effect.type) {
+      case 'assign': {
+        const session = this.#sessions.get(effect.connection);
+        if (session === undefined) break;
+        session.peerId = effect.peerId;
+        run.peers.set(effect.peerId, session);
+        break;
+      }
+      case 'send':
+        run.peers.get(effect.peerId)?.connection.send(effect.message, this.#term, run.machine.epoch);
+        break;
+      case 'close':
+        run.peers.get(effect.peerId)?.connection.end();
+        run.peers.delete(effect.peerId);
+        break;
+      case 'note':
+        this.#options.onNote?.(`run ${run.name}: ${effect.text}`);
+        break;
+      default:
+        effect satisfies never;
+    }
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * Opening a data connection. Both ends prove that they know the key which the coordinator gave this pair of peers; nothing
+ * else is accepted, and no more than 4 KiB is kept, before that.
+ *
+ *     dialler                                   acceptor
+ *        │ ── dial {run, from, to, nonce} ────────▶ │   looks up the pair's key, waits if it is not introduced yet
+ *        │ ◀── dial-accept {nonce, proof} ───────── │
+ *        │ ── dial-prove {proof} ─────────────────▶ │   data may flow
+ */
+import { ConnectError, ProtocolError, UnauthorizedError } from '../errors.ts';
+import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from '../wire/limits.ts';
+import { ControlReader, DIAL_MESSAGES, type DialMessage, encodeControl } from '../wire/messages.ts';
+import { nonce, prove, sameProof } from './secure.ts';
+import type { Connection, ConnectionHandler } from './transport.ts';
+
+export interface DialIdentity {
+  readonly run: string;
+  readonly from: string;
+  readonly to: string;
+  /** Groups the stripes that were dialled together. */
+  readonly session: number;
+  readonly key: Uint8Array;
+}
+
+function subjectOf(identity: { readonly run: string; readonly from: string; readonly to: string; readonly session: number }): string {
+  return JSON.stringify([identity.run, identity.from, identity.to, identity.session]);
+}
+
+function send(connection: Connection, message: DialMessage): void {
+  connection.write(encodeControl(message, 0, 0), null, null);
+}
+
+/** Runs one side's part of the exchange: `onMessage` answers each message, until it settles the promise. */
+class Exchange<T> implements ConnectionHandler {
+  readonly result: Promise<T>;
+  readonly #connection: Connection;
+  readonly #reader: ControlReader<DialMessage> = new ControlReader(DIAL_MESSAGES, MAX_HANDSHAKE_BYTES);
+  readonly #onMessage: (message: DialMessage) => void;
+  readonly #timer: NodeJS.Timeout;
+  #settled = false;
+  #resolve!: (value: T) => void;
+  #reject!: (error: Error) => void;
+
+  constructor(connection: Connection, onMessage: (message: DialMessage) => void) {
+    this.#connection = connection;
+    this.#onMessage = onMessage;
+    this.result = new Promise<T>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#timer = setTimeout(() => {
+      this.fail(new ConnectError(`The handshake with ${connection.remote} took longer than ${HANDSHAKE_TIMEOUT_MS} ms.`));
+    }, HANDSHAKE_TIMEOUT_MS);
+    connection.handler = this;
+  }
+
+  /** Bytes that came after the last message. */
+  get rest(): Uint8Array {
+    return this.#reader.rest;
+  }
+
+  succeed(value: T): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    clearTimeout(this.#timer);
+    this.#resolve(value);
+  }
+
+  fail(error: Error): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    clearTimeout(this.#timer);
+    this.#connection.destroy();
+    this.#reject(error);
+  }
+
+  onData(bytes: Uint8Array): void {
+    if (this.#settled) return;
+    const error = this.#reader.push(bytes, (control) => {
+      this.#onMessage(control.message);
+      return !this.#settled;
+    });
+    if (error !== null) this.fail(new ProtocolError(`${this.#connection.remote}: ${error}`));
+  }
+
+  onEnd(): void {
+    this.fail(new ConnectError(`${this.#connection.remote} closed the connection during the handshake.`));
+  }
+
+  onClose(error?: Error): void {
+    this.fail(new ConnectError(`The connection to ${this.#connection.remote} closed during the handshake.`, { cause: error }));
+  }
+}
+
+/**
+ * Proves to the peer at the other end who we are, and makes it prove who it is. Afterwards the connection carries frames.
+ *
+ * @throws ConnectError, ProtocolError, UnauthorizedError; the connection is closed then
+ */
+export async function dialHandshake(connection: Connection, identity: DialIdentity): Promise<void> {
+  const own = nonce();
+  const subject = subjectOf(identity);
+  const exchange = new Exchange<void>(connection, (message) => {
+    if (message.type !== 'dial-accept') {
+      exchange.fail(new ProtocolError(`${connection.remote} answered a dial with ${message.type}.`));
+    } else if (!sameProof(message.proof, prove(identity.key, 'accept', subject, message.nonce, own))) {
+      exchange.fail(new UnauthorizedError(`${connection.remote} is not ${identity.to}: it does not know the key of this pair.`));
+    } else {
+      send(connection, { type: 'dial-prove', proof: prove(identity.key, 'dial', subject, own, message.nonce) });
+      exchange.succeed();
+    }
+  });
+  const { run, from, to, session } = identity;
+  send(connection, { type: 'dial', version: PROTOCOL_VERSION, run, from, to, session, nonce: own });
+  await exchange.result;
+}
+
+export interface Accepted {
+  readonly from: string;
+  readonly session: number;
+  /** Bytes of the first frames, if they came along with the proof. */
+  readonly rest: Uint8Array;
+}
+
+/**
+ * The other side of `dialHandshake`.
+ *
+ * @param keyOf the key of the pair (we, `from`); waits until the peer is introduced, null if it never is
+ */
+export async function acceptHandshake(
+  connection: Connection,
+  self: { readonly run: string; readonly peerId: string },
+  keyOf: (from: string) => Promise<Uint8Array | null>,
+): Promise<Accepted> {
+  let greeting: Extract<DialMessage, { type: 'dial' }> | null = null;
+  let key: Uint8Array | null = null;
+  const own = nonce();
+  const exchange = new Exchange<Accepted>(connection, (message) => {
+    if (message.type === 'dial' && greeting === null) {
+      greeting = message;
+      if (message.version !== PROTOCOL_VERSION) {
+        exchange.fail(new ProtocolError(`${connection.remote} speaks protocol version ${message.version}, not ${PROTOCOL_VERSION}.`));
+      } else if (message.run !== self.run || message.to !== self.peerId) {
+        exchange.fail(new ProtocolError(`${connection.remote} looks for ${message.to} of run ${message.run}, which is not here.`));
+      } else {
+        const subject = subjectOf(message);
+        void keyOf(message.from).then((found) => {
+          if (found === null) {
+            exchange.fail(new UnauthorizedError(`${connection.remote} calls itself ${message.from}, whom nobody introduced.`));
+            return;
+          }
+          key = found;
+          send(connection, { type: 'dial-accept', nonce: own, proof: prove(found, 'accept', subject, own, message.nonce) });
+        });
+      }
+    } else if (message.type === 'dial-prove' && greeting !== null && key !== null) {
+      if (sameProof(message.proof, prove(key, 'dial', subjectOf(greeting), greeting.nonce, own))) {
+        exchange.succeed({ from: greeting.from, session: greeting.session, rest: new Uint8Array(0) });
+      } else {
+        exchange.fail(new UnauthorizedError(`${connection.remote} does not know the key of ${greeting.from}.`));
+      }
+    } else {
+      exchange.fail(new ProtocolError(`${connection.remote} sent ${message.type} out of turn.`));
+    }
+  });
+  const accepted = await exchange.result;
+  return { ...accepted, rest: exchange.rest };
+}

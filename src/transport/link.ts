@@ -1,0 +1,217 @@
+/**
+ * A link: everything between this peer and another. It has two lanes of one or more stripes (connections):
+ *
+ *     outbound   dialled by the other peer, which reads from it into one reused buffer; we write
+ *     inbound    dialled by us; the other peer writes
+ *
+ * Each peer dials what it receives on, because only the dialling side of a Node socket can choose where reads go. A lane
+ * that loses one connection is closed as a whole: what was in flight on it is lost, and whoever owns the link must know.
+ */
+import type { FrameSink } from '../wire/frame.ts';
+import { FrameReader } from '../wire/frame.ts';
+import { LINK_HIGH_WATER_BYTES } from '../wire/limits.ts';
+import type { Connection, ConnectionHandler } from './transport.ts';
+
+export interface LinkEvents {
+  /** Where frames that arrive on a new connection go; `close` is called when the connection is gone. */
+  openSink(): FrameSink & { close(): void };
+  /** A small piece of memory for frames cut in two, if possible in the kernels' arena. */
+  takeCarry(): Uint8Array;
+  giveCarry(carry: Uint8Array): void;
+  onUp(): void;
+  /** Queued bytes have left, and the link may be writable again. */
+  onFlushed(): void;
+  /** A lane was lost, with what was in flight on it. */
+  onLaneClosed(lane: 'inbound' | 'outbound', error: Error | undefined): void;
+}
+
+/** One connection of a lane: cuts what arrives into frames. */
+class Stripe implements ConnectionHandler {
+  readonly connection: Connection;
+  readonly #lane: Lane;
+  readonly #events: LinkEvents;
+  readonly #sink: FrameSink & { close(): void };
+  readonly #carry: Uint8Array;
+  readonly #reader: FrameReader;
+
+  constructor(connection: Connection, lane: Lane, events: LinkEvents) {
+    this.connection = connection;
+    this.#lane = lane;
+    this.#events = events;
+    this.#sink = events.openSink();
+    this.#carry = events.takeCarry();
+    this.#reader = new FrameReader(this.#sink, this.#carry);
+    connection.handler = this;
+  }
+
+  onData(bytes: Uint8Array): void {
+    const error = this.#reader.push(bytes);
+    if (error !== null) this.connection.destroy(new Error(error));
+  }
+
+  onEnd(): void {
+    this.connection.end();
+  }
+
+  onClose(error?: Error): void {
+    this.#sink.close();
+    this.#events.giveCarry(this.#carry);
+    this.#lane.lost(this, error);
+  }
+}
+
+/** The stripes of one direction that were opened together. */
+class Lane {
+  readonly name: 'inbound' | 'outbound';
+  readonly session: number;
+  readonly stripes: Stripe[] = [];
+  readonly #events: LinkEvents;
+  readonly #onLost: (lane: Lane, error: Error | undefined) => void;
+  #closed = false;
+
+  constructor(
+    name: 'inbound' | 'outbound',
+    session: number,
+    events: LinkEvents,
+    onLost: (lane: Lane, error: Error | undefined) => void,
+  ) {
+    this.name = name;
+    this.session = session;
+    this.#events = events;
+    this.#onLost = onLost;
+  }
+
+  add(connection: Connection, rest: Uint8Array): void {
+    const stripe = new Stripe(connection, this, this.#events);
+    this.stripes.push(stripe);
+    if (rest.length > 0) stripe.onData(rest);
+  }
+
+  lost(_stripe: Stripe, error: Error | undefined): void {
+    if (this.#closed) return;
+    this.close(error);
+    this.#onLost(this, error);
+  }
+
+  /** Closes without telling the owner. */
+  close(error?: Error): void {
+    this.#closed = true;
+    for (const stripe of this.stripes) stripe.connection.destroy(error);
+  }
+
+  /** Lets what is queued leave, then closes. */
+  end(): void {
+    this.#closed = true;
+    for (const stripe of this.stripes) stripe.connection.end();
+  }
+}
+
+export class Link {
+  readonly #events: LinkEvents;
+  #outbound: Lane | null = null;
+  #inbound: Lane | null = null;
+  #closed = false;
+
+  constructor(events: LinkEvents) {
+    this.#events = events;
+  }
+
+  /** Frames can be sent. */
+  get up(): boolean {
+    return this.#outbound !== null;
+  }
+
+  get receives(): boolean {
+    return this.#inbound !== null;
+  }
+
+  get writable(): boolean {
+    const stripes = this.#outbound?.stripes;
+    if (stripes === undefined) return false;
+    for (const stripe of stripes) if (stripe.connection.queuedBytes < LINK_HIGH_WATER_BYTES) return true;
+    return false;
+  }
+
+  get queuedBytes(): number {
+    let bytes = 0;
+    for (const stripe of this.#outbound?.stripes ?? []) bytes += stripe.connection.queuedBytes;
+    return bytes;
+  }
+
+  /** For status pages: how the peer is reached. */
+  get path(): string | null {
+    return this.#inbound?.stripes[0]?.connection.remote ?? this.#outbound?.stripes[0]?.connection.remote ?? null;
+  }
+
+  /** Queues a frame on the emptiest stripe, or on the first one when its place among other frames matters. */
+  send(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null, ordered: boolean): void {
+    const stripes = this.#outbound?.stripes;
+    let best = stripes?.[0]?.connection;
+    if (stripes === undefined || best === undefined) {
+      // The lane closed between the caller's look and this call: the bytes are lost like those in flight.
+      if (onFlushed !== null) queueMicrotask(onFlushed);
+      return;
+    }
+    if (!ordered) {
+      for (let index = 1; index < stripes.length; index++) {
+        const connection = stripes[index]!.connection;
+        if (connection.queuedBytes < best.queuedBytes) best = connection;
+      }
+    }
+    best.write(head, body, onFlushed);
+  }
+
+  /** The other peer dialled one more stripe. A new session replaces the lane that it believes is gone. */
+  accept(connection: Connection, session: number, rest: Uint8Array): void {
+    if (this.#closed) {
+      connection.destroy();
+      return;
+    }
+    if (this.#outbound !== null && this.#outbound.session !== session) {
+      const old = this.#outbound;
+      this.#outbound = null;
+      old.close();
+    }
+    if (this.#outbound === null) {
+      this.#outbound = this.#lane('outbound', session);
+      this.#outbound.add(connection, rest);
+      this.#events.onUp();
+    } else {
+      this.#outbound.add(connection, rest);
+    }
+  }
+
+  /** We dialled all stripes of a new inbound lane. */
+  dialled(connections: readonly Connection[], session: number): void {
+    if (this.#closed) {
+      for (const connection of connections) connection.destroy();
+      return;
+    }
+    this.#inbound?.close();
+    this.#inbound = this.#lane('inbound', session);
+    for (const connection of connections) this.#inbound.add(connection, new Uint8Array(0));
+  }
+
+  #lane(name: 'inbound' | 'outbound', session: number): Lane {
+    return new Lane(name, session, this.#events, (lane, error) => {
+      if (lane === this.#inbound) this.#inbound = null;
+      else if (lane === this.#outbound) this.#outbound = null;
+      else return;
+      if (!this.#closed) this.#events.onLaneClosed(name, error);
+    });
+  }
+
+  /** Closes both lanes at once and drops what is queued. */
+  destroy(reason?: Error): void {
+    this.#closed = true;
+    this.#inbound?.close(reason);
+    this.#outbound?.close(reason);
+  }
+
+  /** Lets what is queued leave, then closes. */
+  end(): void {
+    this.#closed = true;
+    this.#outbound?.end();
+    this.#inbound?.end();
+  }
+}

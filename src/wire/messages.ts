@@ -1,0 +1,237 @@
+/**
+ * Control messages, between a peer and the coordinator and in the handshake of data connections: msgpack maps, one
+ * discriminated union, each validated on receipt. On the wire each is preceded by its length and by the two fences:
+ *
+ *      0             4           8            12
+ *     ┌─────────────┬───────────┬────────────┬──────────────┐
+ *     │ body length │ term      │ epoch      │ msgpack body │
+ *     └─────────────┴───────────┴────────────┴──────────────┘
+ */
+import { Packr } from 'msgpackr';
+import * as v from 'valibot';
+import { MAX_OPEN_COLLECTIVES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './limits.ts';
+
+export const CONTROL_HEADER_BYTES = 12;
+
+const u32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff));
+const name = v.pipe(v.string(), v.minLength(1), v.maxLength(256));
+const text = v.pipe(v.string(), v.maxLength(2_000));
+const secret = v.custom<Uint8Array>(
+  (value) => value instanceof Uint8Array && value.length === 32,
+  'a secret has 32 bytes',
+);
+/** `generation:tag:sequence`. */
+const collectiveId = v.pipe(v.string(), v.minLength(3), v.maxLength(MAX_TAG_LENGTH + 32));
+const worldSize = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORLD_SIZE));
+
+const address = v.variant('kind', [
+  v.strictObject({ kind: v.literal('tcp'), host: name, port: v.pipe(u32, v.maxValue(65_535)) }),
+  v.strictObject({ kind: v.literal('unix'), path: name }),
+  v.strictObject({ kind: v.literal('memory'), name }),
+]);
+
+/** What a peer tells of itself. */
+const description = {
+  /** Which machine it is on: peers with the same key try a Unix-domain socket. */
+  hostKey: name,
+  site: v.pipe(v.string(), v.maxLength(256)),
+  addresses: v.pipe(v.array(address), v.maxLength(16)),
+};
+
+const introduction = v.strictObject({ peerId: name, key: secret, ...description });
+const member = v.strictObject({ peerId: name, site: v.pipe(v.string(), v.maxLength(256)) });
+const members = v.pipe(v.array(member), v.maxLength(MAX_WORLD_SIZE));
+const view = v.strictObject({ epoch: u32, generation: u32, members });
+const lost = v.strictObject({ peerId: name, reason: text });
+
+const peerMessage = v.variant('type', [
+  v.strictObject({ type: v.literal('hello'), version: u32, run: name, nonce: secret }),
+  v.strictObject({ type: v.literal('prove'), proof: secret, minWorldSize: worldSize, ...description }),
+  v.strictObject({ type: v.literal('ready') }),
+  v.strictObject({ type: v.literal('beat'), sent: v.number() }),
+  v.strictObject({ type: v.literal('boundary'), index: u32, minWorldSize: worldSize, oldest: u32 }),
+  v.strictObject({ type: v.literal('done'), id: collectiveId, generation: u32, epoch: u32 }),
+  v.strictObject({
+    type: v.literal('progress'),
+    epoch: u32,
+    held: v.pipe(v.array(collectiveId), v.maxLength(MAX_OPEN_COLLECTIVES)),
+  }),
+  v.strictObject({
+    type: v.literal('mismatch'),
+    id: collectiveId,
+    generation: u32,
+    mine: text,
+    theirs: text,
+    with: name,
+  }),
+  v.strictObject({ type: v.literal('withdraw'), id: collectiveId, generation: u32, reason: text }),
+  v.strictObject({ type: v.literal('link-closed'), peerId: name }),
+  v.strictObject({ type: v.literal('leave') }),
+]);
+
+const coordinatorMessage = v.variant('type', [
+  v.strictObject({ type: v.literal('challenge'), version: u32, nonce: secret, proof: secret }),
+  v.strictObject({
+    type: v.literal('welcome'),
+    peerId: name,
+    heartbeatMs: u32,
+    boundMs: u32,
+    peers: v.pipe(v.array(introduction), v.maxLength(MAX_WORLD_SIZE)),
+  }),
+  v.strictObject({ type: v.literal('refuse'), code: name, message: text }),
+  v.strictObject({ type: v.literal('introduce'), peer: introduction }),
+  v.strictObject({ type: v.literal('dismiss'), peerId: name }),
+  v.strictObject({ type: v.literal('admitted'), index: u32, view, joined: v.array(name) }),
+  v.strictObject({
+    type: v.literal('boundary'),
+    index: u32,
+    view: v.nullable(view),
+    joined: v.pipe(v.array(name), v.maxLength(MAX_WORLD_SIZE)),
+  }),
+  v.strictObject({
+    type: v.literal('loss'),
+    epoch: u32,
+    lost: v.pipe(v.array(lost), v.maxLength(MAX_WORLD_SIZE)),
+    broken: v.nullable(v.tuple([name, name])),
+  }),
+  v.strictObject({ type: v.literal('decide'), epoch: u32, committed: v.array(collectiveId) }),
+  v.strictObject({ type: v.literal('commit'), id: collectiveId, epoch: u32 }),
+  v.strictObject({
+    type: v.literal('fail'),
+    id: collectiveId,
+    code: v.picklist(['mismatch', 'withdrawn']),
+    message: text,
+    peerId: name,
+  }),
+  v.strictObject({ type: v.literal('evicted'), reason: text }),
+  v.strictObject({ type: v.literal('beat'), sent: v.number() }),
+]);
+
+/** The handshake of a data connection (see transport/handshake.ts). */
+const dialMessage = v.variant('type', [
+  v.strictObject({ type: v.literal('dial'), version: u32, run: name, from: name, to: name, session: u32, nonce: secret }),
+  v.strictObject({ type: v.literal('dial-accept'), nonce: secret, proof: secret }),
+  v.strictObject({ type: v.literal('dial-prove'), proof: secret }),
+]);
+
+export type PeerMessage = v.InferOutput<typeof peerMessage>;
+export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessage>;
+export type DialMessage = v.InferOutput<typeof dialMessage>;
+export type Introduction = v.InferOutput<typeof introduction>;
+export type PeerDescription = Pick<Introduction, 'hostKey' | 'site' | 'addresses'>;
+export type WireView = v.InferOutput<typeof view>;
+export type WireMember = v.InferOutput<typeof member>;
+
+/** Both fences and the message they protect. */
+export interface Control<M> {
+  readonly term: number;
+  readonly epoch: number;
+  readonly message: M;
+}
+
+const packr = new Packr({ useRecords: false, mapsAsObjects: true });
+
+function encode(message: unknown, term: number, epoch: number): Uint8Array {
+  const body = packr.pack(message);
+  const bytes = new Uint8Array(CONTROL_HEADER_BYTES + body.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, body.length, true);
+  view.setUint32(4, term, true);
+  view.setUint32(8, epoch, true);
+  bytes.set(body, CONTROL_HEADER_BYTES);
+  return bytes;
+}
+
+export function encodeControl(
+  message: PeerMessage | CoordinatorMessage | DialMessage,
+  term: number,
+  epoch: number,
+): Uint8Array {
+  return encode(message, term, epoch);
+}
+
+export type ControlSchema<M> = v.GenericSchema<unknown, M>;
+
+export const PEER_MESSAGES: ControlSchema<PeerMessage> = peerMessage;
+export const COORDINATOR_MESSAGES: ControlSchema<CoordinatorMessage> = coordinatorMessage;
+export const DIAL_MESSAGES: ControlSchema<DialMessage> = dialMessage;
+
+/** Outcome of parsing: a value, or what is wrong. */
+export type Parsed<M> = { readonly ok: true; readonly value: M } | { readonly ok: false; readonly error: string };
+
+/** Unpacks and validates one msgpack body. */
+export function parseBody<M>(schema: ControlSchema<M>, body: Uint8Array): Parsed<M> {
+  let unpacked: unknown;
+  try {
+    unpacked = packr.unpack(body);
+  } catch (error) {
+    return { ok: false, error: `a control message is not msgpack: ${String(error)}` };
+  }
+  const result = v.safeParse(schema, unpacked);
+  if (result.success) return { ok: true, value: result.output };
+  const issue = result.issues[0];
+  return { ok: false, error: `a control message is not valid: ${v.getDotPath(issue) ?? 'message'}: ${issue.message}` };
+}
+
+/** Packs a plain value for the payload of an `open` frame. */
+export function packBody(value: object): Uint8Array {
+  return Uint8Array.from(packr.pack(value));
+}
+
+/**
+ * Cuts a byte stream into control messages. No more than `limit` bytes of a message are ever kept, and a length above
+ * it is refused before anything is reserved.
+ */
+export class ControlReader<M> {
+  readonly #schema: ControlSchema<M>;
+  #limit: number;
+  #pending: Uint8Array = new Uint8Array(0);
+
+  constructor(schema: ControlSchema<M>, limit: number) {
+    this.#schema = schema;
+    this.#limit = limit;
+  }
+
+  /** Raises the limit once the other end has proved who it is. */
+  setLimit(bytes: number): void {
+    this.#limit = bytes;
+  }
+
+  /**
+   * Takes the next bytes; calls `onMessage` for each complete message until it returns false.
+   * Returns what is wrong, or null.
+   */
+  push(bytes: Uint8Array, onMessage: (control: Control<M>) => boolean): string | null {
+    let data = bytes;
+    if (this.#pending.length > 0) {
+      data = new Uint8Array(this.#pending.length + bytes.length);
+      data.set(this.#pending, 0);
+      data.set(bytes, this.#pending.length);
+    }
+    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    let at = 0;
+    while (data.length - at >= CONTROL_HEADER_BYTES) {
+      const length = view.getUint32(at, true);
+      if (length > this.#limit)
+        return `a control message of ${length} bytes is longer than the limit of ${this.#limit}`;
+      const end = at + CONTROL_HEADER_BYTES + length;
+      if (end > data.length) break;
+      const parsed = parseBody(this.#schema, data.subarray(at + CONTROL_HEADER_BYTES, end));
+      if (!parsed.ok) return parsed.error;
+      const control = {
+        term: view.getUint32(at + 4, true),
+        epoch: view.getUint32(at + 8, true),
+        message: parsed.value,
+      };
+      at = end;
+      if (!onMessage(control)) break;
+    }
+    this.#pending = data.slice(at);
+    return null;
+  }
+
+  /** Bytes received after the last message that `push` handed on. */
+  get rest(): Uint8Array {
+    return this.#pending;
+  }
+}

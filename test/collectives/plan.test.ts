@@ -1,0 +1,109 @@
+/** The door to the programs, and the choice among them. */
+import { describe, expect, it } from 'vitest';
+import { algorithmsOf, makePlan, tensorSizes } from '../../src/collectives/plan.ts';
+import { ALGORITHMS, COLLECTIVE_KINDS, type CollectiveKind, type PlanRequest } from '../../src/collectives/program.ts';
+import { type Choice, chooseAlgorithm, predictSeconds } from '../../src/collectives/select.ts';
+import { ArgumentError } from '../../src/errors.ts';
+
+const REQUEST: PlanRequest = { kind: 'allReduce', algorithm: 'ring', worldSize: 4, count: 10, root: 0 };
+
+describe('makePlan', () => {
+  it('refuses an algorithm that the kind does not have, and names those it has', () => {
+    for (const kind of COLLECTIVE_KINDS) {
+      for (const algorithm of ALGORITHMS) {
+        const make = () => makePlan({ ...REQUEST, kind, algorithm }, 0);
+        if (algorithmsOf(kind).includes(algorithm)) expect(make().algorithm).toBe(algorithm);
+        else expect(make).toThrow(ArgumentError);
+      }
+    }
+    expect(() => makePlan({ ...REQUEST, algorithm: 'direct' }, 0)).toThrow(/use ring or tree or doubling/);
+  });
+
+  it.each<[string, Partial<PlanRequest>, number]>([
+    ['rank beyond the view', {}, 4],
+    ['negative rank', {}, -1],
+    ['fractional rank', {}, 0.5],
+    ['root beyond the view', { kind: 'broadcast', root: 4 }, 0],
+    ['no ranks', { worldSize: 0 }, 0],
+    ['negative count', { count: -1 }, 0],
+    ['fractional count', { count: 1.5 }, 0],
+    ['offsets beyond exact integers', { count: 2 ** 52 }, 0],
+    ['unknown kind', { kind: 'everyReduce' as CollectiveKind }, 0], // what a caller without types could pass
+  ])('refuses: %s', (_, change, rank) => {
+    expect(() => makePlan({ ...REQUEST, ...change }, rank)).toThrow(ArgumentError);
+  });
+
+  it('in a world of one copies, and talks to nobody', () => {
+    for (const kind of COLLECTIVE_KINDS) {
+      for (const algorithm of algorithmsOf(kind)) {
+        const { chunks } = makePlan({ ...REQUEST, kind, algorithm, worldSize: 1 }, 0);
+        expect(chunks.every((chunk) => chunk.steps.length === 0 && chunk.input === chunk.output)).toBe(true);
+        expect(chunks.reduce((sum, chunk) => sum + chunk.count, 0)).toBe(REQUEST.count);
+      }
+    }
+  });
+});
+
+describe('tensorSizes', () => {
+  it('says what each rank brings and gets', () => {
+    const sizes = (kind: CollectiveKind, rank: number) => tensorSizes({ ...REQUEST, kind, root: 1 }, rank);
+    expect(sizes('allReduce', 0)).toEqual({ input: 10, output: 10 });
+    expect([0, 1].map((rank) => sizes('broadcast', rank))).toEqual([
+      { input: 0, output: 10 },
+      { input: 10, output: 10 },
+    ]);
+    expect([0, 1].map((rank) => sizes('reduce', rank).output)).toEqual([0, 10]);
+    expect([0, 1, 2, 3].map((rank) => sizes('reduceScatter', rank).output)).toEqual([3, 3, 2, 2]);
+    expect(sizes('allGather', 0)).toEqual({ input: 10, output: 40 });
+    expect([0, 1].map((rank) => sizes('gather', rank).output)).toEqual([0, 40]);
+    expect([0, 1].map((rank) => sizes('scatter', rank).input)).toEqual([0, 40]);
+    expect(sizes('allToAll', 3)).toEqual({ input: 40, output: 40 });
+  });
+});
+
+describe('chooseAlgorithm', () => {
+  const allReduce = (worldSize: number, bytes: number, lossy = false): Choice => {
+    return { kind: 'allReduce', worldSize, bytes, lossy };
+  };
+
+  it('goes from doubling through trees to the ring as the vector grows', () => {
+    for (const worldSize of [4, 8, 16, 17, 64]) {
+      expect(chooseAlgorithm(allReduce(worldSize, 4))).toBe('doubling');
+      expect(chooseAlgorithm(allReduce(worldSize, 2 ** 30))).toBe('ring');
+      const order = Array.from({ length: 29 }, (_, log) => chooseAlgorithm(allReduce(worldSize, 2 ** (log + 2))));
+      const changes = order.filter((algorithm, index) => algorithm !== order[index - 1]);
+      expect(changes.length).toBe(new Set(changes).size); // never back to one that was left
+      if (worldSize >= 16) expect(changes).toEqual(['doubling', 'tree', 'ring']);
+    }
+  });
+
+  it('never takes doubling with a codec that drops bits', () => {
+    for (const worldSize of [1, 2, 3, 8, 33]) {
+      for (const bytes of [0, 4, 4096, 2 ** 24]) {
+        expect(chooseAlgorithm(allReduce(worldSize, bytes, true))).not.toBe('doubling');
+      }
+    }
+  });
+
+  it('takes something that the kind has, the cheapest by the model', () => {
+    for (const kind of COLLECTIVE_KINDS) {
+      for (const worldSize of [1, 2, 3, 5, 8, 16, 100]) {
+        for (const bytes of [0, 1, 1000, 10 ** 6, 10 ** 9]) {
+          const choice = { kind, worldSize, bytes, lossy: false };
+          const chosen = predictSeconds(choice, chooseAlgorithm(choice));
+          expect(Number.isFinite(chosen)).toBe(true);
+          for (const algorithm of algorithmsOf(kind)) {
+            expect(chosen).toBeLessThanOrEqual(predictSeconds(choice, algorithm));
+          }
+        }
+      }
+    }
+  });
+
+  it('sends small broadcasts down a tree and large ones along the chain', () => {
+    expect(chooseAlgorithm({ kind: 'broadcast', worldSize: 8, bytes: 100, lossy: false })).toBe('tree');
+    expect(chooseAlgorithm({ kind: 'broadcast', worldSize: 8, bytes: 2 ** 26, lossy: false })).toBe('ring');
+    expect(chooseAlgorithm({ kind: 'allGather', worldSize: 8, bytes: 100, lossy: false })).toBe('direct');
+    expect(chooseAlgorithm({ kind: 'allGather', worldSize: 8, bytes: 2 ** 26, lossy: false })).toBe('ring');
+  });
+});
