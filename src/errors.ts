@@ -117,3 +117,40 @@ export class ClosedError extends SkeinError {
     super('SKEIN_CLOSED', message, context);
   }
 }
+
+const CLASSES: Readonly<Record<string, new (message: string, context?: ErrorContext) => SkeinError>> = {
+  SKEIN_ARGUMENT: ArgumentError,
+  SKEIN_MISMATCH: MismatchError,
+  SKEIN_EVICTED: EvictedError,
+  SKEIN_PEER_LOST: PeerLostError,
+  SKEIN_QUORUM: QuorumError,
+  SKEIN_UNAUTHORIZED: UnauthorizedError,
+  SKEIN_PROTOCOL: ProtocolError,
+  SKEIN_TIMEOUT: TimeoutError,
+  SKEIN_CONNECT: ConnectError,
+  SKEIN_WITHDRAWN: WithdrawnError,
+  SKEIN_CLOSED: ClosedError,
+};
+
+/** An error as plain data, to cross from one thread to another. */
+export interface PlainError {
+  readonly code: string;
+  readonly message: string;
+  readonly context: Omit<ErrorContext, 'cause'>;
+}
+
+export function toPlainError(error: unknown): PlainError {
+  if (!(error instanceof SkeinError)) {
+    const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    return { code: 'SKEIN_INTERNAL', message, context: {} };
+  }
+  const { code, message, peer, rank, phase, op, epoch, elapsed } = error;
+  return { code, message, context: { peer, rank, phase, op, epoch, elapsed } };
+}
+
+export function fromPlainError(plain: PlainError): SkeinError {
+  const known = CLASSES[plain.code];
+  return known === undefined
+    ? new SkeinError(plain.code, plain.message, plain.context)
+    : new known(plain.message, plain.context);
+}

@@ -318,7 +318,9 @@ export class Collectives {
     const { call } = operation;
     const rank = context.rankOf(this.#around.self);
     if (operation.result === null) {
-      const built = call.atomic && outputBytes > 0 ? this.#scratch(operation, outputBytes) : call.output;
+      // The root of a broadcast keeps what it has.
+      const keeps = call.kind === 'broadcast' && call.root === this.#around.self && call.codec === 'f32';
+      const built = call.atomic && !keeps && outputBytes > 0 ? this.#scratch(operation, outputBytes) : call.output;
       operation.result = built.subarray(0, outputBytes);
     }
     const { members, epoch, generation } = context;
@@ -524,7 +526,7 @@ export class Collectives {
   #commit(operation: Operation): void {
     const attempt = operation.attempt!; // it holds a result
     const { call, result } = operation;
-    if (call.atomic && result !== null && result.length > 0) call.output.set(result);
+    if (result !== null && result.buffer !== call.output.buffer) call.output.set(result);
     const { id, retries } = operation;
     this.#retire(operation);
     this.#end(operation);

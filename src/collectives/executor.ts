@@ -58,6 +58,7 @@ const PLACE_NONE = 0;
 const PLACE_INPUT = 1;
 const PLACE_SLOT = 2;
 const PLACE_MEMORY = 3;
+const PLACE_DONE = 4;
 
 /** One chunk of this rank's plan, with what can be known before it runs. */
 interface ChunkState {
@@ -149,6 +150,8 @@ export class Transfer implements FlushListener {
   readonly #place: Uint8Array;
   readonly #slot: Int16Array;
   readonly #inFlight: Uint8Array;
+  /** Of those in flight, how many are sent from memory: it must not be written while there are any. */
+  readonly #memoryInFlight: Uint8Array;
   readonly #arriving: Uint8Array;
   readonly #early: Map<number, EarlyFrame[]> = new Map();
 
@@ -179,6 +182,7 @@ export class Transfer implements FlushListener {
     this.#place = new Uint8Array(segments);
     this.#slot = new Int16Array(segments).fill(NO_SLOT);
     this.#inFlight = new Uint8Array(segments);
+    this.#memoryInFlight = new Uint8Array(segments);
     this.#arriving = new Uint8Array(segments);
     this.#chunks.forEach((chunk, index) => {
       this.#chunkOf.fill(index, chunk.firstSegment, chunk.firstSegment + chunk.segments);
@@ -356,6 +360,8 @@ export class Transfer implements FlushListener {
       ticket.slot = this.#slot[segment]!;
       this.#workspace.retain(ticket.slot);
     }
+    ticket.fromMemory = ticket.slot === NO_SLOT && this.#place[segment] === PLACE_MEMORY;
+    if (ticket.fromMemory) this.#memoryInFlight[segment]! += 1;
     this.#inFlight[segment]! += 1;
     this.#totalInFlight += 1;
     this.bytesSent += HEADER_BYTES + bytes;
@@ -412,12 +418,19 @@ export class Transfer implements FlushListener {
   }
 
   /** Called by a ticket when the link has no more use for a segment's bytes. */
-  onSegmentFlushed(segment: number): void {
+  onSegmentFlushed(segment: number, fromMemory: boolean): void {
+    if (fromMemory) this.#memoryInFlight[segment]! -= 1;
     this.#inFlight[segment]! -= 1;
     this.#totalInFlight -= 1;
-    if (!this.#alive || this.#inFlight[segment] !== 0 || !this.#early.has(segment)) return;
-    this.#takeEarly(this.#chunks[this.#chunkOf[segment]!]!, segment);
-    this.pump();
+    if (!this.#alive) return;
+    const chunk = this.#chunks[this.#chunkOf[segment]!]!;
+    const ended = this.#step[segment] === chunk.steps.length;
+    if (ended && this.#place[segment] !== PLACE_DONE) {
+      this.#finish(chunk, segment);
+    } else if (!ended && this.#early.has(segment)) {
+      this.#takeEarly(chunk, segment);
+      this.pump();
+    }
   }
 
   // --- walking through the steps -----------------------------------------------------------------------------------
@@ -446,7 +459,11 @@ export class Transfer implements FlushListener {
   }
 
   #finish(chunk: ChunkState, segment: number): void {
-    if (chunk.program.output !== null && this.#place[segment] !== PLACE_MEMORY) this.#storeResult(chunk, segment);
+    if (chunk.program.output !== null && this.#place[segment] !== PLACE_MEMORY) {
+      if (this.#memoryInFlight[segment] !== 0) return; // comes back when it has left
+      this.#storeResult(chunk, segment);
+    }
+    this.#place[segment] = PLACE_DONE;
     this.#dropSlot(segment);
     const before = this.progress;
     this.#finished += 1;
@@ -564,17 +581,14 @@ export class Transfer implements FlushListener {
    * memory, or null when it must wait until bytes in flight have left.
    */
   #target(chunk: ChunkState, segment: number, step: Instruction): number | null {
-    const place = this.#place[segment];
-    const keepsInMemory = step.do === 'replace' && chunk.program.output !== null;
-    if (keepsInMemory) return NO_SLOT;
-    if (place === PLACE_SLOT && this.#inFlight[segment] === 0) {
+    const memory = this.#memoryInFlight[segment] === 0 ? NO_SLOT : null;
+    if (step.do === 'replace' && chunk.program.output !== null) return memory;
+    if (this.#place[segment] === PLACE_SLOT && this.#inFlight[segment] === 0) {
       this.#workspace.retain(this.#slot[segment]!);
       return this.#slot[segment]!;
     }
     const slot = this.#workspace.acquire();
-    if (slot !== NO_SLOT) return slot;
-    const memoryInUse = place !== PLACE_INPUT && place !== PLACE_NONE && this.#inFlight[segment] !== 0;
-    return memoryInUse ? null : NO_SLOT;
+    return slot === NO_SLOT ? memory : slot;
   }
 
   /** Works part of an arrived value in. `at` is the byte offset of `bytes[start]` in the segment's wire bytes. */

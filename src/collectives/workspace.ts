@@ -7,10 +7,10 @@ import type { Kernels } from '../kernels/kernels.ts';
 import { HEADER_BYTES } from '../wire/frame.ts';
 
 /** Default bytes per segment: large enough to amortise a frame's fixed costs, small enough to stay in the L2 cache. */
-export const SEGMENT_BYTES = 128 * 1024;
+export const SEGMENT_BYTES: number = 128 * 1024;
 
 /** Operands outside the arena are staged in blocks of this many bytes, which fit the L1/L2 caches. */
-export const STAGE_BYTES = 64 * 1024;
+export const STAGE_BYTES: number = 64 * 1024;
 
 /** Payloads start here in a slot; the header stands right before it, so that both leave in one write. */
 const PAYLOAD_OFFSET = 64;
@@ -20,11 +20,11 @@ const SLOT_COUNT = 16;
 /** Slots kept for encoded bytes, so that values waiting in slots can't take what sending them needs. */
 const WIRE_SLOT_COUNT = 4;
 
-export const NO_SLOT = -1;
+export const NO_SLOT: number = -1;
 
 /** Called with what was sent once the link has no more use for its bytes. */
 export interface FlushListener {
-  onSegmentFlushed(segment: number): void;
+  onSegmentFlushed(segment: number, fromMemory: boolean): void;
 }
 
 /** One write in flight: what to release when its bytes have left. Reused; its callback is made once. */
@@ -35,14 +35,16 @@ export class SendTicket {
   listener: FlushListener | null = null;
   segment = 0;
   slot: number = NO_SLOT;
+  /** The bytes are in the transfer's memory, not in a slot or the caller's input. */
+  fromMemory = false;
 
   constructor(workspace: Workspace) {
     this.flushed = () => {
-      const { listener, segment, slot } = this;
+      const { listener, segment, slot, fromMemory } = this;
       this.listener = null;
       if (slot !== NO_SLOT) workspace.release(slot);
       workspace.returnTicket(this);
-      listener?.onSegmentFlushed(segment);
+      listener?.onSegmentFlushed(segment, fromMemory);
     };
   }
 }

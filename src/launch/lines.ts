@@ -2,7 +2,7 @@
 import { Transform, type TransformCallback } from 'node:stream';
 
 /** A line longer than this is cut, so that a process that never ends its line can't fill our memory. */
-export const LONGEST_LINE = 64 * 1024;
+export const LONGEST_LINE: number = 64 * 1024;
 
 /** Cuts text into whole lines, each with the prefix and a line feed; keeps what is not a whole line yet. */
 export class LinePrefixer {

@@ -22,7 +22,12 @@ export interface DialIdentity {
   readonly key: Uint8Array;
 }
 
-function subjectOf(identity: { readonly run: string; readonly from: string; readonly to: string; readonly session: number }): string {
+function subjectOf(identity: {
+  readonly run: string;
+  readonly from: string;
+  readonly to: string;
+  readonly session: number;
+}): string {
   return JSON.stringify([identity.run, identity.from, identity.to, identity.session]);
 }
 
@@ -49,7 +54,9 @@ class Exchange<T> implements ConnectionHandler {
       this.#reject = reject;
     });
     this.#timer = setTimeout(() => {
-      this.fail(new ConnectError(`The handshake with ${connection.remote} took longer than ${HANDSHAKE_TIMEOUT_MS} ms.`));
+      this.fail(
+        new ConnectError(`The handshake with ${connection.remote} took longer than ${HANDSHAKE_TIMEOUT_MS} ms.`),
+      );
     }, HANDSHAKE_TIMEOUT_MS);
     connection.handler = this;
   }
@@ -88,7 +95,9 @@ class Exchange<T> implements ConnectionHandler {
   }
 
   onClose(error?: Error): void {
-    this.fail(new ConnectError(`The connection to ${this.#connection.remote} closed during the handshake.`, { cause: error }));
+    this.fail(
+      new ConnectError(`The connection to ${this.#connection.remote} closed during the handshake.`, { cause: error }),
+    );
   }
 }
 
@@ -104,7 +113,9 @@ export async function dialHandshake(connection: Connection, identity: DialIdenti
     if (message.type !== 'dial-accept') {
       exchange.fail(new ProtocolError(`${connection.remote} answered a dial with ${message.type}.`));
     } else if (!sameProof(message.proof, prove(identity.key, 'accept', subject, message.nonce, own))) {
-      exchange.fail(new UnauthorizedError(`${connection.remote} is not ${identity.to}: it does not know the key of this pair.`));
+      exchange.fail(
+        new UnauthorizedError(`${connection.remote} is not ${identity.to}: it does not know the key of this pair.`),
+      );
     } else {
       send(connection, { type: 'dial-prove', proof: prove(identity.key, 'dial', subject, own, message.nonce) });
       exchange.succeed();
@@ -139,18 +150,30 @@ export async function acceptHandshake(
     if (message.type === 'dial' && greeting === null) {
       greeting = message;
       if (message.version !== PROTOCOL_VERSION) {
-        exchange.fail(new ProtocolError(`${connection.remote} speaks protocol version ${message.version}, not ${PROTOCOL_VERSION}.`));
+        exchange.fail(
+          new ProtocolError(
+            `${connection.remote} speaks protocol version ${message.version}, not ${PROTOCOL_VERSION}.`,
+          ),
+        );
       } else if (message.run !== self.run || message.to !== self.peerId) {
-        exchange.fail(new ProtocolError(`${connection.remote} looks for ${message.to} of run ${message.run}, which is not here.`));
+        exchange.fail(
+          new ProtocolError(`${connection.remote} looks for ${message.to} of run ${message.run}, which is not here.`),
+        );
       } else {
         const subject = subjectOf(message);
         void keyOf(message.from).then((found) => {
           if (found === null) {
-            exchange.fail(new UnauthorizedError(`${connection.remote} calls itself ${message.from}, whom nobody introduced.`));
+            exchange.fail(
+              new UnauthorizedError(`${connection.remote} calls itself ${message.from}, whom nobody introduced.`),
+            );
             return;
           }
           key = found;
-          send(connection, { type: 'dial-accept', nonce: own, proof: prove(found, 'accept', subject, own, message.nonce) });
+          send(connection, {
+            type: 'dial-accept',
+            nonce: own,
+            proof: prove(found, 'accept', subject, own, message.nonce),
+          });
         });
       }
     } else if (message.type === 'dial-prove' && greeting !== null && key !== null) {

@@ -49,6 +49,10 @@ class Stripe implements ConnectionHandler {
     if (error !== null) this.connection.destroy(new Error(error));
   }
 
+  onFlushed(): void {
+    this.#events.onFlushed();
+  }
+
   onEnd(): void {
     this.connection.end();
   }
@@ -56,7 +60,7 @@ class Stripe implements ConnectionHandler {
   onClose(error?: Error): void {
     this.#sink.close();
     this.#events.giveCarry(this.#carry);
-    this.#lane.lost(this, error);
+    this.#lane.lost(error);
   }
 }
 
@@ -87,7 +91,7 @@ class Lane {
     if (rest.length > 0) stripe.onData(rest);
   }
 
-  lost(_stripe: Stripe, error: Error | undefined): void {
+  lost(error: Error | undefined): void {
     if (this.#closed) return;
     this.close(error);
     this.#onLost(this, error);

@@ -14,7 +14,13 @@ export function nonce(): Uint8Array {
 }
 
 /** HMAC-SHA-256 over label, subject and both nonces; every part is preceded by its length. */
-export function prove(key: Uint8Array | string, label: ProofLabel, subject: string, own: Uint8Array, theirs: Uint8Array): Uint8Array {
+export function prove(
+  key: Uint8Array | string,
+  label: ProofLabel,
+  subject: string,
+  own: Uint8Array,
+  theirs: Uint8Array,
+): Uint8Array {
   const hmac = createHmac('sha256', key);
   for (const part of [Buffer.from(label), Buffer.from(subject), own, theirs]) {
     const length = Buffer.alloc(4);

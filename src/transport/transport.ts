@@ -12,6 +12,8 @@ export type Address =
 export interface ConnectionHandler {
   /** Bytes arrived. `bytes` is valid only during the call: it is a window on a buffer that the next read overwrites. */
   onData(bytes: Uint8Array): void;
+  /** Bytes of a `write` have left, and its own `onFlushed` was called. */
+  onFlushed?(): void;
   /** The other side has ended its direction, after everything it wrote was delivered. */
   onEnd(): void;
   /** The connection is gone, in both directions; called exactly once, last. `error` is absent after an orderly close. */
@@ -49,6 +51,8 @@ export interface DialOptions {
    * may ignore it; then `onData` gets views on its own buffers.
    */
   readonly readBuffer?: Uint8Array;
+  /** Called once when the transport has no more use for `readBuffer`, also when the attempt fails. */
+  readonly onReadBufferFree?: () => void;
 }
 
 export interface Listener {

@@ -4,19 +4,19 @@
 export const PROTOCOL_VERSION = 1;
 
 /** Bytes a connection may make us hold before it has proved who it is. */
-export const MAX_HANDSHAKE_BYTES = 4 * 1024;
+export const MAX_HANDSHAKE_BYTES: number = 4 * 1024;
 
 /** Milliseconds a connection has to prove who it is. */
 export const HANDSHAKE_TIMEOUT_MS = 5_000;
 
 /** Largest control message between authenticated ends. */
-export const MAX_CONTROL_BYTES = 256 * 1024;
+export const MAX_CONTROL_BYTES: number = 256 * 1024;
 
 /** Largest payload of a data frame: one segment. */
-export const MAX_SEGMENT_BYTES = 1024 * 1024;
+export const MAX_SEGMENT_BYTES: number = 1024 * 1024;
 
 /** Largest description in an `open` frame. */
-export const MAX_OPEN_BYTES = 2 * 1024;
+export const MAX_OPEN_BYTES: number = 2 * 1024;
 
 /** Largest tag, in UTF-16 units. */
 export const MAX_TAG_LENGTH = 200;
@@ -28,17 +28,17 @@ export const MAX_TAGS = 65_536;
 export const MAX_WORLD_SIZE = 1_024;
 
 /** A call whose logical vector is at most this large sends data without waiting for the receiver's `open`. */
-export const EAGER_BYTES = 64 * 1024;
+export const EAGER_BYTES: number = 64 * 1024;
 
 /** Frames of calls not made here yet that one link may make us keep, in bytes and in number. */
-export const MAX_UNEXPECTED_BYTES = 8 * 1024 * 1024;
+export const MAX_UNEXPECTED_BYTES: number = 8 * 1024 * 1024;
 export const MAX_UNEXPECTED_FRAMES = 16_384;
 
 /** Collectives that one peer may have open at once. */
 export const MAX_OPEN_COLLECTIVES = 4_096;
 
 /** Bytes queued on one connection above which no new segment is given to it. */
-export const LINK_HIGH_WATER_BYTES = 512 * 1024;
+export const LINK_HIGH_WATER_BYTES: number = 512 * 1024;
 
 /** Bytes queued towards one peer on the control connection above which it is considered lost. */
-export const MAX_CONTROL_QUEUE_BYTES = 16 * 1024 * 1024;
+export const MAX_CONTROL_QUEUE_BYTES: number = 16 * 1024 * 1024;

@@ -109,7 +109,15 @@ const coordinatorMessage = v.variant('type', [
 
 /** The handshake of a data connection (see transport/handshake.ts). */
 const dialMessage = v.variant('type', [
-  v.strictObject({ type: v.literal('dial'), version: u32, run: name, from: name, to: name, session: u32, nonce: secret }),
+  v.strictObject({
+    type: v.literal('dial'),
+    version: u32,
+    run: name,
+    from: name,
+    to: name,
+    session: u32,
+    nonce: secret,
+  }),
   v.strictObject({ type: v.literal('dial-accept'), nonce: secret, proof: secret }),
   v.strictObject({ type: v.literal('dial-prove'), proof: secret }),
 ]);

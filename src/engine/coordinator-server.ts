@@ -5,14 +5,19 @@
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { ArgumentError } from '../errors.ts';
+import {
+  type CoordinatorEffect,
+  type CoordinatorEvent,
+  CoordinatorMachine,
+  type PeerId,
+} from '../membership/coordinator.ts';
+import { formatTcpAddress } from '../transport/address.ts';
 import { nonce, prove, sameProof } from '../transport/secure.ts';
 import { tcpTransport } from '../transport/tcp.ts';
 import type { Connection, Listener } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
 import { type Control, type CoordinatorMessage, PEER_MESSAGES, type PeerMessage } from '../wire/messages.ts';
-import { formatTcpAddress } from './address.ts';
 import { ControlConnection } from './control-connection.ts';
-import { type CoordinatorEffect, type CoordinatorEvent, CoordinatorMachine, type PeerId } from './coordinator.ts';
 
 export interface CoordinatorListenOptions {
   /** TCP port; 0 takes a free one. @default 7400 */
@@ -176,7 +181,11 @@ export class Coordinator {
     session.peerNonce = hello.nonce;
     session.run = this.#run(hello.run);
     const proof = prove(this.#token, 'coordinator', hello.run, session.ownNonce, hello.nonce);
-    session.connection.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof }, this.#term, 0);
+    session.connection.send(
+      { type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof },
+      this.#term,
+      0,
+    );
   }
 
   #admit(session: Session, run: Run, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
@@ -188,7 +197,12 @@ export class Coordinator {
     this.#unauthenticated -= 1;
     session.connection.trust();
     const { hostKey, site, addresses, minWorldSize } = message;
-    this.#step(run, { type: 'joined', connection: session.number, description: { hostKey, site, addresses }, minWorldSize });
+    this.#step(run, {
+      type: 'joined',
+      connection: session.number,
+      description: { hostKey, site, addresses },
+      minWorldSize,
+    });
   }
 
   #refuse(session: Session, code: string, message: string): void {

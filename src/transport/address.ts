@@ -1,6 +1,6 @@
 /** Coordinator addresses as users write them: `tcp://host:port`, IPv6 in brackets. */
 import { ArgumentError } from '../errors.ts';
-import type { Address } from '../transport/transport.ts';
+import type { Address } from './transport.ts';
 
 export const DEFAULT_PORT = 7400;
 
@@ -12,7 +12,9 @@ export function parseTcpAddress(text: string): Extract<Address, { kind: 'tcp' }>
   const host = match?.[1] ?? match?.[2];
   const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
   if (host === undefined || port < 1 || port > 65_535) {
-    throw new ArgumentError(`${JSON.stringify(text)} is not a coordinator's address: write tcp://host:port, for instance tcp://127.0.0.1:7400.`);
+    throw new ArgumentError(
+      `${JSON.stringify(text)} is not a coordinator's address: write tcp://host:port, for instance tcp://127.0.0.1:7400.`,
+    );
   }
   return { kind: 'tcp', host, port };
 }

@@ -1,0 +1,22 @@
+// Compiles the AssemblyScript kernels and writes them, base64 in a TypeScript module, to where the loader imports them.
+import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import asc from 'assemblyscript/asc';
+
+const source = 'src/kernels/assembly/kernels.ts';
+const target = 'src/kernels/generated/kernels-wasm.ts';
+
+const modified = async (path) => (await stat(path).catch(() => null))?.mtimeMs ?? 0;
+if ((await modified(target)) > Math.max(await modified(source), await modified('scripts/build-kernels.mjs'))) process.exit(0);
+
+const binary = 'src/kernels/generated/kernels.wasm';
+await mkdir('src/kernels/generated', { recursive: true });
+const flags = ['--enable', 'simd', '--importMemory', '--runtime', 'stub', '-O3', '--noAssert', '--outFile', binary];
+const { error, stderr } = await asc.main([source, ...flags]);
+if (error !== null) {
+  console.error(stderr.toString());
+  throw error;
+}
+const base64 = (await readFile(binary)).toString('base64');
+const lines = base64.match(/.{1,100}/g).map((line) => `  '${line}'`);
+await writeFile(target, `/** Compiled from ${source}. */\nexport const KERNELS_WASM: string = [\n${lines.join(',\n')},\n].join('');\n`);
+await rm(binary);

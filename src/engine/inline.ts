@@ -1,0 +1,18 @@
+/** An engine in the training thread itself: no hop between threads, but a busy training thread delays heartbeats and data. */
+import { ArgumentError } from '../errors.ts';
+import type { Engine, EngineMessage } from './protocol.ts';
+import { EngineServer } from './server.ts';
+
+export function createInlineEngine(onMessage: (message: EngineMessage) => void): Engine {
+  const server = new EngineServer(onMessage, onMessage);
+  return {
+    isThread: false,
+    post: (request) => server.handle(request),
+    callSync: () => {
+      throw new ArgumentError(
+        "A blocking call needs an engine thread: join with `engine: 'worker'`, which is the default.",
+      );
+    },
+    terminate: () => Promise.resolve(),
+  };
+}

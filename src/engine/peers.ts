@@ -1,0 +1,235 @@
+/**
+ * The links to all known peers: dials what we receive on, accepts what they receive on, dials again what broke.
+ */
+import { randomInt } from 'node:crypto';
+import PQueue from 'p-queue';
+import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
+import { Link, type LinkEvents } from '../transport/link.ts';
+import { tcpTransport } from '../transport/tcp.ts';
+import type { Address, Connection } from '../transport/transport.ts';
+import { unixTransport } from '../transport/unix.ts';
+import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
+import type { Introduction } from '../wire/messages.ts';
+import type { TransportKind } from './host.ts';
+import type { ArenaPool } from './memory.ts';
+
+/** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
+const DIAL_CONCURRENCY = 16;
+
+/** Wait before a lane that broke is dialled again (ms): doubled from the first to the last. */
+const REDIAL_FIRST_MS = 20;
+const REDIAL_LAST_MS = 1_000;
+
+/** Connections that may be in the handshake at once. */
+const MAX_HANDSHAKES = 1_024;
+
+export interface PeersOptions {
+  readonly run: string;
+  readonly self: string;
+  readonly hostKey: string;
+  readonly transports: readonly TransportKind[];
+  readonly stripes: number;
+  readonly readBuffers: ArenaPool;
+}
+
+interface PeerEntry {
+  readonly introduction: Introduction;
+  readonly link: Link;
+  redialMs: number;
+  timer: NodeJS.Timeout | null;
+  /** Settles when the first attempt to reach the peer has ended, either way. */
+  readonly warmed: Promise<void>;
+}
+
+export class Peers {
+  readonly #options: PeersOptions;
+  readonly #events: (peerId: string) => LinkEvents;
+  readonly #entries: Map<string, PeerEntry> = new Map();
+  readonly #introductions: Map<string, ((key: Uint8Array | null) => void)[]> = new Map();
+  readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
+  readonly #abort: AbortController = new AbortController();
+  #handshakes = 0;
+
+  /** @param events what a link to this peer tells; `onLaneClosed` is called after the redial was planned */
+  constructor(options: PeersOptions, events: (peerId: string) => LinkEvents) {
+    this.#options = options;
+    this.#events = events;
+  }
+
+  get(peerId: string): Link | undefined {
+    return this.#entries.get(peerId)?.link;
+  }
+
+  ids(): IterableIterator<string> {
+    return this.#entries.keys();
+  }
+
+  /** A peer was introduced: dials it, and lets it dial us. */
+  add(introduction: Introduction): void {
+    const { peerId } = introduction;
+    if (this.#entries.has(peerId) || peerId === this.#options.self) return;
+    const events = this.#events(peerId);
+    const link = new Link({
+      ...bound(events),
+      onLaneClosed: (lane, error) => {
+        const entry = this.#entries.get(peerId);
+        if (lane === 'inbound' && entry !== undefined) this.#redial(entry);
+        events.onLaneClosed(lane, error);
+      },
+    });
+    const warmed = this.#queue.add(() => this.#dial(introduction, link));
+    const entry: PeerEntry = {
+      introduction,
+      link,
+      redialMs: REDIAL_FIRST_MS,
+      timer: null,
+      warmed: warmed.then(
+        () => undefined,
+        () => this.#redial(entry),
+      ),
+    };
+    this.#entries.set(peerId, entry);
+    for (const resolve of this.#introductions.get(peerId) ?? []) resolve(introduction.key);
+    this.#introductions.delete(peerId);
+  }
+
+  /** Settles when every peer known now has been dialled, successfully or not. */
+  async warmed(): Promise<void> {
+    await Promise.all([...this.#entries.values()].map((entry) => entry.warmed));
+  }
+
+  /** Whether all known peers can be sent to and received from. */
+  get allUp(): boolean {
+    for (const { link } of this.#entries.values()) if (!link.up || !link.receives) return false;
+    return true;
+  }
+
+  remove(peerId: string, reason: string): void {
+    const entry = this.#entries.get(peerId);
+    if (entry === undefined) return;
+    this.#entries.delete(peerId);
+    if (entry.timer !== null) clearTimeout(entry.timer);
+    entry.link.destroy(new Error(reason));
+  }
+
+  /** A connection came in on a listener. */
+  async accept(connection: Connection): Promise<void> {
+    if (this.#handshakes >= MAX_HANDSHAKES || this.#abort.signal.aborted) {
+      connection.destroy();
+      return;
+    }
+    this.#handshakes += 1;
+    const { run, self } = this.#options;
+    try {
+      const { from, session, rest } = await acceptHandshake(connection, { run, peerId: self }, (peerId) =>
+        this.#keyOf(peerId),
+      );
+      const link = this.get(from);
+      if (link === undefined) connection.destroy();
+      else link.accept(connection, session, rest);
+    } catch {
+      // A stranger, or a peer that went away: the handshake has closed the connection, and nobody here waits for it.
+    } finally {
+      this.#handshakes -= 1;
+    }
+  }
+
+  #keyOf(peerId: string): Promise<Uint8Array | null> {
+    const known = this.#entries.get(peerId);
+    if (known !== undefined) return Promise.resolve(known.introduction.key);
+    return new Promise((resolve) => {
+      const waiting = this.#introductions.get(peerId) ?? [];
+      waiting.push(resolve);
+      this.#introductions.set(peerId, waiting);
+      setTimeout(() => {
+        const left = waiting.filter((one) => one !== resolve);
+        if (left.length > 0) this.#introductions.set(peerId, left);
+        else if (this.#introductions.get(peerId) === waiting) this.#introductions.delete(peerId);
+        resolve(null);
+      }, HANDSHAKE_TIMEOUT_MS).unref();
+    });
+  }
+
+  #redial(entry: PeerEntry): void {
+    const { peerId } = entry.introduction;
+    if (this.#entries.get(peerId) !== entry || entry.timer !== null || this.#abort.signal.aborted) return;
+    entry.timer = setTimeout(() => {
+      entry.timer = null;
+      if (this.#entries.get(peerId) !== entry) return;
+      this.#dial(entry.introduction, entry.link).then(
+        () => {
+          entry.redialMs = REDIAL_FIRST_MS;
+        },
+        () => this.#redial(entry),
+      );
+    }, entry.redialMs);
+    entry.redialMs = Math.min(REDIAL_LAST_MS, entry.redialMs * 2);
+  }
+
+  /** Opens all stripes of the inbound lane, by the best path that works. */
+  async #dial(introduction: Introduction, link: Link): Promise<void> {
+    const session = randomInt(1, 2 ** 32 - 1);
+    let failure: unknown = new Error(`${introduction.peerId} told no address that we can use`);
+    for (const address of this.#paths(introduction)) {
+      try {
+        const count = address.kind === 'unix' ? 1 : this.#options.stripes;
+        const stripes = await Promise.all(
+          Array.from({ length: count }, () => this.#open(address, introduction, session)),
+        );
+        if (this.get(introduction.peerId) !== link) for (const connection of stripes) connection.destroy();
+        else link.dialled(stripes, session);
+        return;
+      } catch (error) {
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  #paths({ addresses, hostKey }: Introduction): Address[] {
+    const { transports, hostKey: ownHost } = this.#options;
+    const usable = (address: Address) =>
+      (address.kind === 'unix' && hostKey === ownHost && transports.includes('unix')) ||
+      (address.kind === 'tcp' && transports.includes('tcp'));
+    const rank = (address: Address) => transports.indexOf(address.kind as TransportKind);
+    return addresses.filter(usable).sort((left, right) => rank(left) - rank(right));
+  }
+
+  async #open(address: Address, introduction: Introduction, session: number): Promise<Connection> {
+    const transport = address.kind === 'unix' ? unixTransport : tcpTransport;
+    const readBuffer = this.#options.readBuffers.take();
+    const connection = await transport.dial(address, {
+      timeoutMs: HANDSHAKE_TIMEOUT_MS,
+      signal: this.#abort.signal,
+      readBuffer,
+      onReadBufferFree: () => this.#options.readBuffers.give(readBuffer),
+    });
+    const { run, self } = this.#options;
+    await dialHandshake(connection, { run, from: self, to: introduction.peerId, session, key: introduction.key });
+    return connection;
+  }
+
+  /** Closes all links; `gently` lets what is queued leave first. */
+  close(gently: boolean): void {
+    this.#abort.abort();
+    this.#queue.clear();
+    for (const { link, timer } of this.#entries.values()) {
+      if (timer !== null) clearTimeout(timer);
+      if (gently) link.end();
+      else link.destroy();
+    }
+    this.#entries.clear();
+  }
+}
+
+/** The events with their methods bound, so that one of them can be replaced. */
+function bound(events: LinkEvents): LinkEvents {
+  return {
+    openSink: () => events.openSink(),
+    takeCarry: () => events.takeCarry(),
+    giveCarry: (carry) => events.giveCarry(carry),
+    onUp: () => events.onUp(),
+    onFlushed: () => events.onFlushed(),
+    onLaneClosed: (lane, error) => events.onLaneClosed(lane, error),
+  };
+}

@@ -1,0 +1,48 @@
+/** What the training thread and the engine tell one another, as data that can cross threads. */
+import type { CallSpec, PeerId, Report } from '../collectives/call.ts';
+import type { PlainError } from '../errors.ts';
+import type { Admission, RuntimeEvent, RuntimeOptions } from './runtime.ts';
+
+export type EngineRequest =
+  | { readonly type: 'join'; readonly options: RuntimeOptions }
+  /** `wake`: an `Int32Array` of one element that is set to 1 and notified when the call has ended. */
+  | {
+      readonly type: 'call';
+      readonly call: number;
+      readonly spec: CallSpec;
+      readonly progress: boolean;
+      readonly wake: Int32Array | null;
+    }
+  | { readonly type: 'cancel'; readonly call: number }
+  | { readonly type: 'admit'; readonly request: number; readonly minWorldSize: number; readonly timeoutMs: number }
+  | { readonly type: 'status'; readonly request: number }
+  | { readonly type: 'leave'; readonly request: number }
+  | { readonly type: 'close'; readonly request: number };
+
+export type PlainOutcome =
+  | { readonly ok: true; readonly report: Report }
+  | { readonly ok: false; readonly error: PlainError };
+
+export type Reply =
+  /** `admit`: an `Admission`, `status`: a `RuntimeStatus`, else nothing. */
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly error: PlainError };
+
+export type EngineMessage =
+  | { readonly type: 'joined'; readonly peerId: PeerId; readonly admission: Admission }
+  | { readonly type: 'join-failed'; readonly error: PlainError }
+  | { readonly type: 'event'; readonly event: RuntimeEvent }
+  | { readonly type: 'progress'; readonly call: number; readonly share: number }
+  | { readonly type: 'settled'; readonly call: number; readonly outcome: PlainOutcome }
+  | { readonly type: 'reply'; readonly request: number; readonly reply: Reply };
+
+/** The training thread's side of an engine. */
+export interface Engine {
+  /** Tensors must be on shared memory to cross. */
+  readonly isThread: boolean;
+  post(request: EngineRequest): void;
+  /** Blocks until the call has ended. Only where the engine is a thread of its own. */
+  callSync(request: Extract<EngineRequest, { type: 'call' }>): PlainOutcome;
+  /** Releases the engine's thread. */
+  terminate(): Promise<void>;
+}

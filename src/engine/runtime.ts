@@ -1,0 +1,516 @@
+/**
+ * One peer's engine: feeds socket events and the clock to the machines, and carries out what they want. It makes no
+ * decision of its own; whether it lives in a worker thread or in the training thread makes no difference to it.
+ */
+import { performance } from 'node:perf_hooks';
+import type { CallListener, CallSpec, PeerId } from '../collectives/call.ts';
+import { Collectives, type LinkPort } from '../collectives/collectives.ts';
+import type { Member, ViewOf } from '../collectives/context.ts';
+import { Inbound } from '../collectives/inbound.ts';
+import type { Operation } from '../collectives/operation.ts';
+import { SEGMENT_BYTES, Workspace } from '../collectives/workspace.ts';
+import { ClosedError, ConnectError, EvictedError, QuorumError, type SkeinError, TimeoutError } from '../errors.ts';
+import { loadKernels } from '../kernels/load.ts';
+import { parseTcpAddress } from '../transport/address.ts';
+import type { LinkEvents } from '../transport/link.ts';
+import type { CoordinatorMessage } from '../wire/messages.ts';
+import { CoordinatorClient } from './coordinator-client.ts';
+import { dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
+import { ArenaPool, ScratchPool } from './memory.ts';
+import { Peers } from './peers.ts';
+
+export interface RuntimeOptions {
+  readonly coordinator: string;
+  readonly run: string;
+  readonly token: string;
+  readonly minWorldSize: number;
+  readonly site: string;
+  readonly transports: readonly TransportKind[];
+  readonly stripes: number;
+  /** Milliseconds until a view must have formed. */
+  readonly timeoutMs: number;
+}
+
+export interface Admission {
+  readonly epoch: number;
+  readonly worldSize: number;
+  readonly joined: readonly PeerId[];
+  readonly left: readonly PeerId[];
+}
+
+export interface RuntimeView {
+  readonly epoch: number;
+  readonly members: readonly Member[];
+}
+
+export type RuntimeEvent =
+  | { readonly type: 'view'; readonly view: RuntimeView }
+  | { readonly type: 'peer-lost'; readonly peerId: PeerId; readonly reason: string; readonly epoch: number }
+  | { readonly type: 'coordinator-lost'; readonly reason: string }
+  | { readonly type: 'evicted'; readonly reason: string };
+
+export interface LinkStatus {
+  readonly peerId: PeerId;
+  readonly path: string | null;
+  readonly up: boolean;
+  readonly queuedBytes: number;
+}
+
+export interface RuntimeStatus {
+  readonly links: readonly LinkStatus[];
+  readonly collectives: readonly {
+    readonly op: string;
+    readonly state: string;
+    readonly waitsFor: string;
+    readonly elapsed: number;
+  }[];
+}
+
+const ARENA_BYTES = 8 * 1024 * 1024;
+const READ_BUFFER_BYTES = 64 * 1024;
+const READ_BUFFERS = 20;
+const CARRY_BYTES = 64;
+const CARRIES = 64;
+
+/** Between looks at deadlines (ms). */
+const TICK_MS = 25;
+
+/** A tick later than this means that this process was stopped: the coordinator's silence is no evidence then (ms). */
+const ASLEEP_MS = 1_000;
+
+/** The coordinator counts as lost after so many of its own bounds without a word. */
+const COORDINATOR_PATIENCE = 4;
+
+/** How long a newcomer waits for its links to come up before it asks to be admitted all the same (ms). */
+const WARM_MS = 3_000;
+
+/** How long a leaving peer waits for the coordinator to let it go (ms). */
+const LEAVE_MS = 2_000;
+
+interface BoundaryWaiter {
+  readonly index: number;
+  readonly resolve: (admission: Admission) => void;
+  readonly reject: (error: SkeinError) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+const DEAD_LINK: LinkPort = {
+  up: false,
+  writable: false,
+  send: (_head, _body, onFlushed) => {
+    if (onFlushed !== null) queueMicrotask(onFlushed);
+  },
+};
+
+export class Runtime {
+  readonly peerId: PeerId;
+  readonly #client: CoordinatorClient;
+  readonly #listeners: Listeners;
+  readonly #peers: Peers;
+  readonly #collectives: Collectives;
+  readonly #emit: (event: RuntimeEvent) => void;
+  readonly #carries: ArenaPool;
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #boundaries: BoundaryWaiter[] = [];
+  readonly #calls: Map<number, Operation> = new Map();
+  /** Lost since the last boundary. */
+  #left: PeerId[] = [];
+  #view: ViewOf | null = null;
+  #boundary = 0;
+  #lossEpoch = 0;
+  #lastHeard: number = performance.now();
+  #lastTick: number = performance.now();
+  /** Why nothing works any more; null while it does. */
+  #dead: ((op: string) => SkeinError) | null = null;
+  #admitted: { resolve: (admission: Admission) => void; reject: (error: SkeinError) => void } | null = null;
+  #leaving: (() => void) | null = null;
+
+  /**
+   * Joins a run: listens, authenticates, warms the links, and waits to be admitted.
+   *
+   * @throws ConnectError, UnauthorizedError, ProtocolError, QuorumError
+   */
+  static async join(
+    options: RuntimeOptions,
+    emit: (event: RuntimeEvent) => void,
+  ): Promise<{ runtime: Runtime; admission: Admission }> {
+    const startedAt = performance.now();
+    const address = parseTcpAddress(options.coordinator);
+    const kernels = await loadKernels(ARENA_BYTES);
+    const workspace = new Workspace(kernels, SEGMENT_BYTES);
+    const readBuffers = new ArenaPool(kernels, READ_BUFFER_BYTES, READ_BUFFERS);
+    const carries = new ArenaPool(kernels, CARRY_BYTES, CARRIES);
+    // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
+    let toRuntime: (runtime: Runtime) => void = () => {};
+    const ready = new Promise<Runtime>((resolve) => {
+      toRuntime = resolve;
+    });
+    const listeners = await openListeners(options.transports, dataHost(address.host), (connection) => {
+      connection.pause();
+      void ready.then((runtime) => {
+        const accepted = runtime.#peers.accept(connection);
+        connection.resume();
+        return accepted;
+      });
+    });
+    const early: CoordinatorMessage[] = [];
+    let runtime: Runtime | null = null;
+    try {
+      const own = await hostKey();
+      const description = { hostKey: own, site: options.site, addresses: [...listeners.addresses] };
+      const { run, token, minWorldSize } = options;
+      const client = await CoordinatorClient.connect(
+        address,
+        { run, token, minWorldSize, description },
+        {
+          onMessage: (message) => {
+            if (runtime === null) early.push(message);
+            else runtime.#onMessage(message);
+          },
+          onLost: (reason) => {
+            if (runtime !== null) runtime.#onCoordinatorLost(reason);
+          },
+        },
+        undefined,
+      );
+      const peersOptions = {
+        run,
+        self: client.welcome.peerId,
+        hostKey: own,
+        transports: options.transports,
+        stripes: options.stripes,
+        readBuffers,
+      };
+      const joined = new Runtime(client, listeners, peersOptions, workspace, carries, emit);
+      runtime = joined;
+      toRuntime(joined);
+      for (const message of early) joined.#onMessage(message);
+      const admission = await joined.#enter(options, startedAt);
+      return { runtime: joined, admission };
+    } catch (error) {
+      if (runtime === null) await listeners.close();
+      else await (runtime as Runtime).close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    client: CoordinatorClient,
+    listeners: Listeners,
+    peersOptions: ConstructorParameters<typeof Peers>[0],
+    workspace: Workspace,
+    carries: ArenaPool,
+    emit: (event: RuntimeEvent) => void,
+  ) {
+    this.#client = client;
+    this.#listeners = listeners;
+    this.#emit = emit;
+    this.#carries = carries;
+    this.peerId = client.welcome.peerId;
+    const scratch = new ScratchPool((byteLength) => new ArrayBuffer(byteLength));
+    this.#collectives = new Collectives({
+      self: this.peerId,
+      workspace,
+      now: () => performance.now(),
+      link: (peerId) => this.#peers.get(peerId) ?? DEAD_LINK,
+      control: (message) => client.send(message),
+      takeScratch: (byteLength) => scratch.take(byteLength),
+      giveScratch: (memory) => scratch.give(memory),
+    });
+    this.#peers = new Peers(peersOptions, (peerId) => this.#linkEvents(peerId));
+    this.#timers.push(
+      setInterval(() => client.send({ type: 'beat', sent: performance.now() }), client.welcome.heartbeatMs),
+    );
+    this.#timers.push(setInterval(() => this.#tick(), TICK_MS));
+    for (const introduction of client.welcome.peers) this.#peers.add(introduction);
+  }
+
+  // --- joining -----------------------------------------------------------------------------------------------------
+
+  async #enter(options: RuntimeOptions, startedAt: number): Promise<Admission> {
+    const admitted = new Promise<Admission>((resolve, reject) => {
+      this.#admitted = { resolve, reject };
+    });
+    const timer = setTimeout(() => {
+      const elapsed = Math.round(performance.now() - startedAt);
+      const message = `No view formed within ${elapsed} ms: this peer asks for ${options.minWorldSize} members, and is connected to ${[...this.#peers.ids()].length} others. Start more peers, or wait for the members' next boundary.`;
+      this.#admitted?.reject(new QuorumError(message, { phase: 'join', elapsed }));
+    }, options.timeoutMs);
+    try {
+      await Promise.race([this.#warm(), admitted]);
+      this.#client.send({ type: 'ready' });
+      return await admitted;
+    } finally {
+      clearTimeout(timer);
+      this.#admitted = null;
+    }
+  }
+
+  /** Waits until all peers known so far can be reached both ways, within reason. */
+  async #warm(): Promise<void> {
+    const deadline = performance.now() + WARM_MS;
+    await this.#peers.warmed();
+    while (!this.#peers.allUp && performance.now() < deadline) {
+      await new Promise<void>((resolve) => {
+        this.#onLinkUp = resolve;
+        setTimeout(resolve, TICK_MS);
+      });
+    }
+  }
+
+  #onLinkUp: () => void = () => {};
+
+  #linkEvents(peerId: PeerId): LinkEvents {
+    return {
+      openSink: () => new Inbound(peerId, this.#collectives),
+      takeCarry: () => this.#carries.take(),
+      giveCarry: (carry) => this.#carries.give(carry),
+      onUp: () => {
+        this.#onLinkUp();
+        this.#collectives.onLinkUp(peerId);
+      },
+      onFlushed: () => {
+        this.#collectives.onFlushed();
+        this.#collectives.pump();
+      },
+      onLaneClosed: () => {
+        if (this.#view?.members.some((member) => member.peerId === peerId) === true) {
+          this.#client.send({ type: 'link-closed', peerId });
+        }
+      },
+    };
+  }
+
+  // --- what the coordinator says -----------------------------------------------------------------------------------
+
+  #onMessage(message: CoordinatorMessage): void {
+    this.#lastHeard = performance.now();
+    switch (message.type) {
+      case 'introduce':
+        this.#peers.add(message.peer);
+        break;
+      case 'dismiss':
+        this.#peers.remove(message.peerId, 'the peer is gone');
+        break;
+      case 'admitted':
+        this.#onAdmitted(message);
+        break;
+      case 'boundary':
+        this.#onBoundary(message);
+        break;
+      case 'loss':
+        this.#onLoss(message);
+        break;
+      case 'decide':
+        if (message.epoch === this.#lossEpoch) this.#collectives.onDecide(message.committed);
+        break;
+      case 'commit':
+        this.#collectives.onCommit(message);
+        break;
+      case 'fail':
+        this.#collectives.onFail(message);
+        break;
+      case 'evicted':
+        this.#onEvicted(message.reason);
+        break;
+      case 'beat':
+        break;
+      case 'challenge':
+      case 'welcome':
+      case 'refuse':
+        break; // the handshake is over: the client has dealt with them
+      default:
+        message satisfies never;
+    }
+  }
+
+  #onAdmitted(message: Extract<CoordinatorMessage, { type: 'admitted' }>): void {
+    this.#boundary = message.index;
+    this.#install(message.view);
+    this.#admitted?.resolve({
+      epoch: message.view.epoch,
+      worldSize: message.view.members.length,
+      joined: message.joined,
+      left: [],
+    });
+  }
+
+  #install(view: ViewOf): void {
+    this.#view = view;
+    this.#collectives.onView(view);
+    this.#emit({ type: 'view', view: { epoch: view.epoch, members: view.members } });
+  }
+
+  #onBoundary(message: Extract<CoordinatorMessage, { type: 'boundary' }>): void {
+    const at = this.#boundaries.findIndex((waiter) => waiter.index === message.index);
+    if (message.index > this.#boundary) this.#boundary = message.index;
+    if (message.view !== null) this.#install(message.view);
+    if (at < 0) return;
+    const [waiter] = this.#boundaries.splice(at, 1);
+    clearTimeout(waiter!.timer);
+    const left = this.#left;
+    this.#left = [];
+    const view = this.#view!; // only members pass boundaries
+    waiter!.resolve({ epoch: view.epoch, worldSize: view.members.length, joined: message.joined, left });
+  }
+
+  #onLoss(message: Extract<CoordinatorMessage, { type: 'loss' }>): void {
+    const lost = message.lost.map((one) => one.peerId);
+    this.#lossEpoch = message.epoch;
+    const view = this.#view;
+    if (view !== null) {
+      const members = view.members.filter((member) => !lost.includes(member.peerId));
+      this.#view = { ...view, epoch: message.epoch, members };
+    }
+    for (const { peerId, reason } of message.lost) this.#peers.remove(peerId, reason);
+    const held = this.#collectives.onLoss(message.epoch, lost, message.broken);
+    this.#client.send({ type: 'progress', epoch: message.epoch, held });
+    this.#left.push(...lost);
+    if (this.#view === null) return;
+    for (const { peerId, reason } of message.lost)
+      this.#emit({ type: 'peer-lost', peerId, reason, epoch: message.epoch });
+    this.#emit({ type: 'view', view: { epoch: message.epoch, members: this.#view.members } });
+  }
+
+  #onEvicted(reason: string): void {
+    const epoch = this.#view?.epoch;
+    this.#die((op) => {
+      const message = `${op} failed: the run went on without this peer (${reason}). Join again as a newcomer.`;
+      return new EvictedError(message, { peer: this.peerId, op, epoch });
+    });
+    this.#emit({ type: 'evicted', reason });
+  }
+
+  #onCoordinatorLost(reason: string): void {
+    if (this.#leaving !== null) {
+      this.#leaving();
+      return;
+    }
+    if (this.#dead !== null) return;
+    const epoch = this.#view?.epoch;
+    this.#die((op) => {
+      const message = `${op} failed: the connection to the coordinator was lost (${reason}). Join again when it is back.`;
+      return new ConnectError(message, { op, epoch, phase: 'commit' });
+    });
+    this.#emit({ type: 'coordinator-lost', reason });
+  }
+
+  /** Ends everything that is open; what is called later fails at once, for the same reason. */
+  #die(makeError: (op: string) => SkeinError): void {
+    this.#dead ??= makeError;
+    this.#admitted?.reject(makeError('join'));
+    for (const waiter of this.#boundaries.splice(0)) {
+      clearTimeout(waiter.timer);
+      waiter.reject(makeError('admit'));
+    }
+    this.#collectives.failAll((operation) => makeError(operation.title));
+    this.#peers.close(false);
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    const asleep = now - this.#lastTick > ASLEEP_MS;
+    this.#lastTick = now;
+    if (asleep) this.#lastHeard = now;
+    const silence = now - this.#lastHeard;
+    if (silence > COORDINATOR_PATIENCE * this.#client.welcome.boundMs) {
+      this.#onCoordinatorLost(`it has been silent for ${Math.round(silence)} ms`);
+    }
+    this.#collectives.tick();
+  }
+
+  // --- what the training thread asks for ---------------------------------------------------------------------------
+
+  call(number: number, spec: CallSpec, listener: CallListener): void {
+    if (this.#dead !== null) {
+      listener.onSettled({ ok: false, error: this.#dead(`${spec.kind} ${JSON.stringify(spec.tag)}`) });
+      return;
+    }
+    const operation = this.#collectives.call(spec, {
+      onProgress: (share) => listener.onProgress(share),
+      onSettled: (outcome) => {
+        this.#calls.delete(number);
+        listener.onSettled(outcome);
+      },
+    });
+    if (operation.state !== 'ended') this.#calls.set(number, operation);
+  }
+
+  /** The caller has aborted a call. */
+  cancel(number: number): void {
+    const operation = this.#calls.get(number);
+    if (operation === undefined) return;
+    this.#collectives.abandon(
+      operation,
+      new ClosedError(`${operation.title} was cancelled by its caller.`, { op: operation.title }),
+    );
+  }
+
+  /** A boundary: lets newcomers in. */
+  admit(minWorldSize: number, timeoutMs: number): Promise<Admission> {
+    if (this.#dead !== null) return Promise.reject(this.#dead('admit'));
+    const waiting = this.#boundaries.at(-1);
+    const index = Math.max(this.#boundary, waiting?.index ?? 0) + 1;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const at = this.#boundaries.findIndex((waiter) => waiter.index === index);
+        if (at >= 0) this.#boundaries.splice(at, 1);
+        const present = this.#view?.members.length ?? 0;
+        const context = { phase: 'boundary', epoch: this.#view?.epoch, elapsed: timeoutMs };
+        const quorum = `A boundary waited ${timeoutMs} ms for ${minWorldSize} members; there are ${present}. Start more peers, or lower \`minWorldSize\`.`;
+        const silence = `The coordinator did not answer at a boundary within ${timeoutMs} ms.`;
+        reject(present < minWorldSize ? new QuorumError(quorum, context) : new TimeoutError(silence, context));
+      }, timeoutMs);
+      this.#boundaries.push({ index, resolve, reject, timer });
+      this.#client.send({ type: 'boundary', index, minWorldSize, oldest: this.#collectives.oldestGeneration });
+    });
+  }
+
+  status(): RuntimeStatus {
+    const now = performance.now();
+    const links = [...this.#peers.ids()].map((peerId) => {
+      const link = this.#peers.get(peerId)!; // listed just now
+      return { peerId, path: link.path, up: link.up, queuedBytes: link.queuedBytes };
+    });
+    const collectives = this.#collectives.open().map((operation) => ({
+      op: operation.title,
+      state: operation.state,
+      waitsFor: operation.waitsFor(),
+      elapsed: Math.round(now - operation.startedAt),
+    }));
+    return { links, collectives };
+  }
+
+  /** Tells the coordinator, lets what is queued leave, and closes. */
+  async leave(): Promise<void> {
+    if (this.#dead === null) {
+      const gone = new Promise<void>((resolve) => {
+        this.#leaving = resolve;
+        setTimeout(resolve, LEAVE_MS).unref();
+      });
+      this.#client.send({ type: 'leave' });
+      await gone;
+    }
+    await this.#shutDown(true);
+  }
+
+  /** Closes at once. */
+  close(): Promise<void> {
+    return this.#shutDown(false);
+  }
+
+  async #shutDown(gently: boolean): Promise<void> {
+    this.#leaving ??= () => {};
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#dead ??= (op) => new ClosedError(`${op} failed: this peer has left the group.`, { op });
+    const dead = this.#dead;
+    for (const waiter of this.#boundaries.splice(0)) {
+      clearTimeout(waiter.timer);
+      waiter.reject(dead('admit'));
+    }
+    this.#peers.close(gently);
+    this.#collectives.failAll((operation) => dead(operation.title));
+    this.#client.end();
+    await this.#listeners.close();
+  }
+}

@@ -1,0 +1,36 @@
+/** An engine in a worker thread: a busy training thread delays neither heartbeats nor segments. */
+import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { SkeinError } from '../errors.ts';
+import type { Engine, EngineMessage, PlainOutcome } from './protocol.ts';
+
+export function createThreadEngine(onMessage: (message: EngineMessage) => void): Engine {
+  const { port1: syncPort, port2: workerSyncPort } = new MessageChannel();
+  const worker = new Worker(new URL('./worker.js', import.meta.url), {
+    name: 'skein-engine',
+    workerData: { syncPort: workerSyncPort },
+    transferList: [workerSyncPort],
+  });
+  worker.on('message', onMessage);
+  worker.on('error', (error) => {
+    // Every fault that can be foreseen is a message; this one is a defect, and the process must not go on as if all were well.
+    throw new SkeinError('SKEIN_INTERNAL', `The engine thread failed: ${error.stack ?? error.message}`, {
+      cause: error,
+    });
+  });
+  return {
+    isThread: true,
+    post: (request) => worker.postMessage(request),
+    callSync(request): PlainOutcome {
+      worker.postMessage(request);
+      Atomics.wait(request.wake!, 0, 0); // the caller made it for this call
+      const received = receiveMessageOnPort(syncPort) as { message: EngineMessage } | undefined; // posted before the wake-up
+      if (received?.message.type !== 'settled')
+        throw new SkeinError('SKEIN_INTERNAL', 'The engine woke its caller without a result.');
+      return received.message.outcome;
+    },
+    async terminate(): Promise<void> {
+      syncPort.close();
+      await worker.terminate();
+    },
+  };
+}

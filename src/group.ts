@@ -1,0 +1,540 @@
+/** The public face: a `Group` is this peer's membership of a run. */
+import type { PeerId, Report } from './collectives/call.ts';
+import { shareOf } from './collectives/partition.ts';
+import { tensorSizes } from './collectives/plan.ts';
+import type { CollectiveKind, Rank } from './collectives/program.ts';
+import { createInlineEngine } from './engine/inline.ts';
+import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
+import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
+import { createThreadEngine } from './engine/thread.ts';
+import { ArgumentError, ClosedError, fromPlainError } from './errors.ts';
+import {
+  type CallOptions,
+  checkMinWorldSize,
+  checkTimeout,
+  type JoinOptions,
+  type ReduceOptions,
+  type ResolvedJoin,
+  type RootedReduceOptions,
+  type RootOptions,
+  resolveCall,
+  resolveJoin,
+  type TransferOptions,
+} from './options.ts';
+import { type Staged, Staging } from './staging.ts';
+import { DTYPE_BYTES, type Dtype, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
+
+export interface GroupMember {
+  readonly peerId: PeerId;
+  readonly rank: Rank;
+  readonly site: string;
+}
+
+export interface GroupStatus extends RuntimeStatus {
+  readonly peerId: PeerId;
+  readonly epoch: number;
+  readonly members: readonly GroupMember[];
+  readonly links: readonly LinkStatus[];
+}
+
+/** One turn of `group.steps()`. */
+export interface Step extends Admission {
+  /** Counts from `from`. */
+  readonly index: number;
+}
+
+export interface GroupEvents {
+  view: { readonly epoch: number; readonly members: readonly GroupMember[] };
+  'peer-lost': { readonly peerId: PeerId; readonly reason: string; readonly epoch: number };
+  'coordinator-lost': { readonly reason: string };
+}
+
+type Listener<E extends keyof GroupEvents> = (event: GroupEvents[E]) => void;
+
+/** What a collective needs beyond its options. */
+interface Shape {
+  readonly kind: CollectiveKind;
+  readonly input: readonly TensorPart[];
+  readonly output: readonly TensorPart[];
+  readonly inPlace: boolean;
+  readonly dtype: Dtype;
+  readonly count: number;
+  readonly root: PeerId | null;
+  readonly laidOutFor: number | null;
+  readonly reduces: boolean;
+}
+
+interface OpenCall {
+  settle(outcome: PlainOutcome): void;
+  progress(share: number): void;
+}
+
+const TOKEN: TensorPart = { dtype: 'u8', count: 1, bytes: new Uint8Array(new SharedArrayBuffer(1)) };
+
+function countOf(parts: readonly TensorPart[]): number {
+  return parts.reduce((sum, part) => sum + part.count, 0);
+}
+
+/**
+ * Joins a run and waits for its view: at the start until `minWorldSize` peers are there, later until the members' next boundary.
+ *
+ * @param address the coordinator's, `tcp://host:port`; without it SKEIN_COORDINATOR
+ * @example const group = await join('tcp://127.0.0.1:7400', { run: 'tiny-lm', minWorldSize: 2 });
+ * @throws ArgumentError, ConnectError, UnauthorizedError, ProtocolError, QuorumError (nobody else came within `timeout`)
+ */
+export async function join(address?: string, options: JoinOptions = {}): Promise<Group> {
+  const resolved = resolveJoin(address, options, process.env);
+  options.signal?.throwIfAborted();
+  return Group.join(resolved, options.signal);
+}
+
+export class Group {
+  readonly peerId: PeerId;
+  readonly #engine: Engine;
+  readonly #defaults: { readonly timeoutMs: number; readonly minWorldSize: number };
+  readonly #staging: Staging;
+  readonly #calls: Map<number, OpenCall> = new Map();
+  readonly #requests: Map<number, (reply: Reply) => void> = new Map();
+  readonly #listeners: { [E in keyof GroupEvents]: Set<Listener<E>> } = {
+    view: new Set(),
+    'peer-lost': new Set(),
+    'coordinator-lost': new Set(),
+  };
+  /** Calls that `leave` waits for. */
+  readonly #pending: Set<Promise<void>> = new Set();
+  #members: readonly GroupMember[] = [];
+  #epoch = 0;
+  #next = 1;
+  /** The boundary just passed, until the first collective after it. */
+  #fresh: Admission | null;
+  #closed = false;
+
+  /** @internal use `join()` */
+  static join(resolved: ResolvedJoin, signal: AbortSignal | undefined): Promise<Group> {
+    return new Promise((resolve, reject) => {
+      let group: Group | null = null;
+      const early: RuntimeEvent[] = [];
+      const finish = () => signal?.removeEventListener('abort', onAbort);
+      const fail = (error: unknown) => {
+        finish();
+        void engine.terminate();
+        reject(error);
+      };
+      const onMessage = (message: EngineMessage) => {
+        if (group !== null) group.#onMessage(message);
+        else if (message.type === 'event') early.push(message.event);
+        else if (message.type === 'join-failed') fail(fromPlainError(message.error));
+        else if (message.type === 'joined') {
+          finish();
+          group = new Group(engine, message.peerId, message.admission, resolved);
+          for (const event of early) group.#onEvent(event);
+          resolve(group);
+        }
+      };
+      const onAbort = () => {
+        engine.post({ type: 'close', request: 0 });
+        fail(signal?.reason);
+      };
+      const engine = resolved.engine === 'inline' ? createInlineEngine(onMessage) : createThreadEngine(onMessage);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      engine.post({ type: 'join', options: resolved.runtime });
+    });
+  }
+
+  private constructor(engine: Engine, peerId: PeerId, admission: Admission, resolved: ResolvedJoin) {
+    this.#engine = engine;
+    this.peerId = peerId;
+    this.#fresh = admission;
+    this.#staging = new Staging(engine.isThread);
+    const { timeoutMs, minWorldSize } = resolved.runtime;
+    this.#defaults = { timeoutMs, minWorldSize };
+  }
+
+  // --- where we are ------------------------------------------------------------------------------------------------
+
+  /** Position in the view, from 0. It shifts when a peer of lower rank is lost. */
+  get rank(): Rank {
+    return this.#members.findIndex((member) => member.peerId === this.peerId);
+  }
+
+  get worldSize(): number {
+    return this.#members.length;
+  }
+
+  /** Number of the view; it only grows. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  get members(): readonly GroupMember[] {
+    return this.#members;
+  }
+
+  /** `view`: the members changed. `peer-lost`: one is gone. `coordinator-lost`: nothing can be agreed any more; join again. */
+  on<E extends keyof GroupEvents>(event: E, listener: Listener<E>): this {
+    this.#listeners[event].add(listener);
+    return this;
+  }
+
+  off<E extends keyof GroupEvents>(event: E, listener: Listener<E>): this {
+    this.#listeners[event].delete(listener);
+    return this;
+  }
+
+  /** Plain data: the view, the links, and for each open collective what it waits for. */
+  async status(): Promise<GroupStatus> {
+    const status = (await this.#ask((request) => ({ type: 'status', request }))) as RuntimeStatus; // what `status` is answered with
+    return { peerId: this.peerId, epoch: this.#epoch, members: this.#members, ...status };
+  }
+
+  // --- collectives -------------------------------------------------------------------------------------------------
+
+  /**
+   * Combines the tensors of all members element by element; every member gets the same bits.
+   *
+   * @param tensor shape and dtype equal on all members; receives the result unless `out` is given, and only on success
+   * @returns who contributed, how it went
+   * @throws MismatchError, QuorumError, TimeoutError, PeerLostError, EvictedError, WithdrawnError, ConnectError
+   * @example const { contributors } = await group.allReduce(gradients, { op: 'avg' });
+   */
+  allReduce(tensor: Tensor, options: ReduceOptions = {}): Promise<Report> {
+    return this.#start(this.#allReduceShape(tensor, options), options);
+  }
+
+  /** As `allReduce`, but blocks the calling thread. Only with `engine: 'worker'`; `signal` and `onProgress` don't apply. */
+  allReduceSync(tensor: Tensor, options: Omit<ReduceOptions, 'signal' | 'onProgress'> = {}): Report {
+    if (!this.#engine.isThread) {
+      throw new ArgumentError(
+        "allReduceSync needs an engine thread: join with `engine: 'worker'`, which is the default.",
+      );
+    }
+    this.#checkOpen();
+    const shape = this.#allReduceShape(tensor, options);
+    const { staged, request } = this.#prepare(shape, options, null);
+    const wake = new Int32Array(new SharedArrayBuffer(4));
+    try {
+      return this.#conclude(shape, staged, this.#engine.callSync({ ...request, wake }));
+    } finally {
+      staged.release();
+    }
+  }
+
+  #allReduceShape(tensor: Tensor, options: ReduceOptions): Shape {
+    const input = tensorParts(tensor, 'tensor');
+    const output = options.out === undefined ? input : tensorParts(options.out, 'out');
+    const count = countOf(input);
+    this.#checkOut(input, output, count);
+    return { ...this.#shape('allReduce', input, output), inPlace: options.out === undefined, count, reduces: true };
+  }
+
+  /** The root's tensor, on every member. */
+  broadcast(tensor: Tensor, options: RootOptions = {}): Promise<Report> {
+    const parts = tensorParts(tensor, 'tensor');
+    const root = this.#root(options.root);
+    return this.#start(
+      { ...this.#shape('broadcast', parts, parts), inPlace: true, count: countOf(parts), root },
+      options,
+    );
+  }
+
+  /** As `allReduce`, with the result at the root only; the others' tensors stay as they are. */
+  reduce(tensor: Tensor, options: RootedReduceOptions = {}): Promise<Report> {
+    const shape = this.#allReduceShape(tensor, options);
+    return this.#start({ ...shape, kind: 'reduce', root: this.#root(options.root) }, options);
+  }
+
+  /**
+   * As `allReduce`, but each member gets one chunk: rank r the r-th of `worldSize` chunks of nearly equal length (the first
+   * `count % worldSize` have one element more). Without `out` the chunk is written to its place in the tensor.
+   */
+  reduceScatter(tensor: Tensor, options: ReduceOptions = {}): Promise<Report> {
+    const input = tensorParts(tensor, 'tensor');
+    const count = countOf(input);
+    const share = shareOf(count, this.worldSize, this.rank);
+    const output =
+      options.out === undefined ? this.#cut(input, share.start, share.count) : tensorParts(options.out, 'out');
+    this.#checkOut(input, output, share.count);
+    const inPlace = options.out === undefined;
+    const laidOutFor = this.worldSize;
+    return this.#start(
+      { ...this.#shape('reduceScatter', input, output), inPlace, count, laidOutFor, reduces: true },
+      options,
+    );
+  }
+
+  /** Everybody's part on every member: rank r's at element `r * part.length` of `out`. */
+  allGather(part: Tensor, out: Tensor, options: TransferOptions = {}): Promise<Report> {
+    const input = tensorParts(part, 'part');
+    const output = tensorParts(out, 'out');
+    const count = countOf(input);
+    this.#checkOut(input, output, count * this.worldSize);
+    return this.#start({ ...this.#shape('allGather', input, output), count }, options);
+  }
+
+  /** As `allGather`, with the result at the root only; the others need no `out`. */
+  gather(part: Tensor, out: Tensor | undefined, options: RootOptions = {}): Promise<Report> {
+    const input = tensorParts(part, 'part');
+    const output = out === undefined ? [] : tensorParts(out, 'out');
+    const count = countOf(input);
+    const root = this.#root(options.root);
+    if (root === this.peerId) this.#checkOut(input, output, count * this.worldSize);
+    return this.#start({ ...this.#shape('gather', input, output), count, root }, options);
+  }
+
+  /** The root's tensor in `worldSize` parts of equal length, the r-th to rank r. Only the root needs `tensor`. */
+  scatter(tensor: Tensor | undefined, part: Tensor, options: RootOptions = {}): Promise<Report> {
+    const output = tensorParts(part, 'part');
+    const input = tensor === undefined ? [] : tensorParts(tensor, 'tensor');
+    const count = countOf(output);
+    const root = this.#root(options.root);
+    if (root === this.peerId && (countOf(input) < count * this.worldSize || input[0]?.dtype !== output[0]?.dtype)) {
+      throw new ArgumentError(
+        `The root of a scatter needs ${count * this.worldSize} elements of ${output[0]?.dtype}, ${count} for each of ${this.worldSize} members.`,
+      );
+    }
+    const shape = {
+      ...this.#shape('scatter', input, output),
+      dtype: output[0]!.dtype,
+      count,
+      root,
+      laidOutFor: this.worldSize,
+    };
+    return this.#start(shape, options);
+  }
+
+  /** The j-th of `worldSize` equal parts of each member's tensor to rank j, where rank i's lands at part i of `out`. */
+  allToAll(tensor: Tensor, out: Tensor, options: TransferOptions = {}): Promise<Report> {
+    const input = tensorParts(tensor, 'tensor');
+    const output = tensorParts(out, 'out');
+    const total = countOf(input);
+    if (total % this.worldSize !== 0) {
+      throw new ArgumentError(
+        `All-to-all cuts the tensor in ${this.worldSize} equal parts; ${total} elements can't be.`,
+      );
+    }
+    this.#checkOut(input, output, total);
+    const count = total / this.worldSize;
+    return this.#start({ ...this.#shape('allToAll', input, output), count, laidOutFor: this.worldSize }, options);
+  }
+
+  /** Resolves when every member has called it. */
+  barrier(options: CallOptions = {}): Promise<Report> {
+    const output = { ...TOKEN, bytes: new Uint8Array(new SharedArrayBuffer(1)) };
+    return this.#start({ ...this.#shape('barrier', [TOKEN], [output]), count: 1 }, options);
+  }
+
+  // --- membership --------------------------------------------------------------------------------------------------
+
+  /**
+   * A boundary between steps, at which newcomers are let in. Every member calls it at the same point of its program; the
+   * first to arrive fixes what changes, and nobody waits for anybody.
+   *
+   * @throws QuorumError when fewer than `minWorldSize` members are there for `timeout` ms
+   */
+  async admit(options: Pick<CallOptions, 'minWorldSize' | 'timeout'> = {}): Promise<Admission> {
+    const minWorldSize = checkMinWorldSize(options.minWorldSize ?? this.#defaults.minWorldSize);
+    const timeoutMs = checkTimeout(options.timeout ?? this.#defaults.timeoutMs);
+    const value = await this.#ask((request) => ({ type: 'admit', request, minWorldSize, timeoutMs }));
+    const admission = value as Admission; // what `admit` is answered with
+    this.#fresh = admission;
+    return admission;
+  }
+
+  /**
+   * The training loop: each turn is a boundary. The first turn after `join()` is the boundary at which this peer came in, so
+   * newcomers and old members are in step.
+   *
+   * @example for await (const step of group.steps({ until: 1000 })) { … }
+   */
+  async *steps(
+    options: { readonly from?: number; readonly until?: number } = {},
+  ): AsyncGenerator<Step, void, undefined> {
+    const until = options.until ?? Number.POSITIVE_INFINITY;
+    for (let index = options.from ?? 0; index < until; index++) {
+      const admission = this.#fresh ?? (await this.admit());
+      this.#fresh = null;
+      yield { index, ...admission };
+    }
+  }
+
+  /** Waits for this peer's open collectives, then leaves the run. May be called twice. */
+  async leave(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await Promise.all([...this.#pending]);
+    await this.#request((request) => ({ type: 'leave', request }));
+    await this.#engine.terminate();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.leave();
+  }
+
+  // --- calls -------------------------------------------------------------------------------------------------------
+
+  #shape(kind: CollectiveKind, input: readonly TensorPart[], output: readonly TensorPart[]): Shape {
+    const dtype = (input[0] ?? output[0])?.dtype ?? 'u8';
+    return { kind, input, output, inPlace: false, dtype, count: 0, root: null, laidOutFor: null, reduces: false };
+  }
+
+  #root(root: Rank | PeerId | undefined): PeerId {
+    const wanted = root ?? 0;
+    const member = this.#members.find((one) => one.rank === wanted || one.peerId === wanted);
+    if (member === undefined) {
+      throw new ArgumentError(
+        `There is no member ${JSON.stringify(wanted)} to be the root; the view has ${this.worldSize} members.`,
+      );
+    }
+    return member.peerId;
+  }
+
+  #checkOut(input: readonly TensorPart[], output: readonly TensorPart[], count: number): void {
+    if (output[0]?.dtype === input[0]?.dtype && countOf(output) >= count) return;
+    const have = `${countOf(output)} elements of ${output[0]?.dtype ?? 'nothing'}`;
+    throw new ArgumentError(`The output has ${have}; ${count} of ${input[0]?.dtype ?? 'nothing'} are needed.`);
+  }
+
+  /** Elements `start` to `start + count` of fused tensors. */
+  #cut(parts: readonly TensorPart[], start: number, count: number): TensorPart[] {
+    const cut: TensorPart[] = [];
+    let first = 0;
+    for (const part of parts) {
+      const from = Math.max(start, first) - first;
+      const to = Math.min(start + count, first + part.count) - first;
+      const size = DTYPE_BYTES[part.dtype];
+      if (to > from)
+        cut.push({ dtype: part.dtype, count: to - from, bytes: part.bytes.subarray(from * size, to * size) });
+      first += part.count;
+    }
+    const [any] = parts;
+    return cut.length > 0 || any === undefined
+      ? cut
+      : [{ dtype: any.dtype, count: 0, bytes: any.bytes.subarray(0, 0) }];
+  }
+
+  #prepare(shape: Shape, options: ReduceOptions, wake: Int32Array | null) {
+    const resolved = resolveCall(options, this.#defaults, shape.dtype);
+    const staged = this.#staging.prepare(shape.input, shape.output, shape.inPlace);
+    const call = this.#next++;
+    this.#fresh = null;
+    const { kind, dtype, count, root, laidOutFor } = shape;
+    const { input, output, atomic } = staged;
+    const op = shape.reduces ? resolved.op : null;
+    const spec = { ...resolved, kind, dtype, op, count, root, laidOutFor, input, output, atomic };
+    const request = { type: 'call' as const, call, spec, progress: options.onProgress !== undefined, wake };
+    return { staged, request };
+  }
+
+  #conclude(shape: Shape, staged: Staged, outcome: PlainOutcome): Report {
+    if (!outcome.ok) throw fromPlainError(outcome.error);
+    const { report } = outcome;
+    const rank = report.contributors.indexOf(this.peerId);
+    const root = shape.root === null ? 0 : report.contributors.indexOf(shape.root);
+    const { kind, count, dtype } = shape;
+    const sizes = tensorSizes({ kind, algorithm: report.algorithm, worldSize: report.worldSize, count, root }, rank);
+    staged.succeed(sizes.output * DTYPE_BYTES[dtype]);
+    return report;
+  }
+
+  #start(shape: Shape, options: ReduceOptions): Promise<Report> {
+    this.#checkOpen();
+    const { staged, request } = this.#prepare(shape, options, null);
+    const { signal, onProgress } = options;
+    const { call } = request;
+    const result = new Promise<Report>((resolve, reject) => {
+      const onAbort = () => this.#engine.post({ type: 'cancel', call });
+      this.#calls.set(call, {
+        progress: (share) => onProgress?.(share),
+        settle: (outcome) => {
+          signal?.removeEventListener('abort', onAbort);
+          try {
+            resolve(this.#conclude(shape, staged, outcome));
+          } catch (error) {
+            reject(signal?.aborted === true ? signal.reason : error);
+          } finally {
+            staged.release();
+          }
+        },
+      });
+      this.#engine.post(request);
+      if (signal?.aborted === true) onAbort();
+      else signal?.addEventListener('abort', onAbort, { once: true });
+    });
+    const forget = () => void this.#pending.delete(tracked);
+    const tracked: Promise<void> = result.then(forget, forget);
+    this.#pending.add(tracked);
+    return result;
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new ClosedError('This peer has left the group: join again.');
+  }
+
+  // --- the engine --------------------------------------------------------------------------------------------------
+
+  #ask(make: (request: number) => Parameters<Engine['post']>[0]): Promise<unknown> {
+    this.#checkOpen();
+    return this.#request(make);
+  }
+
+  #request(make: (request: number) => Parameters<Engine['post']>[0]): Promise<unknown> {
+    const request = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#requests.set(request, (reply) => {
+        this.#requests.delete(request);
+        if (reply.ok) resolve(reply.value);
+        else reject(fromPlainError(reply.error));
+      });
+      this.#engine.post(make(request));
+    });
+  }
+
+  #onMessage(message: EngineMessage): void {
+    switch (message.type) {
+      case 'event':
+        this.#onEvent(message.event);
+        break;
+      case 'progress':
+        this.#calls.get(message.call)?.progress(message.share);
+        break;
+      case 'settled': {
+        const open = this.#calls.get(message.call);
+        this.#calls.delete(message.call);
+        open?.settle(message.outcome);
+        break;
+      }
+      case 'reply':
+        this.#requests.get(message.request)?.(message.reply);
+        break;
+      case 'joined':
+      case 'join-failed':
+        break; // answered before the group was made
+      default:
+        message satisfies never;
+    }
+  }
+
+  #onEvent(event: RuntimeEvent): void {
+    switch (event.type) {
+      case 'view':
+        this.#epoch = event.view.epoch;
+        this.#members = event.view.members.map(({ peerId, site }, rank) => ({ peerId, rank, site }));
+        this.#emit('view', { epoch: this.#epoch, members: this.#members });
+        break;
+      case 'peer-lost':
+        this.#emit('peer-lost', { peerId: event.peerId, reason: event.reason, epoch: event.epoch });
+        break;
+      case 'coordinator-lost':
+        this.#emit('coordinator-lost', { reason: event.reason });
+        break;
+      case 'evicted':
+        break; // told by the EvictedError of every open and later call
+      default:
+        event satisfies never;
+    }
+  }
+
+  #emit<E extends keyof GroupEvents>(event: E, detail: GroupEvents[E]): void {
+    for (const listener of this.#listeners[event]) listener(detail);
+  }
+}

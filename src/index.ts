@@ -1,0 +1,39 @@
+/** Skein: collective communication that survives its peers. See README.md for a first run, ARCHITECTURE.md for the map. */
+export type { Consistency, PeerId, Recovery, Report } from './collectives/call.ts';
+export type { Codec } from './collectives/codec.ts';
+export type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
+export { Coordinator, type CoordinatorListenOptions } from './engine/coordinator-server.ts';
+export type { Admission } from './engine/runtime.ts';
+export {
+  ArgumentError,
+  ClosedError,
+  ConnectError,
+  type ErrorContext,
+  EvictedError,
+  MismatchError,
+  PeerLostError,
+  ProtocolError,
+  QuorumError,
+  SkeinError,
+  TimeoutError,
+  UnauthorizedError,
+  WithdrawnError,
+} from './errors.ts';
+export { Group, type GroupEvents, type GroupMember, type GroupStatus, join, type Step } from './group.ts';
+export type {
+  CallOptions,
+  JoinOptions,
+  ReduceOptions,
+  RootedReduceOptions,
+  RootOptions,
+  TransferOptions,
+} from './options.ts';
+export {
+  type Dtype,
+  type HalfTensor,
+  type PlainTensor,
+  type ReduceOp,
+  type SingleTensor,
+  sharedTensor,
+  type Tensor,
+} from './tensor.ts';

@@ -1,0 +1,110 @@
+/**
+ * Loads the kernels, compiled from AssemblyScript to WASM SIMD. They load the same way in Node and in browsers: the module
+ * is part of the JavaScript.
+ */
+import type { Dtype } from '../tensor.ts';
+import { KERNELS_WASM } from './generated/kernels-wasm.ts';
+import type { KernelOp, Kernels } from './kernels.ts';
+
+type Reduce = (dst: number, left: number, right: number, count: number) => void;
+type Divide = (offset: number, count: number, divisor: number) => void;
+type Convert = (dst: number, src: number, count: number) => void;
+type Canonical = (offset: number, count: number) => void;
+
+const PAGE_BYTES = 65_536;
+const ALIGNMENT = 64;
+
+/** What a dtype's sums and products share with another: two's complement does not tell signed from unsigned. */
+const WRAPPING: Partial<Record<Dtype, Dtype>> = { u8: 'i8', u16: 'i16', u32: 'i32', u64: 'i64' };
+
+function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let index = 0; index < binary.length; index++) bytes[index] = binary.charCodeAt(index);
+  return bytes;
+}
+
+type OpTable = Readonly<Record<KernelOp, Reduce>>;
+
+function table<V>(make: (dtype: Dtype) => V): Readonly<Record<Dtype, V>> {
+  return {
+    f32: make('f32'),
+    f64: make('f64'),
+    f16: make('f16'),
+    bf16: make('bf16'),
+    i8: make('i8'),
+    i16: make('i16'),
+    i32: make('i32'),
+    i64: make('i64'),
+    u8: make('u8'),
+    u16: make('u16'),
+    u32: make('u32'),
+    u64: make('u64'),
+  };
+}
+
+/**
+ * Loads the kernels with an arena of so many bytes (rounded up to 64 KiB). Pages that are never touched cost no memory.
+ *
+ * @throws Error where WebAssembly SIMD is missing
+ */
+export async function loadKernels(arenaBytes: number): Promise<Kernels> {
+  const code = decodeBase64(KERNELS_WASM);
+  if (typeof WebAssembly === 'undefined' || !WebAssembly.validate(code)) {
+    throw new Error(
+      'Skein needs WebAssembly with SIMD: Node 16.4, Chrome 91, Firefox 89 or Safari 16.4 and later have it.',
+    );
+  }
+  const pages = Math.ceil(arenaBytes / PAGE_BYTES) + 1;
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+  const { instance } = await WebAssembly.instantiate(code, { env: { memory } });
+  const { exports } = instance;
+  // The exports were compiled from assembly/kernels.ts, where each of these names has this signature.
+  const find = <F>(name: string): F => {
+    const found = exports[name];
+    if (typeof found !== 'function') throw new Error(`The kernel ${name} is missing: build the package again.`);
+    return found as F;
+  };
+  const reducers = table<OpTable>((dtype) => {
+    const wrapping = WRAPPING[dtype] ?? dtype;
+    return {
+      sum: find<Reduce>(`${wrapping}_sum`),
+      prod: find<Reduce>(`${wrapping}_prod`),
+      min: find<Reduce>(`${dtype}_min`),
+      max: find<Reduce>(`${dtype}_max`),
+    };
+  });
+  const dividers = table((dtype) => find<Divide>(`${dtype}_divide`));
+  const isFloat = (dtype: Dtype) => dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16';
+  const canonicals = table((dtype) => (isFloat(dtype) ? find<Canonical>(`${dtype}_canonical`) : null));
+  const encoders = { f16: find<Convert>('f16_encode'), bf16: find<Convert>('bf16_encode') };
+  const decoders = { f16: find<Convert>('f16_decode'), bf16: find<Convert>('bf16_decode') };
+  const bytes = new Uint8Array(memory.buffer);
+  // The first page is the module's own.
+  let next = PAGE_BYTES;
+  return {
+    bytes,
+    reserve(byteLength) {
+      const offset = next;
+      const end = offset + Math.ceil(byteLength / ALIGNMENT) * ALIGNMENT;
+      if (end > bytes.length) throw new RangeError(`The arena has no room for ${byteLength} more bytes.`);
+      next = end;
+      return offset;
+    },
+    reduce(dtype, op, dst, left, right, count) {
+      reducers[dtype][op](dst, left, right, count);
+    },
+    divide(dtype, offset, count, divisor) {
+      dividers[dtype](offset, count, divisor);
+    },
+    encode(codec, dst, src, count) {
+      encoders[codec](dst, src, count);
+    },
+    decode(codec, dst, src, count) {
+      decoders[codec](dst, src, count);
+    },
+    canonicalizeNaN(dtype, offset, count) {
+      canonicals[dtype]?.(offset, count);
+    },
+  };
+}

@@ -1,0 +1,178 @@
+/** Options of the public calls, their defaults, and the checks on them. */
+import type { Consistency, PeerId, Recovery } from './collectives/call.ts';
+import { CODECS, type Codec } from './collectives/codec.ts';
+import { ALGORITHMS, type Algorithm, type Rank } from './collectives/program.ts';
+import type { RuntimeOptions } from './engine/runtime.ts';
+import { ArgumentError } from './errors.ts';
+import { REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
+import { MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
+
+export interface JoinOptions {
+  /** Name of the job. @default SKEIN_RUN, else 'default' */
+  readonly run?: string;
+  /** Secret of the run. @default SKEIN_TOKEN, else none */
+  readonly token?: string;
+  /** Members that must be there before a view forms and before collectives begin. @default SKEIN_MIN_WORLD_SIZE, else 1 */
+  readonly minWorldSize?: number;
+  /** Where this peer is: peers of one site are close to one another. @default '' */
+  readonly site?: string;
+  /** Ways to reach other peers, best first. @default ['unix', 'tcp'] */
+  readonly transports?: readonly ('unix' | 'tcp')[];
+  /** Parallel TCP connections per link and direction. @default 2 */
+  readonly stripes?: number;
+  /** `worker`: a thread of its own, so that a busy training thread delays nothing. `inline`: this thread. @default 'worker' */
+  readonly engine?: 'worker' | 'inline';
+  /** Milliseconds that joining, and each later call that names no time-out of its own, may take. @default 300000 */
+  readonly timeout?: number;
+  /** Cancels joining. */
+  readonly signal?: AbortSignal;
+}
+
+export interface CallOptions {
+  /** Tells concurrent collectives apart: calls with one tag are matched in order, calls with different tags in any order. @default '' */
+  readonly tag?: string;
+  /** Milliseconds. @default the group's */
+  readonly timeout?: number;
+  readonly signal?: AbortSignal;
+  /** Members without which the call waits. @default the group's */
+  readonly minWorldSize?: number;
+  /** What happens when a peer is lost. @default 'restart' */
+  readonly recovery?: Recovery;
+  /** When a call counts as done. @default 'commit' */
+  readonly consistency?: Consistency;
+}
+
+export interface TransferOptions extends CallOptions {
+  /** @default 'auto' */
+  readonly algorithm?: Algorithm | 'auto';
+  /** How f32 values travel. @default 'f32' */
+  readonly codec?: Codec;
+  /** Called about twenty times with the share of this peer's part that is done, 0 to 1. */
+  readonly onProgress?: (share: number) => void;
+}
+
+export interface ReduceOptions extends TransferOptions {
+  /** @default 'sum' */
+  readonly op?: ReduceOp;
+  /** Receives the result instead of the tensor. Its contents are undefined when the call fails. */
+  readonly out?: Tensor;
+}
+
+export interface RootOptions extends TransferOptions {
+  /** Rank or id of the root peer. An id is safer: ranks shift when a peer is lost. @default 0 */
+  readonly root?: Rank | PeerId;
+}
+
+export interface RootedReduceOptions extends ReduceOptions {
+  /** Rank or id of the root peer. @default 0 */
+  readonly root?: Rank | PeerId;
+}
+
+const DEFAULT_TIMEOUT_MS = 300_000;
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+const MAX_STRIPES = 16;
+
+function checkInteger(value: number, least: number, most: number, name: string): number {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new ArgumentError(`\`${name}\` must be a whole number from ${least} to ${most}, not ${value}.`);
+  }
+  return value;
+}
+
+function checkChoice<T extends string>(value: T, choices: readonly T[], name: string): T {
+  if (!choices.includes(value)) {
+    throw new ArgumentError(`\`${name}\` must be one of ${choices.join(', ')}, not ${JSON.stringify(value)}.`);
+  }
+  return value;
+}
+
+export function checkTimeout(value: number): number {
+  if (!(value > 0 && value <= MAX_TIMEOUT_MS)) {
+    throw new ArgumentError(`\`timeout\` must be between 1 and ${MAX_TIMEOUT_MS} ms, not ${value}.`);
+  }
+  return value;
+}
+
+export function checkMinWorldSize(value: number): number {
+  return checkInteger(value, 1, MAX_WORLD_SIZE, 'minWorldSize');
+}
+
+export interface ResolvedJoin {
+  readonly runtime: RuntimeOptions;
+  readonly engine: 'worker' | 'inline';
+}
+
+/** Fills in environment variables and defaults; what the caller gives comes first. */
+export function resolveJoin(
+  address: string | undefined,
+  options: JoinOptions,
+  environment: Readonly<Record<string, string | undefined>>,
+): ResolvedJoin {
+  const coordinator = address ?? environment['SKEIN_COORDINATOR'];
+  if (coordinator === undefined || coordinator === '') {
+    throw new ArgumentError(
+      'No coordinator is named: call join(address), or set SKEIN_COORDINATOR (`skein launch` does).',
+    );
+  }
+  const transports = options.transports ?? ['unix', 'tcp'];
+  if (transports.length === 0) throw new ArgumentError('`transports` is empty: name at least one.');
+  for (const kind of transports) checkChoice(kind, ['unix', 'tcp'], 'transports');
+  const fromEnvironment = environment['SKEIN_MIN_WORLD_SIZE'];
+  return {
+    engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
+    runtime: {
+      coordinator,
+      run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
+      token: options.token ?? environment['SKEIN_TOKEN'] ?? '',
+      minWorldSize: checkMinWorldSize(
+        options.minWorldSize ?? (fromEnvironment === undefined ? 1 : Number(fromEnvironment)),
+      ),
+      site: options.site ?? '',
+      transports,
+      stripes: checkInteger(options.stripes ?? 2, 1, MAX_STRIPES, 'stripes'),
+      timeoutMs: checkTimeout(options.timeout ?? DEFAULT_TIMEOUT_MS),
+    },
+  };
+}
+
+/** The part of a call that comes from its options. */
+export interface ResolvedCall {
+  readonly tag: string;
+  readonly op: ReduceOp;
+  readonly algorithm: Algorithm | 'auto';
+  readonly codec: Codec;
+  readonly consistency: Consistency;
+  readonly recovery: Recovery;
+  readonly minWorldSize: number;
+  readonly timeoutMs: number;
+}
+
+export function resolveCall(
+  options: ReduceOptions,
+  defaults: { readonly timeoutMs: number; readonly minWorldSize: number },
+  dtype: string,
+): ResolvedCall {
+  const tag = options.tag ?? '';
+  if (typeof tag !== 'string' || tag.length > MAX_TAG_LENGTH) {
+    throw new ArgumentError(`\`tag\` must be a string of at most ${MAX_TAG_LENGTH} characters.`);
+  }
+  const codec = checkChoice(options.codec ?? 'f32', CODECS, 'codec');
+  const algorithm = checkChoice<Algorithm | 'auto'>(options.algorithm ?? 'auto', [...ALGORITHMS, 'auto'], 'algorithm');
+  if (codec !== 'f32' && dtype !== 'f32')
+    throw new ArgumentError(`Codec ${codec} works on f32 tensors, not on ${dtype}.`);
+  if (codec !== 'f32' && algorithm === 'doubling') {
+    throw new ArgumentError(
+      `Codec ${codec} can't be used with 'doubling', whose ranks each compute the result: they would differ. Use 'ring' or 'tree'.`,
+    );
+  }
+  return {
+    tag,
+    op: checkChoice(options.op ?? 'sum', REDUCE_OPS, 'op'),
+    algorithm,
+    codec,
+    consistency: checkChoice(options.consistency ?? 'commit', ['commit', 'eager'], 'consistency'),
+    recovery: checkChoice(options.recovery ?? 'restart', ['restart', 'fail'], 'recovery'),
+    minWorldSize: checkMinWorldSize(options.minWorldSize ?? defaults.minWorldSize),
+    timeoutMs: checkTimeout(options.timeout ?? defaults.timeoutMs),
+  };
+}

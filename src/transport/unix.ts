@@ -1,0 +1,54 @@
+/** Unix-domain sockets, for peers on one host: about a third less CPU per byte than TCP over loopback. */
+import { chmod, unlink } from 'node:fs/promises';
+import { ConnectError } from '../errors.ts';
+import { dialSocket, listenSocket } from './socket-connection.ts';
+import type { Address, Connection, Listener, Transport } from './transport.ts';
+
+/** What the kernel's `sockaddr_un` holds. */
+const MAX_PATH_BYTES = 107;
+
+/** How long a socket file's owner may take to answer before the file counts as left over. */
+const STALE_PROBE_MS = 1_000;
+
+function unixPath(address: Address): string {
+  if (address.kind !== 'unix')
+    throw new ConnectError(`A Unix-domain socket can't use an address of kind ${address.kind}.`);
+  if (Buffer.byteLength(address.path) > MAX_PATH_BYTES) {
+    throw new ConnectError(
+      `The socket path ${address.path} is longer than ${MAX_PATH_BYTES} bytes: use a shorter directory.`,
+    );
+  }
+  return address.path;
+}
+
+function listenError(path: string, cause: unknown): ConnectError {
+  const text = cause instanceof Error ? cause.message : String(cause);
+  return new ConnectError(`Can't listen on unix ${path}: ${text}.`, { cause, phase: 'listen' });
+}
+
+export const unixTransport: Transport = {
+  kind: 'unix',
+
+  async listen(address, onConnection): Promise<Listener> {
+    const path = unixPath(address);
+    const open = () => listenSocket({ path }, () => `unix ${path}`, onConnection);
+    const server = await open().catch(async (cause: NodeJS.ErrnoException) => {
+      if (cause.code !== 'EADDRINUSE') throw listenError(path, cause);
+      const owner = await dialSocket({ path }, `unix ${path}`, { timeoutMs: STALE_PROBE_MS }).catch(() => null);
+      owner?.destroy();
+      if (owner !== null) throw listenError(path, cause);
+      // Left over from a process that was killed: nobody answers on it.
+      await unlink(path);
+      return open().catch((again: unknown) => {
+        throw listenError(path, again);
+      });
+    });
+    await chmod(path, 0o600);
+    return { address: { kind: 'unix', path }, close: () => server.close() };
+  },
+
+  async dial(address, options): Promise<Connection> {
+    const path = unixPath(address);
+    return dialSocket({ path }, `unix ${path}`, options);
+  },
+};
