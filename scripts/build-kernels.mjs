@@ -6,7 +6,8 @@ const source = 'src/kernels/assembly/kernels.ts';
 const target = 'src/kernels/generated/kernels-wasm.ts';
 
 const modified = async (path) => (await stat(path).catch(() => null))?.mtimeMs ?? 0;
-if ((await modified(target)) > Math.max(await modified(source), await modified('scripts/build-kernels.mjs'))) process.exit(0);
+if ((await modified(target)) > Math.max(await modified(source), await modified('scripts/build-kernels.mjs')))
+  process.exit(0);
 
 const binary = 'src/kernels/generated/kernels.wasm';
 await mkdir('src/kernels/generated', { recursive: true });
@@ -18,5 +19,8 @@ if (error !== null) {
 }
 const base64 = (await readFile(binary)).toString('base64');
 const lines = base64.match(/.{1,100}/g).map((line) => `  '${line}'`);
-await writeFile(target, `/** Compiled from ${source}. */\nexport const KERNELS_WASM: string = [\n${lines.join(',\n')},\n].join('');\n`);
+await writeFile(
+  target,
+  `/** Compiled from ${source}. */\nexport const KERNELS_WASM: string = [\n${lines.join(',\n')},\n].join('');\n`,
+);
 await rm(binary);

@@ -12,8 +12,10 @@ export interface JoinOptions {
   readonly run?: string;
   /** Secret of the run. @default SKEIN_TOKEN, else none */
   readonly token?: string;
-  /** Members that must be there before a view forms and before collectives begin. @default SKEIN_MIN_WORLD_SIZE, else 1 */
+  /** Quorum: members without which boundaries and collectives wait. @default SKEIN_MIN_WORLD_SIZE, else 1 */
   readonly minWorldSize?: number;
+  /** Peers that must be ready before the first view forms; later ones come in at boundaries. @default SKEIN_WORLD_SIZE, else `minWorldSize` */
+  readonly startWorldSize?: number;
   /** Where this peer is: peers of one site are close to one another. @default '' */
   readonly site?: string;
   /** Ways to reach other peers, best first. @default ['unix', 'tcp'] */
@@ -102,6 +104,10 @@ export interface ResolvedJoin {
   readonly engine: 'worker' | 'inline';
 }
 
+function numberFrom(text: string | undefined): number | undefined {
+  return text === undefined || text === '' ? undefined : Number(text);
+}
+
 /** Fills in environment variables and defaults; what the caller gives comes first. */
 export function resolveJoin(
   address: string | undefined,
@@ -117,16 +123,21 @@ export function resolveJoin(
   const transports = options.transports ?? ['unix', 'tcp'];
   if (transports.length === 0) throw new ArgumentError('`transports` is empty: name at least one.');
   for (const kind of transports) checkChoice(kind, ['unix', 'tcp'], 'transports');
-  const fromEnvironment = environment['SKEIN_MIN_WORLD_SIZE'];
+  const minWorldSize = checkMinWorldSize(options.minWorldSize ?? numberFrom(environment['SKEIN_MIN_WORLD_SIZE']) ?? 1);
+  const startWorldSize = checkInteger(
+    options.startWorldSize ?? numberFrom(environment['SKEIN_WORLD_SIZE']) ?? minWorldSize,
+    1,
+    MAX_WORLD_SIZE,
+    'startWorldSize',
+  );
   return {
     engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
     runtime: {
       coordinator,
       run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
       token: options.token ?? environment['SKEIN_TOKEN'] ?? '',
-      minWorldSize: checkMinWorldSize(
-        options.minWorldSize ?? (fromEnvironment === undefined ? 1 : Number(fromEnvironment)),
-      ),
+      minWorldSize,
+      startWorldSize: Math.max(startWorldSize, minWorldSize),
       site: options.site ?? '',
       transports,
       stripes: checkInteger(options.stripes ?? 2, 1, MAX_STRIPES, 'stripes'),

@@ -16,7 +16,7 @@ import { ControlConnection } from './control-connection.ts';
 export interface Credentials {
   readonly run: string;
   readonly token: string;
-  readonly minWorldSize: number;
+  readonly startWorldSize: number;
   readonly description: PeerDescription;
 }
 
@@ -70,8 +70,8 @@ export class CoordinatorClient {
             return;
           }
           const proof = prove(credentials.token, 'peer', credentials.run, own, message.nonce);
-          const { minWorldSize, description } = credentials;
-          connection.send({ type: 'prove', proof, minWorldSize, ...description }, fence.term, 0);
+          const { startWorldSize, description } = credentials;
+          connection.send({ type: 'prove', proof, startWorldSize, ...description }, fence.term, 0);
         } else if (message.type === 'welcome') {
           clearTimeout(timer);
           connection.trust();

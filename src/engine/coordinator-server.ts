@@ -196,12 +196,12 @@ export class Coordinator {
     clearTimeout(session.timer);
     this.#unauthenticated -= 1;
     session.connection.trust();
-    const { hostKey, site, addresses, minWorldSize } = message;
+    const { hostKey, site, addresses, startWorldSize } = message;
     this.#step(run, {
       type: 'joined',
       connection: session.number,
       description: { hostKey, site, addresses },
-      minWorldSize,
+      startWorldSize,
     });
   }
 

@@ -25,8 +25,7 @@ export type PlainOutcome =
 
 export type Reply =
   /** `admit`: an `Admission`, `status`: a `RuntimeStatus`, else nothing. */
-  | { readonly ok: true; readonly value: unknown }
-  | { readonly ok: false; readonly error: PlainError };
+  { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: PlainError };
 
 export type EngineMessage =
   | { readonly type: 'joined'; readonly peerId: PeerId; readonly admission: Admission }

@@ -23,7 +23,10 @@ export interface RuntimeOptions {
   readonly coordinator: string;
   readonly run: string;
   readonly token: string;
+  /** Default of the calls. */
   readonly minWorldSize: number;
+  /** Ready peers that the first view needs. */
+  readonly startWorldSize: number;
   readonly site: string;
   readonly transports: readonly TransportKind[];
   readonly stripes: number;
@@ -158,10 +161,10 @@ export class Runtime {
     try {
       const own = await hostKey();
       const description = { hostKey: own, site: options.site, addresses: [...listeners.addresses] };
-      const { run, token, minWorldSize } = options;
+      const { run, token, startWorldSize } = options;
       const client = await CoordinatorClient.connect(
         address,
-        { run, token, minWorldSize, description },
+        { run, token, startWorldSize, description },
         {
           onMessage: (message) => {
             if (runtime === null) early.push(message);
@@ -233,7 +236,7 @@ export class Runtime {
     });
     const timer = setTimeout(() => {
       const elapsed = Math.round(performance.now() - startedAt);
-      const message = `No view formed within ${elapsed} ms: this peer asks for ${options.minWorldSize} members, and is connected to ${[...this.#peers.ids()].length} others. Start more peers, or wait for the members' next boundary.`;
+      const message = `No view formed within ${elapsed} ms: this peer asks for ${options.startWorldSize} peers to start with, and is connected to ${[...this.#peers.ids()].length} others. Start more peers, or wait for the members' next boundary.`;
       this.#admitted?.reject(new QuorumError(message, { phase: 'join', elapsed }));
     }, options.timeoutMs);
     try {

@@ -41,7 +41,7 @@ export type CoordinatorEvent =
       readonly type: 'joined';
       readonly connection: number;
       readonly description: PeerDescription;
-      readonly minWorldSize: number;
+      readonly startWorldSize: number;
     }
   | { readonly type: 'message'; readonly peerId: PeerId; readonly message: PeerMessage }
   | { readonly type: 'closed'; readonly peerId: PeerId }
@@ -58,7 +58,7 @@ export type CoordinatorEffect =
 interface PeerRecord {
   readonly peerId: PeerId;
   readonly description: PeerDescription;
-  readonly minWorldSize: number;
+  readonly startWorldSize: number;
   readonly detector: Detector;
   state: 'warming' | 'ready' | 'member';
   /** When its connection broke; null while it is connected. */
@@ -200,7 +200,7 @@ export class CoordinatorMachine {
     this.#peers.set(peerId, {
       peerId,
       description: event.description,
-      minWorldSize: event.minWorldSize,
+      startWorldSize: event.startWorldSize,
       detector: new Detector(this.#now, this.#options.heartbeatMs, this.#options.bounds),
       state: 'warming',
       disconnectedAt: null,
@@ -231,7 +231,7 @@ export class CoordinatorMachine {
   /** With nobody in the view, the ready peers form one as soon as they are as many as each of them wants. */
   #formFirstView(): void {
     const ready = this.#readyPeers();
-    const wanted = Math.max(...ready.map((peer) => peer.minWorldSize));
+    const wanted = Math.max(...ready.map((peer) => peer.startWorldSize));
     if (ready.length > 0 && ready.length >= wanted) this.#decideBoundary(this.#boundary + 1);
   }
 

@@ -46,7 +46,7 @@ const lost = v.strictObject({ peerId: name, reason: text });
 
 const peerMessage = v.variant('type', [
   v.strictObject({ type: v.literal('hello'), version: u32, run: name, nonce: secret }),
-  v.strictObject({ type: v.literal('prove'), proof: secret, minWorldSize: worldSize, ...description }),
+  v.strictObject({ type: v.literal('prove'), proof: secret, startWorldSize: worldSize, ...description }),
   v.strictObject({ type: v.literal('ready') }),
   v.strictObject({ type: v.literal('beat'), sent: v.number() }),
   v.strictObject({ type: v.literal('boundary'), index: u32, minWorldSize: worldSize, oldest: u32 }),

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the benchmarks and some tests use. Needs root; installs only what is missing.
+set -euo pipefail
+packages=(build-essential libgloo-dev openmpi-bin libopenmpi-dev iproute2)
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if [ "${#missing[@]}" -eq 0 ]; then exit 0; fi
+if [ "$(id -u)" != 0 ]; then
+  echo "missing, and only root can install them: ${missing[*]}" >&2
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
