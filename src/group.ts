@@ -69,7 +69,9 @@ interface OpenCall {
   progress(share: number): void;
 }
 
+/** What a barrier passes round; its value does not matter. */
 const TOKEN: TensorPart = { dtype: 'u8', count: 1, bytes: new Uint8Array(new SharedArrayBuffer(1)) };
+const TOKEN_OUT: TensorPart = { dtype: 'u8', count: 1, bytes: new Uint8Array(new SharedArrayBuffer(1)) };
 
 function countOf(parts: readonly TensorPart[]): number {
   return parts.reduce((sum, part) => sum + part.count, 0);
@@ -319,8 +321,7 @@ export class Group {
 
   /** Resolves when every member has called it. */
   barrier(options: CallOptions = {}): Promise<Report> {
-    const output = { ...TOKEN, bytes: new Uint8Array(new SharedArrayBuffer(1)) };
-    return this.#start({ ...this.#shape('barrier', [TOKEN], [output]), count: 1 }, options);
+    return this.#start({ ...this.#shape('barrier', [TOKEN], [TOKEN_OUT]), count: 1 }, options);
   }
 
   // --- membership --------------------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ export interface LinkPort {
   /** Frames can be sent now (they may have to queue). */
   readonly up: boolean;
   readonly writable: boolean;
+  /** Frames sent from `cork` to `uncork` leave together. */
+  cork(): void;
+  uncork(): void;
   /** `ordered`: by the link's first stripe, after everything sent so before. */
   send(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null, ordered: boolean): void;
 }
@@ -348,9 +351,12 @@ export class Collectives {
       const peerId = members[to]!.peerId;
       ports.set(peerId, this.#port(peerId, bytes));
       const link = this.#around.link(peerId);
+      // What a small call sends at once goes with its announcement.
+      link.cork();
       if (link.up) link.send(announcement, null, null, true);
     }
     transfer.start();
+    for (const peerId of ports.keys()) this.#around.link(peerId).uncork();
     if (operation.attempt === attempt && operation.state === 'running') this.#takeArrivals(operation, frame);
   }
 
@@ -471,13 +477,13 @@ export class Collectives {
   /** A peer announces the same number: it must have made the same call. */
   #onOpen(operation: Operation, arrival: Arrival): string | null {
     const { from, payload } = arrival;
-    const parsed = parseBody(descriptionSchema, payload);
-    if (!parsed.ok) return parsed.error;
     const attempt = operation.attempt!; // route compared its epoch
-    const mine = operation.summary(attempt.algorithm, this.#around.workspace.segmentBytes);
-    const theirs = describe(parsed.value);
-    if (parsed.value.tag !== operation.call.tag || mine !== theirs) {
+    if (!sameBytes(payload, attempt.announcement.subarray(HEADER_BYTES))) {
+      const parsed = parseBody(descriptionSchema, payload);
+      if (!parsed.ok) return parsed.error;
       operation.mismatched.add(from);
+      const mine = operation.summary(attempt.algorithm, this.#around.workspace.segmentBytes);
+      const theirs = describe(parsed.value);
       const generation = operation.context!.generation; // it has a number
       this.#around.control({ type: 'mismatch', id: operation.id, generation, mine, theirs, with: from });
       return null;
@@ -620,6 +626,12 @@ const SHAPE_HINT =
 function findOpen(state: TagState, sequence: number): Operation | undefined {
   for (const operation of state.open) if (operation.sequence === sequence) return operation;
   return undefined;
+}
+
+function sameBytes(left: Uint8Array, right: Uint8Array): boolean {
+  if (left.length !== right.length) return false;
+  for (let index = 0; index < left.length; index++) if (left[index] !== right[index]) return false;
+  return true;
 }
 
 /** Rank of a peer in an attempt; −1, which no program names, when it has no part in it. */

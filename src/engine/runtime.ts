@@ -100,6 +100,8 @@ interface BoundaryWaiter {
 const DEAD_LINK: LinkPort = {
   up: false,
   writable: false,
+  cork: () => {},
+  uncork: () => {},
   send: (_head, _body, onFlushed) => {
     if (onFlushed !== null) queueMicrotask(onFlushed);
   },

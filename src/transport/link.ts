@@ -165,6 +165,15 @@ export class Link {
     best.write(head, body, onFlushed);
   }
 
+  /** Frames sent from here to `uncork` leave together. */
+  cork(): void {
+    for (const stripe of this.#outbound?.stripes ?? []) stripe.connection.cork();
+  }
+
+  uncork(): void {
+    for (const stripe of this.#outbound?.stripes ?? []) stripe.connection.uncork();
+  }
+
   /** The other peer dialled one more stripe. A new session replaces the lane that it believes is gone. */
   accept(connection: Connection, session: number, rest: Uint8Array): void {
     if (this.#closed) {

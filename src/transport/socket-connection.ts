@@ -55,6 +55,14 @@ export class SocketConnection implements Connection {
     }
   }
 
+  cork(): void {
+    this.#socket.cork();
+  }
+
+  uncork(): void {
+    this.#socket.uncork();
+  }
+
   pause(): void {
     this.#socket.pause();
   }

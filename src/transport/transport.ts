@@ -33,6 +33,9 @@ export interface Connection {
    * Writing to a closed connection does nothing but call `onFlushed`.
    */
   write(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null): void;
+  /** Writes from here to `uncork` leave together, in as few system calls as possible. Calls nest. */
+  cork(): void;
+  uncork(): void;
   /** Stops delivery (back-pressure reaches the sender through the kernel's buffers) until `resume`. Bytes of a read in progress may still come. */
   pause(): void;
   resume(): void;
