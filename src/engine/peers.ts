@@ -2,6 +2,7 @@
  * The links to all known peers: dials what we receive on, accepts what they receive on, dials again what broke.
  */
 import { randomInt } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
 import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
 import { Link, type LinkEvents } from '../transport/link.ts';
@@ -54,6 +55,8 @@ export class Peers {
   constructor(options: PeersOptions, events: (peerId: string) => LinkEvents) {
     this.#options = options;
     this.#events = events;
+    // Every dial under way listens, and there are as many as a run has peers.
+    setMaxListeners(0, this.#abort.signal);
   }
 
   get(peerId: string): Link | undefined {

@@ -38,7 +38,13 @@ async function expectAgreement(results: Awaited<ReturnType<typeof reduceOnce>>[]
   }
 }
 
-type Phase = 'before open' | 'during reduce' | 'during gather' | 'holding the result' | 'after its last word' | 'at a boundary';
+type Phase =
+  | 'before open'
+  | 'during reduce'
+  | 'during gather'
+  | 'holding the result'
+  | 'after its last word'
+  | 'at a boundary';
 
 /** Runs in the victim: dies by its own hand in the phase, which is the only way to hit it exactly. */
 async function dieIn(peer: PeerProcess, phase: Phase, count: number): Promise<void> {
@@ -67,7 +73,13 @@ async function dieIn(peer: PeerProcess, phase: Phase, count: number): Promise<vo
 }
 
 describe('a peer is killed', () => {
-  const phases: Phase[] = ['before open', 'during reduce', 'during gather', 'holding the result', 'after its last word'];
+  const phases: Phase[] = [
+    'before open',
+    'during reduce',
+    'during gather',
+    'holding the result',
+    'after its last word',
+  ];
   test.each(phases)('%s: the survivors agree on a result, and on the next one', async (phase) => {
     await using cluster = await Cluster.start();
     // The victim's engine is inline, so that it dies at the very instruction.
@@ -105,6 +117,12 @@ describe('a peer is killed', () => {
     const admissions = await Promise.all(survivors.map((peer) => peer.run(({ state }) => state.group!.admit())));
     for (const admission of admissions) expect(admission.epoch).toBeGreaterThanOrEqual(1);
     const results = await Promise.all(survivors.map((peer, index) => reduceOnce(peer, index + 1)));
-    await expectAgreement(results, new Map([[ids[0]!, 1], [ids[2]!, 2]]));
+    await expectAgreement(
+      results,
+      new Map([
+        [ids[0]!, 1],
+        [ids[2]!, 2],
+      ]),
+    );
   });
 });
