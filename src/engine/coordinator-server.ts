@@ -9,6 +9,7 @@ import {
   type CoordinatorEffect,
   type CoordinatorEvent,
   CoordinatorMachine,
+  type CoordinatorSnapshot,
   type PeerId,
 } from '../membership/coordinator.ts';
 import { formatTcpAddress } from '../transport/address.ts';
@@ -127,7 +128,7 @@ export class Coordinator {
   }
 
   /** What each run looks like now: plain data, for status pages and tests. */
-  status(): Record<string, ReturnType<CoordinatorMachine['snapshot']>> {
+  status(): Record<string, CoordinatorSnapshot> {
     return Object.fromEntries([...this.#runs].map(([name, run]) => [name, run.machine.snapshot()]));
   }
 

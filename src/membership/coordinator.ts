@@ -55,6 +55,19 @@ export type CoordinatorEffect =
   | { readonly type: 'close'; readonly peerId: PeerId }
   | { readonly type: 'note'; readonly text: string };
 
+/** What a run looks like: plain data. */
+export interface CoordinatorSnapshot {
+  readonly epoch: number;
+  readonly generation: number;
+  readonly members: readonly PeerId[];
+  /** Still connecting to the members. */
+  readonly warming: readonly PeerId[];
+  /** Come in at the next boundary. */
+  readonly ready: readonly PeerId[];
+  /** Held by some members, and not yet by all. */
+  readonly openCollectives: number;
+}
+
 interface PeerRecord {
   readonly peerId: PeerId;
   readonly description: PeerDescription;
@@ -143,19 +156,15 @@ export class CoordinatorMachine {
   }
 
   /** For status pages and tests. */
-  snapshot(): {
-    epoch: number;
-    generation: number;
-    members: readonly PeerId[];
-    waiting: readonly PeerId[];
-    openCollectives: number;
-  } {
-    const waiting = [...this.#peers.values()].filter((peer) => peer.state !== 'member').map((peer) => peer.peerId);
+  snapshot(): CoordinatorSnapshot {
+    const inState = (state: PeerRecord['state']) =>
+      [...this.#peers.values()].filter((peer) => peer.state === state).map((peer) => peer.peerId);
     return {
       epoch: this.#epoch,
       generation: this.#current?.generation ?? 0,
       members: [...(this.#current?.members ?? [])],
-      waiting,
+      warming: inState('warming'),
+      ready: inState('ready'),
       openCollectives: this.#done.size,
     };
   }

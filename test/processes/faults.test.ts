@@ -76,7 +76,7 @@ describe('a stopped peer', () => {
       await state.group!.leave();
     });
     const rejoined = stopped.join(run.coordinator.address, { timeout: BOUND_MS });
-    await expect.poll(() => run.coordinator.status()['default']?.waiting.length, { timeout: BOUND_MS }).toBe(1);
+    await expect.poll(() => run.coordinator.status()['default']?.ready.length, { timeout: BOUND_MS }).toBe(1);
     await Promise.all([first, second].map((peer) => peer.run(({ state }) => state.group!.admit())));
     expect((await rejoined).worldSize).toBe(3);
     const after = await Promise.all(peers.map((peer) => allReduce(peer)));
