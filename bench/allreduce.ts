@@ -1,0 +1,245 @@
+/**
+ * `npm run bench`: all-reduce beside the libraries people know and beside the raw ceiling of the sockets. All sides take turns within
+ * one run; figures are medians over all rounds. Writes a record and charts to bench/results/.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import Table from 'cli-table3';
+import { Command } from 'commander';
+import { chartSvg, type Point } from './harness/chart.ts';
+import { describeMachine } from './harness/machine.ts';
+import { type Measurement, SIDES, type Side } from './harness/sides.ts';
+import { algbw, busbw, formatBytes, formatRate, formatSeconds, median } from './harness/statistics.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const SIZES = [4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB];
+const QUICK_SIZES = [4 * KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB];
+const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
+
+interface Options {
+  readonly sizes?: string;
+  readonly worlds?: string;
+  readonly sides?: string;
+  readonly rounds: string;
+  readonly iterations: string;
+  readonly quick?: true;
+}
+
+/** The figures of one side at one world size and tensor size. */
+interface Row {
+  readonly side: string;
+  readonly worldSize: number;
+  readonly bytes: number;
+  readonly seconds: number;
+  readonly busbw: number;
+  readonly maxRssKiB: number;
+}
+
+/** Growth of one process during a 256 MiB all-reduce. */
+interface MemoryRow {
+  readonly side: string;
+  readonly worldSize: number;
+  readonly bytes: number;
+  /** Peak minus tensor and `out`: the runtime's own memory included. */
+  readonly aboveTensorsKiB: number;
+  /** Peak minus what was resident just before. */
+  readonly growthKiB: number;
+}
+
+interface Bar {
+  readonly what: string;
+  readonly wanted: string;
+  readonly measured: string;
+  readonly met: boolean;
+}
+
+function numberList(text: string | undefined, fallback: readonly number[]): readonly number[] {
+  return text === undefined ? fallback : text.split(',').map(Number);
+}
+
+async function measureWorld(
+  sides: readonly Side[],
+  worldSize: number,
+  sizes: readonly number[],
+  options: Options,
+): Promise<Row[]> {
+  const samples = new Map<string, { seconds: number[]; maxRssKiB: number }>();
+  for (let round = 0; round < Number(options.rounds); round++) {
+    for (const side of sides) {
+      const usable = sizes.filter((bytes) => bytes <= (side.largest ?? Number.POSITIVE_INFINITY));
+      if (usable.length === 0) continue;
+      process.stderr.write(`N=${worldSize} round ${round + 1}/${options.rounds} ${side.label}\n`);
+      const task = { worldSize, sizes: usable, iterations: Number(options.iterations), warmups: 2 };
+      for (const one of await side.measure(task)) {
+        const key = `${side.name} ${one.bytes}`;
+        const kept = samples.get(key) ?? { seconds: [], maxRssKiB: 0 };
+        // Each round counts as much as any other.
+        kept.seconds.push(median(one.seconds));
+        kept.maxRssKiB = Math.max(kept.maxRssKiB, one.maxRssKiB);
+        samples.set(key, kept);
+      }
+    }
+  }
+  return sizes.flatMap((bytes) =>
+    sides.flatMap((side) => {
+      const kept = samples.get(`${side.name} ${bytes}`);
+      if (kept === undefined) return [];
+      const seconds = median(kept.seconds);
+      return [
+        {
+          side: side.name,
+          worldSize,
+          bytes,
+          seconds,
+          busbw: busbw(bytes, seconds, worldSize),
+          maxRssKiB: kept.maxRssKiB,
+        },
+      ];
+    }),
+  );
+}
+
+async function measureMemory(worldSize: number): Promise<MemoryRow[]> {
+  const bytes = 256 * MIB;
+  const rows: MemoryRow[] = [];
+  for (const side of SIDES.filter((one) => one.name === 'skein' || one.name === 'skein-inline')) {
+    process.stderr.write(`N=${worldSize} memory, ${side.label}\n`);
+    const [one]: Measurement[] = await side.measure({ worldSize, sizes: [bytes], iterations: 2, warmups: 1 });
+    if (one === undefined) continue;
+    // Beside tensor and `out`, the warm-up keeps two tensors of 4 MiB.
+    const aboveTensorsKiB = one.maxRssKiB - (2 * bytes) / KIB;
+    rows.push({ side: side.name, worldSize, bytes, aboveTensorsKiB, growthKiB: one.growthKiB ?? Number.NaN });
+  }
+  return rows;
+}
+
+function find(rows: readonly Row[], side: string, worldSize: number, bytes: number): Row | undefined {
+  return rows.find((row) => row.side === side && row.worldSize === worldSize && row.bytes === bytes);
+}
+
+function printWorld(rows: readonly Row[], worldSize: number): void {
+  const head = ['size', 'side', 'time', 'algbw GB/s', 'busbw GB/s', '× Gloo', '× raw TCP', 'peak RSS'];
+  const table = new Table({ head, style: { head: [], border: [] } });
+  for (const row of rows.filter((one) => one.worldSize === worldSize)) {
+    const ratio = (name: string) => {
+      const other = find(rows, name, worldSize, row.bytes);
+      return other === undefined ? '–' : (other.seconds / row.seconds).toFixed(2);
+    };
+    table.push([
+      formatBytes(row.bytes),
+      SIDES.find((side) => side.name === row.side)?.label ?? row.side,
+      formatSeconds(row.seconds),
+      formatRate(algbw(row.bytes, row.seconds)),
+      formatRate(row.busbw),
+      ratio('gloo'),
+      ratio('raw'),
+      `${Math.round(row.maxRssKiB / KIB)} MiB`,
+    ]);
+  }
+  console.log(`\nN = ${worldSize}\n${table.toString()}`);
+}
+
+/** Sets the figures beside what was asked for. */
+function judge(rows: readonly Row[], worlds: readonly number[], memory: readonly MemoryRow[]): Bar[] {
+  const bars: Bar[] = [];
+  const compare = (what: string, side: string, other: string, worldSize: number, bytes: number, least: number) => {
+    const [mine, theirs] = [find(rows, side, worldSize, bytes), find(rows, other, worldSize, bytes)];
+    if (mine === undefined || theirs === undefined) return;
+    const ratio = theirs.seconds / mine.seconds;
+    bars.push({
+      what: `${what}, N=${worldSize}, ${formatBytes(bytes)}`,
+      wanted: `≥ ${least}`,
+      measured: ratio.toFixed(2),
+      met: ratio >= least,
+    });
+  };
+  for (const worldSize of worlds) {
+    for (const bytes of new Set(rows.map((row) => row.bytes))) {
+      const large = bytes >= 16 * MIB;
+      compare('busbw beside Gloo', 'skein', 'gloo', worldSize, bytes, large ? 1.25 : 1);
+      if (!large) compare('inline engine beside Gloo', 'skein-inline', 'gloo', worldSize, bytes, 1);
+      if (large) {
+        compare('beside the raw TCP ceiling', 'skein', 'raw', worldSize, bytes, 0.8);
+        compare('over TCP, beside the raw TCP ceiling', 'skein-tcp', 'raw', worldSize, bytes, 0.8);
+      }
+    }
+    if (worldSize <= 4) {
+      compare('eager latency beside Open MPI', 'skein-eager', 'openmpi', worldSize, 4 * KIB, 0.25);
+      compare('eager latency, inline, beside Open MPI', 'skein-inline-eager', 'openmpi', worldSize, 4 * KIB, 0.25);
+    }
+  }
+  for (const row of memory) {
+    const what = `memory of ${row.side}, N=${row.worldSize}, 256 MiB`;
+    const shown = (kib: number) => `${Math.round(kib / KIB)} MiB`;
+    bars.push({
+      what: `${what}: peak above tensor and out`,
+      wanted: '≤ 64 MiB',
+      measured: shown(row.aboveTensorsKiB),
+      met: row.aboveTensorsKiB <= 64 * KIB,
+    });
+    bars.push({
+      what: `${what}: growth during the call`,
+      wanted: '≤ 64 MiB',
+      measured: shown(row.growthKiB),
+      met: row.growthKiB <= 64 * KIB,
+    });
+  }
+  return bars;
+}
+
+async function main(options: Options): Promise<void> {
+  const wanted = options.sides?.split(',');
+  const sides: Side[] = [];
+  for (const side of SIDES.filter((one) => wanted?.includes(one.name) ?? true)) {
+    const reason = side.missing();
+    if (reason === null) sides.push(side);
+    else console.log(`${side.label} is missing: ${reason}`);
+  }
+  const sizes = numberList(options.sizes, options.quick === true ? QUICK_SIZES : SIZES);
+  const worlds = numberList(options.worlds, options.quick === true ? [2, 4] : [2, 4, 8]);
+  const rows: Row[] = [];
+  for (const worldSize of worlds) {
+    rows.push(...(await measureWorld(sides, worldSize, sizes, options)));
+    printWorld(rows, worldSize);
+  }
+  const memory = sizes.includes(256 * MIB) ? await measureMemory(2) : [];
+  const bars = judge(rows, worlds, memory);
+  const summary = new Table({ head: ['bar', 'wanted', 'measured', ''], style: { head: [], border: [] } });
+  for (const bar of bars) summary.push([bar.what, bar.wanted, bar.measured, bar.met ? 'met' : 'NOT MET']);
+  console.log(`\nRatios of medians: the other side's time over ours.\n${summary.toString()}`);
+  mkdirSync(RESULTS, { recursive: true });
+  const record = {
+    machine: describeMachine(),
+    date: new Date().toISOString(),
+    command: process.argv.slice(2),
+    rows,
+    memory,
+    bars,
+  };
+  writeFileSync(join(RESULTS, 'allreduce.json'), `${JSON.stringify(record, null, 1)}\n`);
+  for (const worldSize of worlds) {
+    const points: Point[] = rows
+      .filter((row) => row.worldSize === worldSize)
+      .map((row) => ({
+        series: SIDES.find((side) => side.name === row.side)?.label ?? row.side,
+        bytes: row.bytes,
+        rate: row.busbw / 1e9,
+      }));
+    const title = `All-reduce of f32, ${worldSize} processes on ${record.machine.cores} cores`;
+    writeFileSync(join(RESULTS, `allreduce-n${worldSize}.svg`), await chartSvg(title, points));
+  }
+  console.log(`\nWritten to ${RESULTS}`);
+}
+
+await new Command('bench')
+  .description('Measures all-reduce beside Gloo, Open MPI and the raw ceiling of TCP.')
+  .option('--sizes <bytes,…>', 'tensor sizes')
+  .option('--worlds <n,…>', 'numbers of processes')
+  .option('--sides <name,…>', `some of ${SIDES.map((side) => side.name).join(', ')}`)
+  .option('--rounds <n>', 'turns that each side gets', '3')
+  .option('--iterations <n>', 'iterations per turn at large sizes; small ones get more', '5')
+  .option('--quick', 'fewer sizes, N = 2 and 4')
+  .action(main)
+  .parseAsync();

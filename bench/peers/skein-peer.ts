@@ -1,0 +1,82 @@
+/** One rank of the Skein sides: the public API, as a training script uses it. */
+import { performance } from 'node:perf_hooks';
+import { join, sharedTensor } from '../../src/index.ts';
+import type { Measurement } from '../harness/sides.ts';
+
+export interface PeerTask {
+  readonly address: string;
+  readonly worldSize: number;
+  readonly sizes: readonly number[];
+  readonly iterations: number;
+  readonly warmups: number;
+  readonly engine: 'worker' | 'inline';
+  readonly transports: readonly ('unix' | 'tcp')[];
+  readonly consistency: 'commit' | 'eager';
+}
+
+const task = JSON.parse(process.argv[2] ?? '') as PeerTask; // written by sides.ts
+
+/** As in timing.h: small transfers are repeated more often. */
+function repetitions(bytes: number): number {
+  if (bytes <= 64 << 10) return task.iterations * 40;
+  return bytes <= 4 << 20 ? task.iterations * 8 : task.iterations;
+}
+
+/**
+ * The compiler of a JavaScript engine needs a while to know the hot paths, in which a C++ program is compiled already. A training
+ * run has that behind it after its first steps, so it is no part of what is measured.
+ */
+const WARMUP_MS = 1_500;
+
+const { worldSize, consistency } = task;
+const group = await join(task.address, {
+  startWorldSize: worldSize,
+  engine: task.engine,
+  transports: task.transports,
+  timeout: 60_000,
+});
+
+async function iterate(input: Float32Array, out: Float32Array): Promise<number> {
+  await group.barrier();
+  const start = performance.now();
+  await group.allReduce(input, { out, consistency });
+  return (performance.now() - start) / 1_000;
+}
+
+/** Rank 0 decides when the engines are warm, so that all stop after the same iteration. */
+async function warmUp(): Promise<void> {
+  const input = sharedTensor('f32', 1 << 20).fill(1);
+  const out = sharedTensor('f32', 1 << 20);
+  const small = sharedTensor('f32', 1024).fill(1);
+  const smallOut = sharedTensor('f32', 1024);
+  const goOn = new Uint8Array(1);
+  const start = performance.now();
+  do {
+    for (let index = 0; index < 50; index++) await iterate(small, smallOut);
+    await iterate(input, out);
+    goOn[0] = performance.now() - start < WARMUP_MS ? 1 : 0;
+    await group.broadcast(goOn, { root: 0 });
+  } while (goOn[0] === 1);
+}
+
+await warmUp();
+const measurements: Measurement[] = [];
+for (const bytes of task.sizes) {
+  const count = bytes / 4;
+  const input = sharedTensor('f32', count).fill(group.rank + 1);
+  const out = sharedTensor('f32', count).fill(0);
+  const before = process.memoryUsage.rss();
+  const seconds: number[] = [];
+  for (let round = -task.warmups; round < repetitions(bytes); round++) {
+    const slowest = Float64Array.of(await iterate(input, out));
+    await group.allReduce(slowest, { op: 'max', tag: 'slowest' });
+    if (round >= 0) seconds.push(slowest[0]!);
+  }
+  const expected = (worldSize * (worldSize + 1)) / 2;
+  if (out[0] !== expected || out[count - 1] !== expected) throw new Error('skein: wrong result');
+  const { maxRSS } = process.resourceUsage();
+  measurements.push({ bytes, seconds, maxRssKiB: maxRSS, growthKiB: Math.max(0, maxRSS - before / 1024) });
+}
+if (group.rank === 0) process.send?.(measurements);
+await group.leave();
+process.disconnect?.();
