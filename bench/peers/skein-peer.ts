@@ -26,7 +26,7 @@ function repetitions(bytes: number): number {
  * The compiler of a JavaScript engine needs a while to know the hot paths, in which a C++ program is compiled already. A training
  * run has that behind it after its first steps, so it is no part of what is measured.
  */
-const WARMUP_MS = 1_500;
+const WARMUP_MS = 6_000;
 
 const { worldSize, consistency } = task;
 const group = await join(task.address, {
@@ -46,13 +46,13 @@ async function iterate(input: Float32Array, out: Float32Array): Promise<number> 
 /** Rank 0 decides when the engines are warm, so that all stop after the same iteration. */
 async function warmUp(): Promise<void> {
   const input = sharedTensor('f32', 1 << 20).fill(1);
-  const out = sharedTensor('f32', 1 << 20);
+  const out = sharedTensor('f32', 1 << 20).fill(0);
   const small = sharedTensor('f32', 1024).fill(1);
   const smallOut = sharedTensor('f32', 1024);
   const goOn = new Uint8Array(1);
   const start = performance.now();
   do {
-    for (let index = 0; index < 50; index++) await iterate(small, smallOut);
+    for (let index = 0; index < 20; index++) await iterate(small, smallOut);
     await iterate(input, out);
     goOn[0] = performance.now() - start < WARMUP_MS ? 1 : 0;
     await group.broadcast(goOn, { root: 0 });
