@@ -13,14 +13,12 @@ export class SocketConnection implements Connection {
   handler: ConnectionHandler = IDLE;
   queuedBytes = 0;
   readonly #socket: Socket;
-  readonly #isTcp: boolean;
   #error: Error | undefined;
   #closed = false;
 
   constructor(socket: Socket, remote: string, readsByCallback: boolean) {
     this.remote = remote;
     this.#socket = socket;
-    this.#isTcp = remote.startsWith('tcp');
     if (!readsByCallback) socket.on('data', (bytes: Buffer) => this.handler.onData(bytes));
     socket.on('end', () => this.handler.onEnd());
     socket.on('error', (error) => {
@@ -78,9 +76,8 @@ export class SocketConnection implements Connection {
   destroy(reason?: Error): void {
     if (this.#closed) return;
     this.#error ??= reason;
-    // A reset tells the other end at once; Unix-domain sockets have none.
-    if (this.#isTcp) this.#socket.resetAndDestroy();
-    else this.#socket.destroy();
+    // Not `resetAndDestroy`: it waits until everything queued was sent, which a reader that has stopped can put off for ever.
+    this.#socket.destroy();
   }
 }
 

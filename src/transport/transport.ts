@@ -41,7 +41,10 @@ export interface Connection {
   resume(): void;
   /** Half-close: everything written is delivered, then the peer sees `onEnd`. */
   end(): void;
-  /** Abrupt: drops what is queued and resets. `onClose(reason)` follows. May be called twice. */
+  /**
+   * Abrupt: drops what is queued. `onClose(reason)` follows; the other end sees a reset, or `onEnd` in the middle of
+   * things, after which it must `end` too. May be called twice.
+   */
   destroy(reason?: Error): void;
 }
 

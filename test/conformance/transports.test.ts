@@ -1,0 +1,89 @@
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { ConnectError } from '../../src/errors.ts';
+import { systemClock } from '../../src/transport/clock.ts';
+import { MemoryNetwork, type Weather } from '../../src/transport/memory.ts';
+import { tcpTransport } from '../../src/transport/tcp.ts';
+import type { Connection } from '../../src/transport/transport.ts';
+import { unixTransport } from '../../src/transport/unix.ts';
+import { describeTransport, type TransportUnderTest } from './suite.ts';
+
+/** Sockets and servers that this process holds. */
+function sockets(): number {
+  return process.getActiveResourcesInfo().filter((name) => /TCP|Pipe/.test(name)).length;
+}
+
+function tcp(host: string): TransportUnderTest {
+  return {
+    transport: tcpTransport,
+    address: () => ({ kind: 'tcp', host, port: 0 }),
+    // Port 1 is privileged and unassigned in practice.
+    nobody: () => ({ kind: 'tcp', host, port: 1 }),
+    resources: sockets,
+  };
+}
+
+function unixPath(): string {
+  return join(tmpdir(), `skein-conformance-${process.pid}-${randomBytes(6).toString('hex')}.sock`);
+}
+
+function memory(weather: Partial<Weather>): () => TransportUnderTest {
+  return () => {
+    const seed = randomBytes(4).readUInt32LE();
+    console.info(`memory network of seed ${seed}`);
+    const network = new MemoryNetwork({ clock: systemClock, seed, weather });
+    let names = 0;
+    return {
+      transport: network.transport('dialler'),
+      address: () => ({ kind: 'memory', name: `listener-${names++}` }),
+      nobody: () => ({ kind: 'memory', name: 'nobody' }),
+      resources: () => network.openEnds,
+    };
+  };
+}
+
+describeTransport('tcp, IPv4', () => tcp('127.0.0.1'));
+describeTransport('tcp, IPv6', () => tcp('::1'));
+describeTransport('unix', () => ({
+  transport: unixTransport,
+  address: () => ({ kind: 'unix', path: unixPath() }),
+  nobody: () => ({ kind: 'unix', path: unixPath() }),
+  resources: sockets,
+}));
+describeTransport('memory, fair weather', memory({}));
+describeTransport(
+  'memory, slow and crumbling',
+  memory({ latencyMs: 1, jitterMs: 3, maxPieceBytes: 20_000, windowBytes: 90_000 }),
+);
+
+test('tcp: a dial that nobody accepts fails within its time', { timeout: 30_000 }, async () => {
+  // A process that listens with the shortest backlog, and then never runs its event loop again.
+  const script = `
+    const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+      require('node:fs').writeSync(1, String(server.address().port) + '\\n');
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20_000);
+    });`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const opened: Connection[] = [];
+  try {
+    const [line] = (await once(child.stdout, 'data')) as [Buffer];
+    const address = { kind: 'tcp', host: '127.0.0.1', port: Number(line.toString()) } as const;
+    const errors: unknown[] = [];
+    // The kernel completes the first few by itself.
+    for (let attempt = 0; attempt < 6 && errors.length === 0; attempt++) {
+      await tcpTransport.dial(address, { timeoutMs: 300 }).then(
+        (connection) => opened.push(connection),
+        (error: unknown) => errors.push(error),
+      );
+    }
+    expect(String(errors[0])).toMatch(/did not answer within 300 ms/);
+    expect(errors[0]).toBeInstanceOf(ConnectError);
+  } finally {
+    child.kill('SIGKILL');
+    for (const connection of opened) connection.destroy();
+  }
+});
