@@ -37,7 +37,7 @@ const group = await join(task.address, {
 });
 
 async function iterate(input: Float32Array, out: Float32Array): Promise<number> {
-  await group.barrier();
+  await group.barrier({ consistency });
   const start = performance.now();
   await group.allReduce(input, { out, consistency });
   return (performance.now() - start) / 1_000;

@@ -104,7 +104,11 @@ export function launchCommand(): Command {
         .env('SKEIN_COORDINATOR')
         .argParser(address),
     )
-    .option('--grace <seconds>', 'time between asking processes to end and killing them', seconds, 10_000)
+    .addOption(
+      new Option('--grace <seconds>', 'time between asking processes to end and killing them')
+        .default(10_000, '10')
+        .argParser(seconds),
+    )
     .argument('<command...>', 'program and its arguments, after --')
     .passThroughOptions()
     .addHelpText('after', HELP)

@@ -16,7 +16,7 @@ import { FrameCursor, Transfer } from './executor.ts';
 import { type Attempt, type AttemptPort, Operation } from './operation.ts';
 import { peersOf } from './peers.ts';
 import { makePlan, tensorSizes } from './plan.ts';
-import { ALGORITHMS, COLLECTIVE_KINDS, type Plan, type PlanRequest } from './program.ts';
+import { ALGORITHMS, type Algorithm, COLLECTIVE_KINDS, type Plan, type PlanRequest } from './program.ts';
 import { chooseAlgorithm } from './select.ts';
 import type { Workspace } from './workspace.ts';
 
@@ -44,7 +44,7 @@ export interface Surroundings {
   giveScratch(memory: Uint8Array): void;
 }
 
-const descriptionSchema: v.GenericSchema<unknown, Description> = v.strictObject({
+const descriptionSchema = v.strictObject({
   kind: v.picklist(COLLECTIVE_KINDS),
   tag: v.pipe(v.string(), v.maxLength(MAX_TAG_LENGTH)),
   dtype: v.picklist(DTYPES),
@@ -58,6 +58,8 @@ const descriptionSchema: v.GenericSchema<unknown, Description> = v.strictObject(
   minWorldSize: v.pipe(v.number(), v.integer(), v.minValue(1)),
   segmentBytes: v.pipe(v.number(), v.integer(), v.minValue(1)),
 });
+
+const DESCRIPTION_KEYS = Object.keys(descriptionSchema.entries) as (keyof Description)[]; // the schema has the type's keys
 
 /** Plans kept for calls of the same shape. */
 const MAX_CACHED_PLANS = 64;
@@ -365,12 +367,21 @@ export class Collectives {
     plan: Plan,
     frame: Pick<FrameHeader, 'epoch' | 'generation' | 'tag' | 'sequence'>,
   ): Uint8Array {
-    const body = packBody(operation.description(plan.algorithm, this.#around.workspace.segmentBytes));
+    const body = this.#describe(operation, plan.algorithm);
     const bytes = new Uint8Array(HEADER_BYTES + body.length);
     const header = { ...frame, type: FRAME_OPEN, chunk: 0, segment: 0, length: body.length };
     writeHeader(new DataView(bytes.buffer), 0, header);
     bytes.set(body, HEADER_BYTES);
     return bytes;
+  }
+
+  #describe(operation: Operation, algorithm: Algorithm): Uint8Array {
+    const description = operation.description(algorithm, this.#around.workspace.segmentBytes);
+    const state = operation.tagState!; // only calls with a number are announced
+    if (state.announced === null || !sameDescription(state.announced.description, description)) {
+      state.announced = { description, body: packBody(description) };
+    }
+    return state.announced.body;
   }
 
   /** Small calls send at once, as long as the peer can't be made to keep more than a bounded amount. */
@@ -626,6 +637,11 @@ const SHAPE_HINT =
 function findOpen(state: TagState, sequence: number): Operation | undefined {
   for (const operation of state.open) if (operation.sequence === sequence) return operation;
   return undefined;
+}
+
+function sameDescription(left: Description, right: Description): boolean {
+  for (const key of DESCRIPTION_KEYS) if (left[key] !== right[key]) return false;
+  return true;
 }
 
 function sameBytes(left: Uint8Array, right: Uint8Array): boolean {

@@ -5,7 +5,7 @@
  */
 import { hashTag } from '../wire/frame.ts';
 import { MAX_TAGS } from '../wire/limits.ts';
-import type { PeerId } from './call.ts';
+import type { Description, PeerId } from './call.ts';
 import type { Operation } from './operation.ts';
 import type { Rank } from './program.ts';
 
@@ -33,6 +33,8 @@ export interface TagState {
   /** Open collectives, oldest first: few. */
   readonly open: Operation[];
   readonly verdicts: Map<number, Verdict>;
+  /** What was announced last under this tag: training loops make the same call again and again. */
+  announced: { readonly description: Description; readonly body: Uint8Array } | null;
 }
 
 export class Context {
@@ -66,7 +68,7 @@ export class Context {
     let state = this.#tags.get(hash);
     if (state === undefined) {
       if (this.#tags.size >= MAX_TAGS) return undefined;
-      state = { tag, nextSequence: 0, open: [], verdicts: new Map() };
+      state = { tag, nextSequence: 0, open: [], verdicts: new Map(), announced: null };
       this.#tags.set(hash, state);
     }
     return state.tag === tag ? state : undefined;

@@ -88,7 +88,9 @@ interface Outbox {
 
 interface EarlyFrame {
   readonly from: Rank;
-  readonly bytes: Uint8Array;
+  /** May be longer than the frame. */
+  readonly buffer: Uint8Array;
+  readonly length: number;
   complete: boolean;
 }
 
@@ -253,6 +255,7 @@ export class Transfer implements FlushListener {
     if (!this.#alive) return;
     this.#alive = false;
     for (let segment = 0; segment < this.#slot.length; segment++) this.#dropSlot(segment);
+    // Not given back to the workspace: a frame that is still coming in may refer to them until it is abandoned.
     this.#early.clear();
   }
 
@@ -454,7 +457,8 @@ export class Transfer implements FlushListener {
     if (slot === null) return;
     if (kept.length === 1) this.#early.delete(segment);
     else kept.splice(kept.indexOf(frame), 1);
-    this.#apply(chunk, segment, step, slot, frame.bytes, 0, frame.bytes.length, 0);
+    this.#apply(chunk, segment, step, slot, frame.buffer, 0, frame.length, 0);
+    this.#workspace.giveBuffer(frame.buffer);
     this.#applied(chunk, segment, slot);
   }
 
@@ -525,7 +529,7 @@ export class Transfer implements FlushListener {
     const slot = index === current ? this.#target(chunk, segment, step) : null;
     if (slot === null) {
       cursor.mode = MODE_EARLY;
-      cursor.early = { from, bytes: new Uint8Array(bytes), complete: false };
+      cursor.early = { from, buffer: this.#workspace.takeBuffer(bytes), length: bytes, complete: false };
       const kept = this.#early.get(segment);
       if (kept === undefined) this.#early.set(segment, [cursor.early]);
       else kept.push(cursor.early);
@@ -542,7 +546,7 @@ export class Transfer implements FlushListener {
     if (!this.#alive) this.abandonFrame(cursor);
     if (cursor.mode === MODE_DISCARD) return;
     if (cursor.mode === MODE_EARLY) {
-      cursor.early!.bytes.set(bytes.subarray(start, end), cursor.at);
+      cursor.early!.buffer.set(bytes.subarray(start, end), cursor.at);
     } else {
       const chunk = this.#chunks[this.#chunkOf[cursor.segment]!]!;
       const step = chunk.steps[this.#step[cursor.segment]!]!;

@@ -17,14 +17,14 @@ export const COST = {
   hopSeconds: 40e-6,
   /** β: one byte out of a rank. */
   byteSeconds: 1e-9,
-  /** γ: one byte (of f32) accumulated. */
-  reduceByteSeconds: 0.06e-9,
+  /** γ: one byte (of f32) accumulated, with the copies to and from the caller's tensors. */
+  reduceByteSeconds: 0.8e-9,
   /** What one more message costs a rank that sends many at once. */
   messageSeconds: 5e-6,
   /** How much slower bytes go when all ranks send to all at once than along a ring. */
   crowding: 1.25,
-  /** s: what the executor sends at a time (128 KiB). */
-  segmentBytes: 131_072,
+  /** s: what the executor sends at a time (256 KiB). */
+  segmentBytes: 262_144,
 } as const;
 
 export interface Choice {

@@ -7,7 +7,7 @@ import type { Kernels } from '../kernels/kernels.ts';
 import { HEADER_BYTES } from '../wire/frame.ts';
 
 /** Default bytes per segment: large enough to amortise a frame's fixed costs, small enough to stay in the L2 cache. */
-export const SEGMENT_BYTES: number = 128 * 1024;
+export const SEGMENT_BYTES: number = 256 * 1024;
 
 /** Operands outside the arena are staged in blocks of this many bytes, which fit the L1/L2 caches. */
 export const STAGE_BYTES: number = 64 * 1024;
@@ -17,8 +17,14 @@ const PAYLOAD_OFFSET = 64;
 
 const SLOT_COUNT = 16;
 
+/** Buffers for frames that came before their turn, kept for later ones: fresh memory costs more than what it holds. */
+const MAX_KEPT_BUFFERS = 16;
+
 /** Slots kept for encoded bytes, so that values waiting in slots can't take what sending them needs. */
 const WIRE_SLOT_COUNT = 4;
+
+/** Buffers up to this size are not worth keeping. */
+const SMALL_BUFFER_BYTES = 4 * 1024;
 
 export const NO_SLOT: number = -1;
 
@@ -63,6 +69,7 @@ export class Workspace {
   readonly #free: number[] = [];
   readonly #freeWire: number[] = [];
   readonly #tickets: SendTicket[] = [];
+  readonly #buffers: Uint8Array[] = [];
 
   constructor(kernels: Kernels, segmentBytes: number = SEGMENT_BYTES) {
     this.kernels = kernels;
@@ -122,6 +129,16 @@ export class Workspace {
 
   ticket(): SendTicket {
     return this.#tickets.pop() ?? new SendTicket(this);
+  }
+
+  /** A buffer that holds a segment of so many wire bytes, or a little more. */
+  takeBuffer(byteLength: number): Uint8Array {
+    if (byteLength <= SMALL_BUFFER_BYTES) return new Uint8Array(byteLength);
+    return this.#buffers.pop() ?? new Uint8Array(this.segmentBytes);
+  }
+
+  giveBuffer(buffer: Uint8Array): void {
+    if (buffer.length === this.segmentBytes && this.#buffers.length < MAX_KEPT_BUFFERS) this.#buffers.push(buffer);
   }
 
   returnTicket(ticket: SendTicket): void {

@@ -1,8 +1,10 @@
 /** A peer's connection to the coordinator: greets, proves that it knows the token, makes the coordinator prove it too. */
 import { ConnectError, ProtocolError, type SkeinError, UnauthorizedError } from '../errors.ts';
+import { shortcutOf } from '../transport/address.ts';
 import { nonce, prove, sameProof } from '../transport/secure.ts';
 import { tcpTransport } from '../transport/tcp.ts';
-import type { Address } from '../transport/transport.ts';
+import type { Address, Connection, DialOptions } from '../transport/transport.ts';
+import { unixTransport } from '../transport/unix.ts';
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
 import {
   COORDINATOR_MESSAGES,
@@ -12,12 +14,24 @@ import {
   type PeerMessage,
 } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
+import type { TransportKind } from './host.ts';
 
 export interface Credentials {
   readonly run: string;
   readonly token: string;
   readonly startWorldSize: number;
   readonly description: PeerDescription;
+  readonly transports: readonly TransportKind[];
+}
+
+async function dialCoordinator(
+  address: Address,
+  transports: readonly TransportKind[],
+  options: DialOptions,
+): Promise<Connection> {
+  const shortcut = transports.includes('unix') ? shortcutOf(address) : null;
+  const near = shortcut === null ? null : await unixTransport.dial(shortcut, options).catch(() => null);
+  return near ?? tcpTransport.dial(address, options);
 }
 
 export interface ClientEvents {
@@ -44,7 +58,7 @@ export class CoordinatorClient {
     signal: AbortSignal | undefined,
   ): Promise<CoordinatorClient> {
     const options = { timeoutMs: HANDSHAKE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
-    const raw = await tcpTransport.dial(address, options);
+    const raw = await dialCoordinator(address, credentials.transports, options);
     const fence: Fence = { term: 0, epoch: 0 };
     let client: CoordinatorClient | null = null;
     return new Promise<CoordinatorClient>((resolve, reject) => {

@@ -12,10 +12,11 @@ import {
   type CoordinatorSnapshot,
   type PeerId,
 } from '../membership/coordinator.ts';
-import { formatTcpAddress } from '../transport/address.ts';
+import { formatTcpAddress, shortcutOf } from '../transport/address.ts';
 import { nonce, prove, sameProof } from '../transport/secure.ts';
 import { tcpTransport } from '../transport/tcp.ts';
-import type { Connection, Listener } from '../transport/transport.ts';
+import type { Address, Connection, Listener } from '../transport/transport.ts';
+import { unixTransport } from '../transport/unix.ts';
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
 import { type Control, type CoordinatorMessage, PEER_MESSAGES, type PeerMessage } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
@@ -68,7 +69,7 @@ interface Session {
 export class Coordinator {
   /** Where peers find it: `tcp://host:port`. */
   readonly address: string;
-  readonly #listener: Listener;
+  readonly #listeners: readonly Listener[];
   readonly #options: CoordinatorListenOptions;
   readonly #token: string;
   /** Distinguishes this coordinator's messages from those of one that spoke before it. */
@@ -95,19 +96,21 @@ export class Coordinator {
       );
     }
     const accepted: { handle: (connection: Connection) => void } = { handle: (connection) => connection.destroy() };
-    const listener = await tcpTransport.listen({ kind: 'tcp', host, port: options.port ?? 7400 }, (connection) =>
-      accepted.handle(connection),
-    );
-    const coordinator = new Coordinator(listener, options);
+    const onConnection = (connection: Connection) => accepted.handle(connection);
+    const listener = await tcpTransport.listen({ kind: 'tcp', host, port: options.port ?? 7400 }, onConnection);
+    const shortcut = shortcutOf(listener.address);
+    // Whoever finds the name taken still has TCP.
+    const near = shortcut === null ? null : await unixTransport.listen(shortcut, onConnection).catch(() => null);
+    const coordinator = new Coordinator(near === null ? [listener] : [listener, near], listener.address, options);
     accepted.handle = (connection) => coordinator.#accept(connection);
     return coordinator;
   }
 
-  private constructor(listener: Listener, options: CoordinatorListenOptions) {
-    this.#listener = listener;
+  private constructor(listeners: readonly Listener[], address: Address, options: CoordinatorListenOptions) {
+    this.#listeners = listeners;
     this.#options = options;
     this.#token = options.token ?? '';
-    this.address = formatTcpAddress(listener.address);
+    this.address = formatTcpAddress(address);
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -120,7 +123,7 @@ export class Coordinator {
       clearTimeout(session.timer);
       session.connection.fail('the coordinator was closed');
     }
-    await this.#listener.close();
+    await Promise.all(this.#listeners.map((listener) => listener.close()));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -17,6 +17,9 @@ import type { ArenaPool } from './memory.ts';
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
 const DIAL_CONCURRENCY = 16;
 
+/** TCP's buffers are deep: smaller reads stay in the cache next to what is worked on. */
+const TCP_READ_BYTES = 64 * 1024;
+
 /** Wait before a lane that broke is dialled again (ms): doubled from the first to the last. */
 const REDIAL_FIRST_MS = 20;
 const REDIAL_LAST_MS = 1_000;
@@ -204,7 +207,7 @@ export class Peers {
     const connection = await transport.dial(address, {
       timeoutMs: HANDSHAKE_TIMEOUT_MS,
       signal: this.#abort.signal,
-      readBuffer,
+      readBuffer: address.kind === 'tcp' ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
       onReadBufferFree: () => this.#options.readBuffers.give(readBuffer),
     });
     const { run, self } = this.#options;

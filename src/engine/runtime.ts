@@ -69,8 +69,9 @@ export interface RuntimeStatus {
   }[];
 }
 
-const ARENA_BYTES = 8 * 1024 * 1024;
-const READ_BUFFER_BYTES = 64 * 1024;
+const ARENA_BYTES = 12 * 1024 * 1024;
+/** What a Unix-domain socket holds (208 KiB), and a bit more: one read empties it. */
+const READ_BUFFER_BYTES = 256 * 1024;
 const READ_BUFFERS = 20;
 const CARRY_BYTES = 64;
 const CARRIES = 64;
@@ -163,10 +164,10 @@ export class Runtime {
     try {
       const own = await hostKey();
       const description = { hostKey: own, site: options.site, addresses: [...listeners.addresses] };
-      const { run, token, startWorldSize } = options;
+      const { run, token, startWorldSize, transports } = options;
       const client = await CoordinatorClient.connect(
         address,
-        { run, token, startWorldSize, description },
+        { run, token, startWorldSize, description, transports },
         {
           onMessage: (message) => {
             if (runtime === null) early.push(message);

@@ -4,6 +4,13 @@ import { Transform, type TransformCallback } from 'node:stream';
 /** A line longer than this is cut, so that a process that never ends its line can't fill our memory. */
 export const LONGEST_LINE: number = 64 * 1024;
 
+/** Of a line that goes on beyond it: never between the two halves of a character outside the basic plane. */
+function lengthOfPiece(line: string, from: number): number {
+  const last = line.charCodeAt(from + LONGEST_LINE - 1);
+  const isFirstHalf = last >= 0xd800 && last <= 0xdbff;
+  return isFirstHalf ? LONGEST_LINE - 1 : LONGEST_LINE;
+}
+
 /** Cuts text into whole lines, each with the prefix and a line feed; keeps what is not a whole line yet. */
 export class LinePrefixer {
   readonly #prefix: string;
@@ -16,14 +23,18 @@ export class LinePrefixer {
   /** The lines that this text completes. */
   push(text: string): string {
     const lines = (this.#pending + text).split('\n');
-    let pending = lines.pop() ?? '';
     let output = '';
-    for (const line of lines) output += `${this.#prefix}${line}\n`;
-    while (pending.length > LONGEST_LINE) {
-      output += `${this.#prefix}${pending.slice(0, LONGEST_LINE)}\n`;
-      pending = pending.slice(LONGEST_LINE);
+    for (const [index, line] of lines.entries()) {
+      let from = 0;
+      while (line.length - from > LONGEST_LINE) {
+        const to = from + lengthOfPiece(line, from);
+        output += `${this.#prefix}${line.slice(from, to)}\n`;
+        from = to;
+      }
+      const rest = line.slice(from);
+      if (index === lines.length - 1) this.#pending = rest;
+      else output += `${this.#prefix}${rest}\n`;
     }
-    this.#pending = pending;
     return output;
   }
 

@@ -120,6 +120,9 @@ const EVIDENCE_MS = 5_000;
 /** A tick that comes later than so many heartbeats after the previous one means that the coordinator itself was asleep. */
 const ASLEEP_HEARTBEATS = 4;
 
+/** Boundaries that a peer may ask for before the first of them is decided. */
+const MAX_BOUNDARIES_AHEAD = 64;
+
 /** Failed collectives that are remembered, to answer late messages about them only once. */
 const MAX_FAILED = 4_096;
 
@@ -247,21 +250,26 @@ export class CoordinatorMachine {
   // --- boundaries --------------------------------------------------------------------------------------------------
 
   #onBoundary(peer: PeerRecord, message: Extract<PeerMessage, { type: 'boundary' }>): void {
-    if (peer.state !== 'member') return;
-    if (message.index > this.#boundary + 1 || message.index <= peer.boundary - 1) {
-      this.#expel(peer, `it asked for boundary ${message.index} where ${this.#boundary + 1} is next`);
+    const { index, minWorldSize, oldest } = message;
+    // One that ran out of patience may ask again while the answer is on its way: it must not get a second.
+    if (peer.state !== 'member' || index <= peer.boundary) return;
+    if (index > this.#boundary + MAX_BOUNDARIES_AHEAD) {
+      this.#expel(peer, `it asked for boundary ${index} where ${this.#boundary + 1} is next`);
       return;
     }
-    peer.oldest = message.oldest;
-    this.#pending.push({ peerId: peer.peerId, index: message.index, minWorldSize: message.minWorldSize });
+    peer.oldest = oldest;
+    const asked: PendingBoundary = { peerId: peer.peerId, index, minWorldSize };
+    const before = this.#pending.findIndex((one) => one.peerId === peer.peerId && one.index === index);
+    if (before >= 0) this.#pending[before] = asked;
+    else this.#pending.push(asked);
     this.#retryPending();
   }
 
-  /** Decides the next boundary when one of those waiting at it would have its quorum, and answers all that can be answered. */
+  /** Decides the next boundaries at which one of those waiting would have its quorum, and answers all that can be answered. */
   #retryPending(): void {
-    const next = this.#boundary + 1;
     const reachable = this.#memberCount + this.#readyPeers().length;
-    if (this.#pending.some((one) => one.index === next && one.minWorldSize <= reachable)) this.#decideBoundary(next);
+    const decidable = (one: PendingBoundary) => one.index === this.#boundary + 1 && one.minWorldSize <= reachable;
+    while (this.#pending.some(decidable)) this.#decideBoundary(this.#boundary + 1);
     const waiting: PendingBoundary[] = [];
     for (const one of this.#pending) {
       if (one.index <= this.#boundary) this.#answerBoundary(one);

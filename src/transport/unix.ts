@@ -21,9 +21,18 @@ function unixPath(address: Address): string {
   return address.path;
 }
 
+/** Linux keeps names that begin with NUL in a table of the network namespace: no file, nothing to clean up. */
+function isAbstract(path: string): boolean {
+  return path.startsWith('\0');
+}
+
+function nameOf(path: string): string {
+  return `unix ${isAbstract(path) ? `@${path.slice(1)}` : path}`;
+}
+
 function listenError(path: string, cause: unknown): ConnectError {
   const text = cause instanceof Error ? cause.message : String(cause);
-  return new ConnectError(`Can't listen on unix ${path}: ${text}.`, { cause, phase: 'listen' });
+  return new ConnectError(`Can't listen on ${nameOf(path)}: ${text}.`, { cause, phase: 'listen' });
 }
 
 export const unixTransport: Transport = {
@@ -31,10 +40,17 @@ export const unixTransport: Transport = {
 
   async listen(address, onConnection): Promise<Listener> {
     const path = unixPath(address);
-    const open = () => listenSocket({ path }, () => `unix ${path}`, onConnection);
+    const name = nameOf(path);
+    const open = () => listenSocket({ path }, () => name, onConnection);
+    if (isAbstract(path)) {
+      const server = await open().catch((cause: unknown) => {
+        throw listenError(path, cause);
+      });
+      return { address: { kind: 'unix', path }, close: () => server.close() };
+    }
     const server = await open().catch(async (cause: NodeJS.ErrnoException) => {
       if (cause.code !== 'EADDRINUSE') throw listenError(path, cause);
-      const owner = await dialSocket({ path }, `unix ${path}`, { timeoutMs: STALE_PROBE_MS }).catch(() => null);
+      const owner = await dialSocket({ path }, name, { timeoutMs: STALE_PROBE_MS }).catch(() => null);
       owner?.destroy();
       if (owner !== null) throw listenError(path, cause);
       // Left over from a process that was killed: nobody answers on it.
@@ -49,6 +65,6 @@ export const unixTransport: Transport = {
 
   async dial(address, options): Promise<Connection> {
     const path = unixPath(address);
-    return dialSocket({ path }, `unix ${path}`, options);
+    return dialSocket({ path }, nameOf(path), options);
   },
 };

@@ -9,8 +9,8 @@ export const MAX_HANDSHAKE_BYTES: number = 4 * 1024;
 /** Milliseconds a connection has to prove who it is. */
 export const HANDSHAKE_TIMEOUT_MS = 5_000;
 
-/** Largest control message between authenticated ends. */
-export const MAX_CONTROL_BYTES: number = 256 * 1024;
+/** Largest control message between authenticated ends: room for the ids of all open collectives with the longest tags. */
+export const MAX_CONTROL_BYTES: number = 4 * 1024 * 1024;
 
 /** Largest payload of a data frame: one segment. */
 export const MAX_SEGMENT_BYTES: number = 1024 * 1024;

@@ -92,7 +92,7 @@ const coordinatorMessage = v.variant('type', [
     type: v.literal('loss'),
     epoch: u32,
     lost: v.pipe(v.array(lost), v.maxLength(MAX_WORLD_SIZE)),
-    broken: v.nullable(v.tuple([name, name])),
+    broken: v.nullable(v.strictTuple([name, name])),
   }),
   v.strictObject({ type: v.literal('decide'), epoch: u32, committed: v.array(collectiveId) }),
   v.strictObject({ type: v.literal('commit'), id: collectiveId, epoch: u32 }),
@@ -137,7 +137,8 @@ export interface Control<M> {
   readonly message: M;
 }
 
-const packr = new Packr({ useRecords: false, mapsAsObjects: true });
+/** Bytes in a message are copied out: the memory that it was read from is used for the next read. */
+const packr = new Packr({ useRecords: false, mapsAsObjects: true, copyBuffers: true });
 
 function encode(message: unknown, term: number, epoch: number): Uint8Array {
   const body = packr.pack(message);
