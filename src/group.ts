@@ -1,7 +1,7 @@
 /** The public face: a `Group` is this peer's membership of a run. */
 import type { PeerId, Report } from './collectives/call.ts';
 import { shareOf } from './collectives/partition.ts';
-import { tensorSizes } from './collectives/plan.ts';
+import { algorithmsOf, tensorSizes } from './collectives/plan.ts';
 import type { CollectiveKind, Rank } from './collectives/program.ts';
 import { createInlineEngine } from './engine/inline.ts';
 import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
@@ -414,7 +414,7 @@ export class Group {
   }
 
   #prepare(shape: Shape, options: ReduceOptions, wake: Int32Array | null) {
-    const resolved = resolveCall(options, this.#defaults, shape.dtype);
+    const resolved = resolveCall(options, this.#defaults, shape.dtype, algorithmsOf(shape.kind));
     const staged = this.#staging.prepare(shape.input, shape.output, shape.inPlace);
     const call = this.#next++;
     this.#fresh = null;

@@ -1,7 +1,7 @@
 /** Options of the public calls, their defaults, and the checks on them. */
 import type { Consistency, PeerId, Recovery } from './collectives/call.ts';
 import { CODECS, type Codec } from './collectives/codec.ts';
-import { ALGORITHMS, type Algorithm, type Rank } from './collectives/program.ts';
+import type { Algorithm, Rank } from './collectives/program.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
 import { ArgumentError } from './errors.ts';
 import { REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
@@ -162,13 +162,15 @@ export function resolveCall(
   options: ReduceOptions,
   defaults: { readonly timeoutMs: number; readonly minWorldSize: number },
   dtype: string,
+  offered: readonly Algorithm[],
 ): ResolvedCall {
   const tag = options.tag ?? '';
   if (typeof tag !== 'string' || tag.length > MAX_TAG_LENGTH) {
     throw new ArgumentError(`\`tag\` must be a string of at most ${MAX_TAG_LENGTH} characters.`);
   }
   const codec = checkChoice(options.codec ?? 'f32', CODECS, 'codec');
-  const algorithm = checkChoice<Algorithm | 'auto'>(options.algorithm ?? 'auto', [...ALGORITHMS, 'auto'], 'algorithm');
+  const algorithm = options.algorithm ?? 'auto';
+  if (algorithm !== 'auto') checkChoice(algorithm, offered, 'algorithm');
   if (codec !== 'f32' && dtype !== 'f32')
     throw new ArgumentError(`Codec ${codec} works on f32 tensors, not on ${dtype}.`);
   if (codec !== 'f32' && algorithm === 'doubling') {

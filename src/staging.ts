@@ -55,8 +55,8 @@ export class Staging {
         if (ownOutput !== null) return;
         let at = 0;
         for (const part of output) {
+          if (at >= outputBytes) return;
           const length = Math.min(part.bytes.length, outputBytes - at);
-          if (length <= 0) return;
           part.bytes.set(to.subarray(at, at + length));
           at += part.bytes.length;
         }

@@ -43,6 +43,13 @@ async function iterate(input: Float32Array, out: Float32Array): Promise<number> 
   return (performance.now() - start) / 1_000;
 }
 
+/** One iteration; its time on the slowest rank. */
+async function measure(input: Float32Array, out: Float32Array): Promise<number> {
+  const slowest = Float64Array.of(await iterate(input, out));
+  await group.allReduce(slowest, { op: 'max', tag: 'slowest' });
+  return slowest[0]!;
+}
+
 /** Rank 0 decides when the engines are warm, so that all stop after the same iteration. */
 async function warmUp(): Promise<void> {
   const input = sharedTensor('f32', 1 << 20).fill(1);
@@ -52,8 +59,8 @@ async function warmUp(): Promise<void> {
   const goOn = new Uint8Array(1);
   const start = performance.now();
   do {
-    for (let index = 0; index < 20; index++) await iterate(small, smallOut);
-    await iterate(input, out);
+    for (let index = 0; index < 20; index++) await measure(small, smallOut);
+    await measure(input, out);
     goOn[0] = performance.now() - start < WARMUP_MS ? 1 : 0;
     await group.broadcast(goOn, { root: 0 });
   } while (goOn[0] === 1);
@@ -68,9 +75,8 @@ for (const bytes of task.sizes) {
   const before = process.memoryUsage.rss();
   const seconds: number[] = [];
   for (let round = -task.warmups; round < repetitions(bytes); round++) {
-    const slowest = Float64Array.of(await iterate(input, out));
-    await group.allReduce(slowest, { op: 'max', tag: 'slowest' });
-    if (round >= 0) seconds.push(slowest[0]!);
+    const slowest = await measure(input, out);
+    if (round >= 0) seconds.push(slowest);
   }
   const expected = (worldSize * (worldSize + 1)) / 2;
   if (out[0] !== expected || out[count - 1] !== expected) throw new Error('skein: wrong result');

@@ -258,7 +258,11 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
       ['short allGather', /needed/, () => group.allGather(tensor, new Float32Array(11))],
       ['odd allToAll', /equal parts/, () => group.allToAll(new Float32Array(5), new Float32Array(5))],
       ['scatter of nothing', /needs 12 elements/, () => group.scatter(undefined, tensor)],
-      ['broadcast by doubling', /no algorithm|broadcast/, () => group.broadcast(tensor, { algorithm: 'doubling' })],
+      [
+        'broadcast by doubling',
+        /`algorithm` must be one of ring, tree/,
+        () => group.broadcast(tensor, { algorithm: 'doubling' }),
+      ],
     ];
     for (const [what, message, call] of calls) {
       const error = await settled((async () => call())());

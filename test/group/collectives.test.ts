@@ -1,6 +1,7 @@
 /** Every collective through the public API, with both engines: what users get for what they pass in. */
-import { type Dtype, type Report, type SingleTensor, sharedTensor } from 'skein';
+import { type Dtype, type Report, sharedTensor } from 'skein';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Cluster } from '../harness/cluster.ts';
 import { type EngineKind, Members } from './members.ts';
 
 const WORLD = 3;
@@ -306,7 +307,9 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
 
   test('status shows the links, how they are reached, and what is open', async () => {
     const [first, ...others] = members.groups;
-    const open = first!.allReduce(new Float32Array(4), { tag: 'slow' });
+    // Too large to be sent before the others have made the call.
+    const make = () => new Float32Array(100_000);
+    const open = first!.allReduce(make(), { tag: 'slow' });
     const status = await first!.status();
     expect(status.members.map((member) => member.peerId)).toEqual(members.groups.map((group) => group.peerId));
     expect(status.links).toHaveLength(WORLD - 1);
@@ -317,18 +320,31 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
         waitsFor: expect.stringContaining('same call'),
       }),
     ]);
-    await Promise.all([open, ...others.map((group) => group.allReduce(new Float32Array(4), { tag: 'slow' }))]);
+    await Promise.all([open, ...others.map((group) => group.allReduce(make(), { tag: 'slow' }))]);
   });
 });
 
 describe('with an engine thread', () => {
   test('allReduceSync blocks until the result is there', async () => {
-    await using members = await Members.form(2, { engine: 'worker' });
-    const tensors: SingleTensor[] = [new Float32Array(1_000).fill(2), sharedTensor('f32', 1_000).fill(3)];
-    const other = members.groups[1]!.allReduce(tensors[1]!);
-    const report = members.groups[0]!.allReduceSync(tensors[0]!);
-    expect((tensors[0] as Float32Array).every((element) => element === 5)).toBe(true);
-    expect((await other).id).toBe(report.id);
-    expect((tensors[1] as Float32Array).every((element) => element === 5)).toBe(true);
+    // In processes of their own: a coordinator in this thread would be blocked too.
+    await using cluster = await Cluster.start();
+    const peers = await cluster.form(2);
+    const results = await Promise.all(
+      peers.map((peer, rank) =>
+        peer.run(({ skein, state }, rank) => {
+          const tensor = rank === 0 ? new Float32Array(1_000).fill(2) : skein.sharedTensor('f32', 1_000).fill(3);
+          const group = state.group!;
+          const { id } = group.allReduceSync(tensor, { timeout: 20_000 });
+          let refusal = '';
+          try {
+            group.allReduceSync(new Float32Array(1), { timeout: 100, minWorldSize: 3 });
+          } catch (error) {
+            refusal = (error as Error).name;
+          }
+          return { id, right: tensor.every((element) => element === 5), refusal };
+        }, rank),
+      ),
+    );
+    for (const result of results) expect(result).toEqual({ id: results[0]!.id, right: true, refusal: 'QuorumError' });
   });
 });
