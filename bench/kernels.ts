@@ -24,9 +24,9 @@ const [left, right, target] = [0, 0, 0].map(() => kernels.reserve(SEGMENT_BYTES)
  * as it would in a program that reduces one dtype.
  */
 function loopOf(arrays: readonly unknown[], expression: string): Loop {
-  const body = `for (let i = 0; i < out.length; i++) out[i] = ${expression};`;
-  const run = new Function('a', 'b', 'out', body) as (...operands: readonly unknown[]) => void; // made of the text above
-  return () => run(...arrays);
+  const body = `return () => { for (let i = 0; i < out.length; i++) out[i] = ${expression}; };`;
+  const make = new Function('a', 'b', 'out', body) as (...operands: readonly unknown[]) => Loop; // made of the text above
+  return make(...arrays);
 }
 
 const SUM = 'a[i] + b[i]';
