@@ -1,0 +1,222 @@
+/**
+ * All ranks of one collective in memory, through the real executor, frames and kernels. A seed decides what happens next:
+ * which link takes bytes, which piece of a stream arrives, who starts late. Bytes in flight are copied only when they leave,
+ * so whoever writes to them too early corrupts a result.
+ */
+import type { Codec } from '../../src/collectives/codec.ts';
+import { FrameCursor, type SegmentPort, Transfer } from '../../src/collectives/executor.ts';
+import { makePlan, tensorSizes } from '../../src/collectives/plan.ts';
+import type { PlanRequest, Rank } from '../../src/collectives/program.ts';
+import { NO_SLOT, Workspace } from '../../src/collectives/workspace.ts';
+import { loadKernels } from '../../src/kernels/load.ts';
+import { DTYPE_BYTES, type Dtype, type ReduceOp } from '../../src/tensor.ts';
+import { FrameReader } from '../../src/wire/frame.ts';
+import { randomFrom } from '../collectives/interpreter.ts';
+
+/** Small, so that a few hundred elements are several segments. */
+export const SEGMENT_BYTES = 64;
+
+const MOST_RANKS = 8;
+
+const kernels = await loadKernels(8 * 1024 * 1024);
+
+/** One per rank, used by every simulation: what one of them leaks, the next one misses. */
+const workspaces = Array.from({ length: MOST_RANKS }, () => new Workspace(kernels, SEGMENT_BYTES));
+
+function takeAll(acquire: () => number): number[] {
+  const taken: number[] = [];
+  for (let slot = acquire(); slot !== NO_SLOT; slot = acquire()) taken.push(slot);
+  return taken;
+}
+
+/** Slots that nobody holds, of both kinds. */
+export function freeSlots(): string {
+  return workspaces
+    .map((workspace) => {
+      const taken = takeAll(() => workspace.acquire());
+      const wire = takeAll(() => workspace.acquireWire());
+      for (const slot of [...taken, ...wire]) workspace.release(slot);
+      return `${taken.length}+${wire.length}`;
+    })
+    .join(' ');
+}
+
+export interface Scenario {
+  readonly request: PlanRequest;
+  readonly dtype: Dtype;
+  /** null for kinds that reduce nothing. */
+  readonly op: ReduceOp | null;
+  readonly codec: Codec;
+  readonly seed: number;
+  /** Slots that others hold, on every rank. */
+  readonly slotsTaken: number;
+  /** All ranks stop after so many events, as when a peer is lost; null: never. */
+  readonly cancelAfter: number | null;
+}
+
+/** The stream of one direction between two ranks. */
+class Wire implements SegmentPort {
+  readonly #limit: number;
+  readonly #queue: { readonly head: Uint8Array; readonly body: Uint8Array | null; readonly onFlushed: () => void }[] =
+    [];
+  #arrived: Uint8Array[] = [];
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get writable(): boolean {
+    return this.#queue.length < this.#limit;
+  }
+
+  send(head: Uint8Array, body: Uint8Array | null, onFlushed: () => void): void {
+    this.#queue.push({ head, body, onFlushed });
+  }
+
+  get canFlush(): boolean {
+    return this.#queue.length > 0;
+  }
+
+  get canDeliver(): boolean {
+    return this.#arrived.length > 0;
+  }
+
+  flush(): void {
+    const { head, body, onFlushed } = this.#queue.shift()!;
+    this.#arrived.push(head.slice());
+    if (body !== null && body.length > 0) this.#arrived.push(body.slice());
+    onFlushed();
+  }
+
+  /** Up to `most` bytes of what has arrived. */
+  take(most: number): Uint8Array {
+    const all = Buffer.concat(this.#arrived);
+    const taken = new Uint8Array(all.subarray(0, most));
+    const rest = new Uint8Array(all.subarray(most));
+    this.#arrived = rest.length > 0 ? [rest] : [];
+    return taken;
+  }
+}
+
+class Participant {
+  readonly transfer: Transfer;
+  readonly output: Uint8Array;
+  held = false;
+  started = false;
+  readonly shares: number[] = [];
+
+  constructor(scenario: Scenario, rank: Rank, input: Uint8Array, wireTo: (to: Rank) => Wire) {
+    const { request, dtype, op, codec } = scenario;
+    this.output = new Uint8Array(tensorSizes(request, rank).output * DTYPE_BYTES[dtype]).fill(0xcc);
+    this.transfer = new Transfer(workspaces[rank]!, {
+      plan: makePlan(request, rank),
+      rank,
+      frame: { epoch: 1, generation: 1, tag: 7, sequence: 0 },
+      dtype,
+      op,
+      codec,
+      contributors: request.worldSize,
+      input,
+      output: this.output,
+      port: wireTo,
+      scratch: (byteLength) => new Uint8Array(byteLength),
+      onHeld: () => {
+        if (this.held) throw new Error(`rank ${rank} holds its result twice`);
+        this.held = true;
+      },
+      onProgress: (share) => void this.shares.push(share),
+    });
+  }
+}
+
+export interface Result {
+  readonly outputs: readonly Uint8Array[];
+  readonly held: readonly boolean[];
+  readonly shares: readonly (readonly number[])[];
+}
+
+/** @throws when a frame is refused, or ranks wait for what never comes */
+export function simulate(scenario: Scenario, inputs: readonly Uint8Array[]): Result {
+  const { worldSize } = scenario.request;
+  const random = randomFrom(scenario.seed);
+  const below = (bound: number) => Math.floor(random() * bound);
+  const borrowed = workspaces.slice(0, worldSize).map((workspace) => {
+    const slots: number[] = [];
+    for (let index = 0; index < scenario.slotsTaken; index++) slots.push(workspace.acquire());
+    return slots;
+  });
+  const ranks = Array.from({ length: worldSize }, (_, rank) => rank);
+  const wires = ranks.map(() => ranks.map(() => new Wire(1 + below(5))));
+  const participants = ranks.map((rank) => new Participant(scenario, rank, inputs[rank]!, (to) => wires[rank]![to]!));
+  const readers = ranks.map((from) =>
+    ranks.map((to) => {
+      const { transfer } = participants[to]!;
+      const cursor = new FrameCursor();
+      const sink = {
+        onFrame: (header: Parameters<Transfer['beginFrame']>[2]) => transfer.beginFrame(cursor, from, header),
+        onPayload: (bytes: Uint8Array, start: number, end: number) => {
+          transfer.payload(cursor, bytes, start, end);
+          return null;
+        },
+        onFrameEnd: () => {
+          transfer.endFrame(cursor);
+          return null;
+        },
+      };
+      const abandon = () => transfer.abandonFrame(cursor);
+      return { reader: new FrameReader(sink, new Uint8Array(64)), abandon };
+    }),
+  );
+
+  /** Everything that could happen now. */
+  const possible = (): (() => void)[] => {
+    const actions: (() => void)[] = [];
+    for (const participant of participants) {
+      if (participant.started) continue;
+      actions.push(() => {
+        participant.started = true;
+        participant.transfer.start();
+      });
+    }
+    for (const from of ranks) {
+      for (const to of ranks) {
+        const wire = wires[from]![to]!;
+        if (wire.canFlush) {
+          actions.push(() => {
+            wire.flush();
+            participants[from]!.transfer.pump();
+          });
+        }
+        // What comes for a call that was not made here yet is kept in front of the executor.
+        if (wire.canDeliver && participants[to]!.started) {
+          actions.push(() => {
+            const error = readers[from]![to]!.reader.push(wire.take(1 + below(random() < 0.5 ? 20 : 400)));
+            if (error !== null) throw new Error(`rank ${to} refuses what rank ${from} sent: ${error}`);
+          });
+        }
+      }
+    }
+    return actions;
+  };
+
+  let events = 0;
+  for (let actions = possible(); actions.length > 0; actions = possible()) {
+    actions[below(actions.length)]!();
+    events += 1;
+    if (events === scenario.cancelAfter) for (const { transfer } of participants) transfer.cancel();
+  }
+  for (const row of readers) for (const { abandon } of row) abandon();
+  for (const [rank, slots] of borrowed.entries()) {
+    for (const slot of slots) workspaces[rank]!.release(slot);
+  }
+  for (const [rank, { held, transfer }] of participants.entries()) {
+    if (scenario.cancelAfter === null && !held)
+      throw new Error(`rank ${rank} waits for ${transfer.waitsFor.join()} for ever`);
+    if (!transfer.drained) throw new Error(`rank ${rank} has bytes in flight that nobody holds`);
+  }
+  return {
+    outputs: participants.map(({ output }) => output),
+    held: participants.map(({ held }) => held),
+    shares: participants.map(({ shares }) => shares),
+  };
+}
