@@ -20,7 +20,7 @@ export interface JoinOptions {
   readonly site?: string;
   /** Ways to reach other peers, best first. @default ['unix', 'tcp'] */
   readonly transports?: readonly ('unix' | 'tcp')[];
-  /** Parallel TCP connections per link and direction. @default 2 */
+  /** Parallel connections per link and direction: what one of them holds in the kernel is soon full. @default 2 */
   readonly stripes?: number;
   /** `worker`: a thread of its own, so that a busy training thread delays nothing. `inline`: this thread. @default 'worker' */
   readonly engine?: 'worker' | 'inline';

@@ -178,9 +178,8 @@ export class Peers {
     let failure: unknown = new Error(`${introduction.peerId} told no address that we can use`);
     for (const address of this.#paths(introduction)) {
       try {
-        const count = address.kind === 'unix' ? 1 : this.#options.stripes;
         const stripes = await Promise.all(
-          Array.from({ length: count }, () => this.#open(address, introduction, session)),
+          Array.from({ length: this.#options.stripes }, () => this.#open(address, introduction, session)),
         );
         if (this.get(introduction.peerId) !== link) for (const connection of stripes) connection.destroy();
         else link.dialled(stripes, session);

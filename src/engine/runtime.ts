@@ -41,7 +41,7 @@ export interface Admission {
   readonly left: readonly PeerId[];
 }
 
-export interface RuntimeView {
+interface RuntimeView {
   readonly epoch: number;
   readonly members: readonly Member[];
 }
@@ -69,10 +69,10 @@ export interface RuntimeStatus {
   }[];
 }
 
-const ARENA_BYTES = 12 * 1024 * 1024;
+const ARENA_BYTES = 16 * 1024 * 1024;
 /** What a Unix-domain socket holds (208 KiB), and a bit more: one read empties it. */
 const READ_BUFFER_BYTES = 256 * 1024;
-const READ_BUFFERS = 20;
+const READ_BUFFERS = 32;
 const CARRY_BYTES = 64;
 const CARRIES = 64;
 
