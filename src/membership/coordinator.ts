@@ -84,6 +84,8 @@ interface PeerRecord {
 
 interface Generation {
   readonly generation: number;
+  /** Where it was made: peers that have not passed this boundary do not know it yet. */
+  readonly boundary: number;
   epoch: number;
   members: PeerId[];
 }
@@ -106,6 +108,11 @@ interface PendingBoundary {
   readonly minWorldSize: number;
 }
 
+interface FailedCollective {
+  readonly generation: number;
+  readonly message: Extract<CoordinatorMessage, { type: 'fail' }>;
+}
+
 interface Lost {
   readonly peerId: PeerId;
   readonly reason: string;
@@ -123,7 +130,7 @@ const ASLEEP_HEARTBEATS = 4;
 /** Boundaries that a peer may ask for before the first of them is decided. */
 const MAX_BOUNDARIES_AHEAD = 64;
 
-/** Failed collectives that are remembered, to answer late messages about them only once. */
+/** Failed collectives that are remembered, to answer late messages about them only once, and to tell late members. */
 const MAX_FAILED = 4_096;
 
 export class CoordinatorMachine {
@@ -132,7 +139,7 @@ export class CoordinatorMachine {
   readonly #generations: Map<number, Generation> = new Map();
   readonly #boundaries: Map<number, Boundary> = new Map();
   readonly #done: Map<string, { readonly generation: number; readonly by: Set<PeerId> }> = new Map();
-  readonly #failed: Set<string> = new Set();
+  readonly #failed: Map<string, FailedCollective> = new Map();
   readonly #repairs: Map<string, { readonly pair: readonly [PeerId, PeerId]; readonly at: number }> = new Map();
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
@@ -290,6 +297,7 @@ export class CoordinatorMachine {
     const joined = joining.map((peer) => peer.peerId);
     const generation: Generation = {
       generation: this.#epoch,
+      boundary: index,
       epoch: this.#epoch,
       members: [...(this.#current?.members ?? []), ...joined],
     };
@@ -317,6 +325,8 @@ export class CoordinatorMachine {
     const view = generation === undefined ? null : this.#wireView(generation);
     const joined = boundary.joined.filter((peerId) => generation?.members.includes(peerId));
     this.#send(one.peerId, { type: 'boundary', index: one.index, view, joined });
+    for (const failed of this.#failed.values())
+      if (failed.generation === generation?.generation) this.#send(one.peerId, failed.message);
   }
 
   #wireView(generation: Generation): WireView {
@@ -416,15 +426,16 @@ export class CoordinatorMachine {
     const generation = this.#generations.get(number);
     if (generation === undefined || this.#failed.has(id) || !generation.members.includes(peer.peerId)) return;
     if (this.#failed.size >= MAX_FAILED)
-      for (const oldest of this.#failed) {
+      for (const oldest of this.#failed.keys()) {
         this.#failed.delete(oldest);
         break;
       }
-    this.#failed.add(id);
+    const fail = { type: 'fail', id, code, message: message.slice(0, 1_900), peerId: peer.peerId } as const;
+    this.#failed.set(id, { generation: number, message: fail });
     this.#done.delete(id);
-    const short = message.slice(0, 1_900);
+    // Who does not know the generation yet is told along with its view.
     for (const member of generation.members)
-      this.#send(member, { type: 'fail', id, code, message: short, peerId: peer.peerId });
+      if ((this.#peers.get(member)?.boundary ?? 0) >= generation.boundary) this.#send(member, fail);
   }
 
   // --- losses ------------------------------------------------------------------------------------------------------

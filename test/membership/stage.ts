@@ -1,0 +1,195 @@
+/**
+ * The coordinator's machine on a stage: peers are called a, b, c… in the order in which they come, and what the machine
+ * does is written as lines, so that a test reads as a transcript.
+ */
+import {
+  type CoordinatorEffect,
+  type CoordinatorEvent,
+  CoordinatorMachine,
+  type CoordinatorSnapshot,
+} from '../../src/membership/coordinator.ts';
+import type { DetectorBounds } from '../../src/membership/detector.ts';
+import type { CoordinatorMessage, PeerDescription, PeerMessage, WireView } from '../../src/wire/messages.ts';
+
+export const HEARTBEAT_MS = 250;
+export const BOUNDS: DetectorBounds = { minimumMs: 3_000, maximumMs: 12_000 };
+
+/** Milliseconds between ticks, as the server has it. */
+const TICK_MS = 25;
+
+export function newMachine(): CoordinatorMachine {
+  let count = 0;
+  return new CoordinatorMachine({
+    heartbeatMs: HEARTBEAT_MS,
+    bounds: BOUNDS,
+    random: (length) => new Uint8Array(length).fill(count++ & 0xff),
+  });
+}
+
+export function descriptionOf(site: string): PeerDescription {
+  return { hostKey: 'machine', site, addresses: [{ kind: 'memory', name: site }] };
+}
+
+export class Stage {
+  readonly machine: CoordinatorMachine = newMachine();
+  now = 0;
+  readonly #ids: Map<string, string> = new Map();
+  readonly #names: Map<string, string> = new Map();
+
+  /** A view of so many members, all of whom have come at once. */
+  static withMembers(count: number): Stage {
+    const stage = new Stage();
+    const names = Array.from({ length: count }, () => stage.join(count).name);
+    for (const name of names) stage.say(name, { type: 'ready' });
+    return stage;
+  }
+
+  /** A new connection proves that it may join. */
+  join(startWorldSize = 1): { readonly name: string; readonly lines: string[] } {
+    const name = String.fromCharCode('a'.charCodeAt(0) + this.#ids.size);
+    const lines = this.#step({
+      type: 'joined',
+      connection: this.#ids.size,
+      description: descriptionOf(name),
+      startWorldSize,
+    });
+    return { name, lines };
+  }
+
+  /** A newcomer that is ready to be let in. */
+  joinReady(): string {
+    const { name } = this.join();
+    this.say(name, { type: 'ready' });
+    return name;
+  }
+
+  say(name: string, message: PeerMessage): string[] {
+    return this.#step({ type: 'message', peerId: this.id(name), message });
+  }
+
+  boundary(name: string, index: number, minWorldSize = 1, oldest = 1): string[] {
+    return this.say(name, { type: 'boundary', index, minWorldSize, oldest });
+  }
+
+  done(name: string, id: string, epoch: number): string[] {
+    return this.say(name, { type: 'done', id, generation: Number(id.split(':')[0]), epoch });
+  }
+
+  progress(name: string, epoch: number, ...held: string[]): string[] {
+    return this.say(name, { type: 'progress', epoch, held });
+  }
+
+  linkClosed(name: string, to: string): string[] {
+    return this.say(name, { type: 'link-closed', peerId: this.id(to) });
+  }
+
+  closed(name: string): string[] {
+    return this.#step({ type: 'closed', peerId: this.id(name) });
+  }
+
+  tick(): string[] {
+    return this.#step({ type: 'tick' });
+  }
+
+  /** Time passes with a tick at each of its steps; the peers named give signs of life before each. */
+  pass(ms: number, alive: string, everyMs: number = TICK_MS): string[] {
+    const lines: string[] = [];
+    for (const end = this.now + ms; this.now < end; ) {
+      this.now = Math.min(end, this.now + everyMs);
+      for (const name of alive)
+        lines.push(...this.say(name, { type: 'beat', sent: 0 }).filter((line) => !isBeat(line)));
+      lines.push(...this.tick());
+    }
+    return lines;
+  }
+
+  snapshot(): CoordinatorSnapshot & { readonly members: readonly string[] } {
+    const named = (ids: readonly string[]) => ids.map((peerId) => this.#name(peerId));
+    const snapshot = this.machine.snapshot();
+    return {
+      ...snapshot,
+      members: named(snapshot.members),
+      warming: named(snapshot.warming),
+      ready: named(snapshot.ready),
+    };
+  }
+
+  id(name: string): string {
+    return this.#ids.get(name) ?? name;
+  }
+
+  #step(event: CoordinatorEvent): string[] {
+    const effects = this.machine.step(event, this.now);
+    for (const effect of effects) if (effect.type === 'assign') this.#enter(effect.peerId);
+    return effects.flatMap((effect) => this.#write(effect));
+  }
+
+  #enter(peerId: string): void {
+    const name = String.fromCharCode('a'.charCodeAt(0) + this.#ids.size);
+    this.#ids.set(name, peerId);
+    this.#names.set(peerId, name);
+  }
+
+  #name(peerId: string): string {
+    return this.#names.get(peerId) ?? peerId;
+  }
+
+  #write(effect: CoordinatorEffect): string[] {
+    switch (effect.type) {
+      case 'send':
+        return [`${this.#name(effect.peerId)} ← ${this.#text(effect.message)}`];
+      case 'close':
+        return [`${this.#name(effect.peerId)} closed`];
+      case 'assign':
+      case 'note':
+        return []; // for the server and the log
+    }
+  }
+
+  #text(message: CoordinatorMessage): string {
+    switch (message.type) {
+      case 'welcome':
+        return `welcome, meet ${this.#list(message.peers.map((peer) => peer.peerId))}`;
+      case 'introduce':
+        return `meet ${this.#name(message.peer.peerId)}`;
+      case 'dismiss':
+        return `forget ${this.#name(message.peerId)}`;
+      case 'admitted':
+      case 'boundary':
+        return `${message.type} ${message.index}: ${this.#view(message.view)}, joined ${this.#list(message.joined)}`;
+      case 'loss': {
+        const lost = message.lost.map((one) => `${this.#name(one.peerId)} (${one.reason})`);
+        const link = message.broken === null ? [] : [`link ${message.broken.map((one) => this.#name(one)).join('–')}`];
+        return `loss @${message.epoch}: ${[...lost, ...link].join(', ')}`;
+      }
+      case 'decide':
+        return `decide @${message.epoch}: ${message.committed.join(' ') || 'nothing'}`;
+      case 'commit':
+        return `commit ${message.id} @${message.epoch}`;
+      case 'fail':
+        return `fail ${message.id}: ${message.code} by ${this.#name(message.peerId)}`;
+      case 'evicted':
+        return `evicted: ${message.reason}`;
+      case 'beat':
+        return BEAT;
+      case 'challenge':
+      case 'refuse':
+        throw new Error(`the machine has no part in the handshake, but sent ${message.type}`);
+    }
+  }
+
+  #view(view: WireView | null): string {
+    if (view === null) return 'unchanged';
+    return `generation ${view.generation} @${view.epoch} ${this.#list(view.members.map((member) => member.peerId))}`;
+  }
+
+  #list(peerIds: readonly string[]): string {
+    return peerIds.map((peerId) => this.#name(peerId)).join('') || 'nobody';
+  }
+}
+
+const BEAT = 'beat';
+
+function isBeat(line: string): boolean {
+  return line.endsWith(`← ${BEAT}`);
+}

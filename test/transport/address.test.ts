@@ -1,0 +1,68 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { ArgumentError } from '../../src/errors.ts';
+import { DEFAULT_PORT, formatTcpAddress, parseTcpAddress } from '../../src/transport/address.ts';
+
+describe('coordinator addresses', () => {
+  test.each([
+    ['tcp://127.0.0.1:7400', '127.0.0.1', 7400],
+    ['tcp://example.org:1', 'example.org', 1],
+    ['example.org:65535', 'example.org', 65_535],
+    ['localhost', 'localhost', DEFAULT_PORT],
+    ['tcp://my-host_2.internal', 'my-host_2.internal', DEFAULT_PORT],
+    ['tcp://[::1]:7400', '::1', 7400],
+    ['[2001:DB8::7]', '2001:DB8::7', DEFAULT_PORT],
+    ['[::ffff:10.0.0.1]:80', '::ffff:10.0.0.1', 80],
+    ['tcp://[fe80::1%2]:7400', 'fe80::1%2', 7400],
+  ])('%s is read', (text, host, port) => {
+    expect(parseTcpAddress(text)).toEqual({ kind: 'tcp', host, port });
+  });
+
+  test.each([
+    '',
+    'tcp://',
+    ':7400',
+    'http://example.org:7400',
+    'tcp://example.org:7400/path',
+    'tcp://user@host:1:2',
+    'example.org:',
+    'example.org:0',
+    'example.org:65536',
+    'example.org:123456',
+    'example.org:seven',
+    'two words:7400',
+    ' example.org',
+    '::1',
+    '::1:7400',
+    '[::1',
+    '::1]:7400',
+    '[]:7400',
+    '[example.org]:7400',
+    '[::1]7400',
+    'example.org\n:7400',
+  ])('%j is refused, with the text and an example', (text) => {
+    expect(() => parseTcpAddress(text)).toThrow(ArgumentError);
+    expect(() => parseTcpAddress(text)).toThrow(JSON.stringify(text));
+    expect(() => parseTcpAddress(text)).toThrow('tcp://127.0.0.1:7400');
+  });
+
+  test('what is formatted is read as the same address', () => {
+    const host = fc.oneof(fc.ipV4(), fc.ipV6(), fc.domain());
+    fc.assert(
+      fc.property(host, fc.integer({ min: 1, max: 65_535 }), (name, port) => {
+        const address = { kind: 'tcp', host: name, port } as const;
+        expect(parseTcpAddress(formatTcpAddress(address))).toEqual(address);
+      }),
+    );
+  });
+
+  test('IPv6 is written in brackets', () => {
+    expect(formatTcpAddress({ kind: 'tcp', host: '::1', port: 7400 })).toBe('tcp://[::1]:7400');
+    expect(formatTcpAddress({ kind: 'tcp', host: '10.0.0.1', port: 7400 })).toBe('tcp://10.0.0.1:7400');
+  });
+
+  test('only TCP addresses can be written', () => {
+    expect(() => formatTcpAddress({ kind: 'unix', path: '/tmp/skein.sock' })).toThrow(ArgumentError);
+    expect(() => formatTcpAddress({ kind: 'memory', name: 'b' })).toThrow('not on memory');
+  });
+});

@@ -1,0 +1,75 @@
+/** One message of each kind, with every field set: the compiler refuses this file when a kind is missing. */
+import type { CoordinatorMessage, DialMessage, Introduction, PeerMessage, WireView } from '../../src/wire/messages.ts';
+
+type OneOfEach<M extends { readonly type: string }> = { readonly [T in M['type']]: Extract<M, { type: T }> };
+
+/** 32 bytes, as keys, nonces and proofs have. */
+export function secretOf(seed: number): Uint8Array {
+  return Uint8Array.from({ length: 32 }, (_, index) => (index * 31 + seed) & 0xff);
+}
+
+const U32_MAX = 0xffff_ffff;
+
+const description: Omit<Introduction, 'peerId' | 'key'> = {
+  hostKey: 'machine-1',
+  site: 'zürich',
+  addresses: [
+    { kind: 'tcp', host: 'fe80::1%eth0', port: 65_535 },
+    { kind: 'unix', path: '/tmp/skein/α.sock' },
+    { kind: 'memory', name: 'b' },
+  ],
+};
+
+const view: WireView = {
+  epoch: U32_MAX,
+  generation: 3,
+  members: [
+    { peerId: 'p0-00000000', site: '' },
+    { peerId: 'p1-ffffffff', site: 'zürich' },
+  ],
+};
+
+export const PEER_EXAMPLES = {
+  hello: { type: 'hello', version: 1, run: 'default', nonce: secretOf(1) },
+  prove: { type: 'prove', proof: secretOf(2), startWorldSize: 4, ...description },
+  ready: { type: 'ready' },
+  beat: { type: 'beat', sent: 123.456 },
+  boundary: { type: 'boundary', index: 7, minWorldSize: 1, oldest: 3 },
+  done: { type: 'done', id: '3:gradients:12', generation: 3, epoch: 5 },
+  progress: { type: 'progress', epoch: 5, held: ['3:a:b:0', '3:🧶:1'] },
+  mismatch: { type: 'mismatch', id: '3:a:0', generation: 3, mine: 'allReduce(…)', theirs: 'barrier(…)', with: 'p1' },
+  withdraw: { type: 'withdraw', id: '3:a:0', generation: 3, reason: 'it ran out of time' },
+  'link-closed': { type: 'link-closed', peerId: 'p1' },
+  leave: { type: 'leave' },
+} satisfies OneOfEach<PeerMessage>;
+
+export const COORDINATOR_EXAMPLES = {
+  challenge: { type: 'challenge', version: 1, nonce: secretOf(3), proof: secretOf(4) },
+  welcome: {
+    type: 'welcome',
+    peerId: 'p1',
+    heartbeatMs: 250,
+    boundMs: 3_000,
+    peers: [
+      { peerId: 'p0', key: secretOf(5), ...description },
+      { peerId: 'p2', key: secretOf(6), hostKey: 'machine-2', site: '', addresses: [] },
+    ],
+  },
+  refuse: { type: 'refuse', code: 'unauthorized', message: 'The token is wrong.' },
+  introduce: { type: 'introduce', peer: { peerId: 'p2', key: secretOf(7), ...description } },
+  dismiss: { type: 'dismiss', peerId: 'p2' },
+  admitted: { type: 'admitted', index: 1, view, joined: ['p0-00000000'] },
+  boundary: { type: 'boundary', index: 2, view: null, joined: [] },
+  loss: { type: 'loss', epoch: 6, lost: [{ peerId: 'p2', reason: 'left' }], broken: ['p0', 'p1'] },
+  decide: { type: 'decide', epoch: 6, committed: ['3:gradients:12'] },
+  commit: { type: 'commit', id: '3:gradients:13', epoch: 6 },
+  fail: { type: 'fail', id: '3:a:0', code: 'mismatch', message: 'the peers called it differently', peerId: 'p1' },
+  evicted: { type: 'evicted', reason: 'it gave no sign of life' },
+  beat: { type: 'beat', sent: 0 },
+} satisfies OneOfEach<CoordinatorMessage>;
+
+export const DIAL_EXAMPLES = {
+  dial: { type: 'dial', version: 1, run: 'default', from: 'p0', to: 'p1', session: U32_MAX, nonce: secretOf(8) },
+  'dial-accept': { type: 'dial-accept', nonce: secretOf(9), proof: secretOf(10) },
+  'dial-prove': { type: 'dial-prove', proof: secretOf(11) },
+} satisfies OneOfEach<DialMessage>;
