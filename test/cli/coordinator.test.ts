@@ -1,0 +1,58 @@
+/** `skein coordinator` as a process. */
+import { Coordinator, join } from 'skein';
+import { expect, test } from 'vitest';
+import { Command } from './command.ts';
+
+const LISTENING = /^Coordinator listening at (tcp:\/\/\S+)$/m;
+
+async function addressOf(command: Command): Promise<string> {
+  await command.says(/Ctrl-C ends it/);
+  return LISTENING.exec(command.stdout)?.[1] ?? 'none was printed';
+}
+
+test.each(['SIGTERM', 'SIGINT'] as const)('prints its address, and ends with 0 on %s', async (signal) => {
+  await using command = Command.skein(['coordinator', '--port', '0']);
+  expect(await addressOf(command)).toMatch(/^tcp:\/\/127\.0\.0\.1:[1-9]\d*$/);
+  command.child.kill(signal);
+  expect(await command.ended).toBe(0);
+  expect(command.stderr).toBe('');
+  await command.leaves([]);
+});
+
+test('serves a run at the address that it prints, and ends although peers are there', async () => {
+  await using command = Command.skein(['coordinator', '--port', '0', '--host', '::1']);
+  const address = await addressOf(command);
+  expect(address).toMatch(/^tcp:\/\/\[::1\]:\d+$/);
+  const group = await join(address, { run: 'cli', engine: 'inline', timeout: 20_000 });
+  expect(group.worldSize).toBe(1);
+  const lost = new Promise((resolve) => group.on('coordinator-lost', resolve));
+  command.child.kill('SIGTERM');
+  expect(await command.ended).toBe(0);
+  await lost;
+  await group.leave();
+});
+
+test('takes the token from the environment, does not show it, and lets in only who knows it', async () => {
+  const token = 'a-secret-of-this-test';
+  await using command = Command.skein(['coordinator', '--port', '0'], { SKEIN_TOKEN: token });
+  const address = await addressOf(command);
+  await expect(join(address, { token: 'another', engine: 'inline', timeout: 20_000 })).rejects.toMatchObject({
+    code: 'SKEIN_UNAUTHORIZED',
+  });
+  const group = await join(address, { token, engine: 'inline', timeout: 20_000 });
+  await group.leave();
+  expect(command.stdout + command.stderr).not.toContain(token);
+});
+
+test('says that its port is taken, and ends with 1', async () => {
+  const other = await Coordinator.listen({ port: 0 });
+  try {
+    const { port } = new URL(other.address);
+    await using command = Command.skein(['coordinator', '--port', port]);
+    expect(await command.ended).toBe(1);
+    expect(command.stderr).toMatch(new RegExp(`^error: .*${port}`));
+    expect(command.stderr, 'a user has no use for our stack').not.toMatch(/^ +at /m);
+  } finally {
+    await other.close();
+  }
+});
