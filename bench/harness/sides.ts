@@ -19,7 +19,7 @@ export interface Measurement {
   readonly growthKiB?: number;
 }
 
-export interface Task {
+interface Task {
   readonly worldSize: number;
   readonly sizes: readonly number[];
   readonly iterations: number;

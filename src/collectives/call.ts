@@ -61,9 +61,7 @@ export interface CallListener {
   onSettled(outcome: Outcome): void;
 }
 
-export type Outcome =
-  | { readonly ok: true; readonly report: Report }
-  | { readonly ok: false; readonly error: SkeinError };
+type Outcome = { readonly ok: true; readonly report: Report } | { readonly ok: false; readonly error: SkeinError };
 
 /** The part of a call that all members must have in common, as the `open` frame carries it. */
 export interface Description {

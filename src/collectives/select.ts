@@ -12,7 +12,7 @@ import { algorithmsOf } from './plan.ts';
 import type { Algorithm, CollectiveKind } from './program.ts';
 
 /** Measured between processes on one host; `npm run bench` gives the figures to set here. */
-export const COST = {
+const COST = {
   /** α: from a send to the receiver's next instruction. */
   hopSeconds: 40e-6,
   /** β: one byte out of a rank. */

@@ -8,7 +8,7 @@ import type { Connection, ConnectionHandler, DialOptions } from './transport.ts'
 
 const IDLE: ConnectionHandler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
 
-export class SocketConnection implements Connection {
+class SocketConnection implements Connection {
   readonly remote: string;
   handler: ConnectionHandler = IDLE;
   queuedBytes = 0;

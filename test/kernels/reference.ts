@@ -107,7 +107,7 @@ export function divideElement(dtype: Dtype, value: Element, divisor: number): El
 }
 
 /** A number as its dtype holds it. 16-bit floats are computed in f32 first. */
-export function roundTo(dtype: Dtype, value: number): number {
+function roundTo(dtype: Dtype, value: number): number {
   if (dtype === 'f64') return value;
   const single = Math.fround(value);
   if (dtype === 'f32' || Number.isNaN(single)) return single;
