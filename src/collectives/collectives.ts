@@ -6,7 +6,14 @@ import * as v from 'valibot';
 import { ArgumentError, MismatchError, QuorumError, type SkeinError, WithdrawnError } from '../errors.ts';
 import { DTYPE_BYTES, DTYPES, REDUCE_OPS } from '../tensor.ts';
 import { FRAME_OPEN, type FrameHeader, HEADER_BYTES, hashTag, writeHeader } from '../wire/frame.ts';
-import { EAGER_BYTES, MAX_OPEN_COLLECTIVES, MAX_TAG_LENGTH, MAX_TAGS, MAX_UNEXPECTED_BYTES } from '../wire/limits.ts';
+import {
+  EAGER_BYTES,
+  MAX_OPEN_COLLECTIVES,
+  MAX_TAG_LENGTH,
+  MAX_TAGS,
+  MAX_TEXT_LENGTH,
+  MAX_UNEXPECTED_BYTES,
+} from '../wire/limits.ts';
 import { type CoordinatorMessage, type PeerMessage, packBody, parseBody } from '../wire/messages.ts';
 import { type Arrival, Arrivals } from './arrivals.ts';
 import { type CallListener, type CallSpec, type Description, describe, type PeerId } from './call.ts';
@@ -575,7 +582,7 @@ export class Collectives {
         type: 'withdraw',
         id: operation.id,
         generation: context.generation,
-        reason: error.message,
+        reason: error.message.slice(0, MAX_TEXT_LENGTH),
       });
     }
     const mayCommit = attempt?.transfer.held === true || operation.call.consistency === 'eager';

@@ -83,12 +83,13 @@ export class CoordinatorClient {
             fail(new UnauthorizedError(text, { phase: 'join' }));
             return;
           }
+          // It knows the token: the welcome, which lists all peers, may be long.
+          connection.trust();
           const proof = prove(credentials.token, 'peer', credentials.run, own, message.nonce);
           const { startWorldSize, description } = credentials;
           connection.send({ type: 'prove', proof, startWorldSize, ...description }, fence.term, 0);
         } else if (message.type === 'welcome') {
           clearTimeout(timer);
-          connection.trust();
           client = new CoordinatorClient(connection, message, fence);
           resolve(client);
         } else if (message.type === 'refuse') {

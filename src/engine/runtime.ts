@@ -348,8 +348,9 @@ export class Runtime {
   }
 
   #onBoundary(message: Extract<CoordinatorMessage, { type: 'boundary' }>): void {
+    if (message.index <= this.#boundary) return; // passed already
     const at = this.#boundaries.findIndex((waiter) => waiter.index === message.index);
-    if (message.index > this.#boundary) this.#boundary = message.index;
+    this.#boundary = message.index;
     if (message.view !== null) this.#install(message.view);
     if (at < 0) return;
     const [waiter] = this.#boundaries.splice(at, 1);

@@ -4,7 +4,7 @@ import type { Address } from './transport.ts';
 
 export const DEFAULT_PORT = 7400;
 
-const PATTERN = /^(?:tcp:\/\/)?(?:\[([0-9a-fA-F:.%]+)\]|([^:/\s[\]]+))(?::(\d{1,5}))?$/;
+const PATTERN = /^(?:tcp:\/\/)?(?:\[([0-9a-fA-F:.]+(?:%[\w.-]+)?)\]|([^:/\s[\]]+))(?::(\d{1,5}))?$/;
 
 /** @throws ArgumentError when it is no address */
 export function parseTcpAddress(text: string): Extract<Address, { kind: 'tcp' }> {

@@ -21,6 +21,9 @@ export const MAX_OPEN_BYTES: number = 2 * 1024;
 /** Largest tag, in UTF-16 units. */
 export const MAX_TAG_LENGTH = 200;
 
+/** Largest explanation in a control message, in UTF-16 units. */
+export const MAX_TEXT_LENGTH = 2_000;
+
 /** Distinct tags in one view: each costs a counter for as long as the view lives. */
 export const MAX_TAGS = 65_536;
 

@@ -9,13 +9,13 @@
  */
 import { Packr } from 'msgpackr';
 import * as v from 'valibot';
-import { MAX_OPEN_COLLECTIVES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './limits.ts';
+import { MAX_OPEN_COLLECTIVES, MAX_TAG_LENGTH, MAX_TEXT_LENGTH, MAX_WORLD_SIZE } from './limits.ts';
 
 export const CONTROL_HEADER_BYTES = 12;
 
 const u32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff));
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(256));
-const text = v.pipe(v.string(), v.maxLength(2_000));
+const text = v.pipe(v.string(), v.maxLength(MAX_TEXT_LENGTH));
 const secret = v.custom<Uint8Array>(
   (value) => value instanceof Uint8Array && value.length === 32,
   'a secret has 32 bytes',

@@ -78,25 +78,16 @@ export class Command {
   }
 
   /** Waits until so many lines on stdout match. */
-  says(pattern: RegExp, times = 1): Promise<void> {
-    return this.#shows(this.child.stdout, () => this.lines, pattern, times);
-  }
-
-  /** Waits until a line on stderr matches. */
-  warns(pattern: RegExp): Promise<void> {
-    return this.#shows(this.child.stderr, () => this.stderr.split('\n'), pattern, 1);
-  }
-
-  async #shows(output: Readable, lines: () => readonly string[], pattern: RegExp, times: number): Promise<void> {
+  async says(pattern: RegExp, times = 1): Promise<void> {
     const deadline = AbortSignal.timeout(PATIENCE_MS);
     let hasEnded = false;
     const end = this.ended.then(() => {
       hasEnded = true;
     });
-    while (lines().filter((line) => pattern.test(line)).length < times) {
+    while (this.lines.filter((line) => pattern.test(line)).length < times) {
       if (hasEnded || deadline.aborted)
-        throw new Error(`${pattern} was not shown ${times} times:\n${this.stdout}\n${this.stderr}`);
-      await Promise.race([end, once(output, 'data', { signal: deadline }).catch(() => {})]);
+        throw new Error(`${pattern} was not said ${times} times:\n${this.stdout}\n${this.stderr}`);
+      await Promise.race([end, once(this.child.stdout, 'data', { signal: deadline }).catch(() => {})]);
     }
   }
 

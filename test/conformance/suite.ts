@@ -2,7 +2,7 @@
  * What every transport promises, as one suite. It talks to `Transport` alone; what it needs to know of a particular one is
  * in `TransportUnderTest`.
  */
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, type TestContext, test } from 'vitest';
 import { ConnectError } from '../../src/errors.ts';
 import type { Address, Connection, DialOptions, Listener, Transport } from '../../src/transport/transport.ts';
 
@@ -114,10 +114,17 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => void setTi
 const EMPTY = new Uint8Array(0);
 const NOBODY_LISTENS = () => {};
 
-export function describeTransport(name: string, open: () => Promise<TransportUnderTest> | TransportUnderTest): void {
+/** @param requires skips or fails a test where the machine lacks what the transport needs */
+export function describeTransport(
+  name: string,
+  open: () => Promise<TransportUnderTest> | TransportUnderTest,
+  requires: (context: TestContext) => void = () => {},
+): void {
   describe(`transport ${name}`, () => {
     const listeners: Listener[] = [];
     const connections: Connection[] = [];
+
+    beforeEach((context) => requires(context));
 
     afterEach(async () => {
       for (const connection of connections.splice(0)) connection.destroy();

@@ -10,6 +10,7 @@ import { MemoryNetwork, type Weather } from '../../src/transport/memory.ts';
 import { tcpTransport } from '../../src/transport/tcp.ts';
 import type { Connection } from '../../src/transport/transport.ts';
 import { unixTransport } from '../../src/transport/unix.ts';
+import { requireIPv6 } from '../harness/requirements.ts';
 import { describeTransport, type TransportUnderTest } from './suite.ts';
 
 /** Sockets and servers that this process holds. */
@@ -47,11 +48,17 @@ function memory(weather: Partial<Weather>): () => TransportUnderTest {
 }
 
 describeTransport('tcp, IPv4', () => tcp('127.0.0.1'));
-describeTransport('tcp, IPv6', () => tcp('::1'));
+describeTransport('tcp, IPv6', () => tcp('::1'), requireIPv6);
 describeTransport('unix', () => ({
   transport: unixTransport,
   address: () => ({ kind: 'unix', path: unixPath() }),
   nobody: () => ({ kind: 'unix', path: unixPath() }),
+  resources: sockets,
+}));
+describeTransport('unix, abstract name', () => ({
+  transport: unixTransport,
+  address: () => ({ kind: 'unix', path: `\0skein-conformance ${randomBytes(8).toString('hex')}` }),
+  nobody: () => ({ kind: 'unix', path: '\0skein-conformance nobody' }),
   resources: sockets,
 }));
 describeTransport('memory, fair weather', memory({}));

@@ -2,6 +2,7 @@ import { connect } from 'node:net';
 import { Coordinator, join } from 'skein';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Cluster, type PeerProcess, RemoteError } from '../harness/cluster.ts';
+import { requireIPv6 } from '../harness/requirements.ts';
 
 /** Every call in this file ends within this bound (ms); the tests' own time-outs are above it. */
 const BOUND_MS = 15_000;
@@ -300,7 +301,8 @@ describe('strangers', () => {
 });
 
 describe('paths', () => {
-  test('IPv6 loopback carries control and data', async () => {
+  test('IPv6 loopback carries control and data', async (context) => {
+    requireIPv6(context);
     const run = await cluster({ host: '::1' });
     const peers = await run.form(2, { transports: ['tcp'] });
     const paths = await peers[0]!.run(async ({ state }) =>

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ArgumentError } from '../../src/errors.ts';
-import { DEFAULT_PORT, formatTcpAddress, parseTcpAddress } from '../../src/transport/address.ts';
+import { DEFAULT_PORT, formatTcpAddress, parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 
 describe('coordinator addresses', () => {
   test.each([
@@ -14,6 +14,7 @@ describe('coordinator addresses', () => {
     ['[2001:DB8::7]', '2001:DB8::7', DEFAULT_PORT],
     ['[::ffff:10.0.0.1]:80', '::ffff:10.0.0.1', 80],
     ['tcp://[fe80::1%2]:7400', 'fe80::1%2', 7400],
+    ['tcp://[fe80::1%eth0.7]:7400', 'fe80::1%eth0.7', 7400],
   ])('%s is read', (text, host, port) => {
     expect(parseTcpAddress(text)).toEqual({ kind: 'tcp', host, port });
   });
@@ -65,4 +66,13 @@ describe('coordinator addresses', () => {
     expect(() => formatTcpAddress({ kind: 'unix', path: '/tmp/skein.sock' })).toThrow(ArgumentError);
     expect(() => formatTcpAddress({ kind: 'memory', name: 'b' })).toThrow('not on memory');
   });
+});
+
+test('only a coordinator on loopback has a shortcut, of its own for each address', () => {
+  const shortcuts = ['127.0.0.1', '::1'].map((host) => shortcutOf({ kind: 'tcp', host, port: 7400 }));
+  for (const shortcut of shortcuts)
+    expect(shortcut).toMatchObject({ kind: 'unix', path: expect.stringMatching(/^\0/) });
+  expect(shortcuts[0]).not.toEqual(shortcuts[1]);
+  expect(shortcutOf({ kind: 'tcp', host: '10.0.0.1', port: 7400 })).toBeNull();
+  expect(shortcutOf({ kind: 'memory', name: '127.0.0.1' })).toBeNull();
 });

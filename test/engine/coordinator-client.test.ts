@@ -1,0 +1,59 @@
+/** Greeting the coordinator, without any engine behind it. */
+import { expect, test } from 'vitest';
+import { CoordinatorClient, type Credentials } from '../../src/engine/coordinator-client.ts';
+import { Coordinator } from '../../src/engine/coordinator-server.ts';
+import { UnauthorizedError } from '../../src/errors.ts';
+import { parseTcpAddress } from '../../src/transport/address.ts';
+
+const SILENT = { onMessage: () => {}, onLost: () => {} };
+
+function credentials(name: string, changes: Partial<Credentials> = {}): Credentials {
+  return {
+    run: 'run',
+    token: '',
+    startWorldSize: 1,
+    transports: ['unix', 'tcp'],
+    description: {
+      hostKey: 'a-boot-id-of-thirty-six-characters-1 mnt:[4026531841]',
+      site: 'eu',
+      addresses: [
+        { kind: 'unix', path: `/tmp/skein-12345-${name}.sock` },
+        { kind: 'tcp', host: '127.0.0.1', port: 40_000 },
+      ],
+    },
+    ...changes,
+  };
+}
+
+test.each([[['unix', 'tcp'] as const], [['tcp'] as const]])(
+  'the sixtieth peer is welcomed as the first was, by %j',
+  async (transports) => {
+    await using coordinator = await Coordinator.listen({ port: 0 });
+    const clients: CoordinatorClient[] = [];
+    try {
+      for (let index = 0; index < 60; index++) {
+        const wanted = credentials(`peer-${index}`, { transports });
+        const client = await CoordinatorClient.connect(parseTcpAddress(coordinator.address), wanted, SILENT, undefined);
+        clients.push(client);
+        expect(client.welcome.peers).toHaveLength(index);
+      }
+      const keys = clients.at(-1)!.welcome.peers.map((peer) => Buffer.from(peer.key).toString('hex'));
+      expect(new Set(keys).size).toBe(keys.length);
+    } finally {
+      for (const client of clients) client.end();
+    }
+  },
+);
+
+test('a wrong token is refused on both ways in', async () => {
+  await using coordinator = await Coordinator.listen({ port: 0, token: 'right' });
+  for (const transports of [['unix', 'tcp'], ['tcp']] as const) {
+    const attempt = CoordinatorClient.connect(
+      parseTcpAddress(coordinator.address),
+      credentials('stranger', { token: 'wrong', transports }),
+      SILENT,
+      undefined,
+    );
+    await expect(attempt).rejects.toThrow(UnauthorizedError);
+  }
+});

@@ -1,0 +1,16 @@
+/** What some tests need of the machine. Missing, it skips them with the reason; with SKEIN_REQUIRE_ALL set it fails them. */
+import { networkInterfaces } from 'node:os';
+import type { TestContext } from 'vitest';
+
+function require(context: Pick<TestContext, 'skip'>, present: boolean, reason: string): void {
+  if (present) return;
+  if ((process.env['SKEIN_REQUIRE_ALL'] ?? '') !== '') throw new Error(`SKEIN_REQUIRE_ALL is set, but ${reason}`);
+  context.skip(reason);
+}
+
+export function requireIPv6(context: Pick<TestContext, 'skip'>): void {
+  const present = Object.values(networkInterfaces()).some((addresses) =>
+    addresses?.some((one) => one.address === '::1'),
+  );
+  require(context, present, 'this machine has no IPv6 loopback address');
+}
