@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
-import { ArgumentError } from '../errors.ts';
+import { ArgumentError, type ConnectError } from '../errors.ts';
 import {
   type CoordinatorEffect,
   type CoordinatorEvent,
@@ -66,6 +66,25 @@ interface Session {
   peerId: PeerId | null;
 }
 
+/**
+ * Listens on the shortcut as well; null where the system has none. Peers try it before TCP, so if it belongs to somebody
+ * else they would be led astray: then the coordinator must not start.
+ */
+async function listenNear(
+  shortcut: Address,
+  onConnection: (connection: Connection) => void,
+  tcp: Listener,
+): Promise<Listener | null> {
+  try {
+    return await unixTransport.listen(shortcut, onConnection);
+  } catch (error) {
+    const { cause } = error as ConnectError; // what `listen` throws
+    if ((cause as NodeJS.ErrnoException | undefined)?.code !== 'EADDRINUSE') return null;
+    await tcp.close();
+    throw error;
+  }
+}
+
 export class Coordinator {
   /** Where peers find it: `tcp://host:port`. */
   readonly address: string;
@@ -99,8 +118,7 @@ export class Coordinator {
     const onConnection = (connection: Connection) => accepted.handle(connection);
     const listener = await tcpTransport.listen({ kind: 'tcp', host, port: options.port ?? 7400 }, onConnection);
     const shortcut = shortcutOf(listener.address);
-    // Whoever finds the name taken still has TCP.
-    const near = shortcut === null ? null : await unixTransport.listen(shortcut, onConnection).catch(() => null);
+    const near = shortcut === null ? null : await listenNear(shortcut, onConnection, listener);
     const coordinator = new Coordinator(near === null ? [listener] : [listener, near], listener.address, options);
     accepted.handle = (connection) => coordinator.#accept(connection);
     return coordinator;

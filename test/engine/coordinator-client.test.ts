@@ -2,8 +2,9 @@
 import { expect, test } from 'vitest';
 import { CoordinatorClient, type Credentials } from '../../src/engine/coordinator-client.ts';
 import { Coordinator } from '../../src/engine/coordinator-server.ts';
-import { UnauthorizedError } from '../../src/errors.ts';
-import { parseTcpAddress } from '../../src/transport/address.ts';
+import { ConnectError, UnauthorizedError } from '../../src/errors.ts';
+import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
+import { unixTransport } from '../../src/transport/unix.ts';
 
 const SILENT = { onMessage: () => {}, onLost: () => {} };
 
@@ -44,6 +45,17 @@ test.each([[['unix', 'tcp'] as const], [['tcp'] as const]])(
     }
   },
 );
+
+test('does not start where its shortcut belongs to somebody else, and keeps no port then', async () => {
+  const first = await Coordinator.listen({ port: 0 });
+  const address = parseTcpAddress(first.address);
+  await first.close();
+  const squatter = await unixTransport.listen(shortcutOf(address)!, (connection) => connection.destroy());
+  await expect(Coordinator.listen({ port: address.port })).rejects.toThrow(ConnectError);
+  await squatter.close();
+  await using second = await Coordinator.listen({ port: address.port });
+  expect(second.address).toBe(first.address);
+});
 
 test('a wrong token is refused on both ways in', async () => {
   await using coordinator = await Coordinator.listen({ port: 0, token: 'right' });
