@@ -108,7 +108,7 @@ describe('reduce', () => {
     });
   });
 
-  test.each(['f16', 'bf16'] as const)('every pair of a %s and a few others', (dtype) => {
+  test.each(['f16', 'bf16'] as const)('every seventh pattern of a %s with some others, in vector code', (dtype) => {
     const count = 65_536;
     const [leftAt, rightAt, target] = areas;
     for (let bits = 0; bits < count; bits++) view.setUint16(leftAt + 2 * bits, bits, true);

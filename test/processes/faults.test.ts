@@ -1,6 +1,7 @@
 import { connect } from 'node:net';
 import { Coordinator, join } from 'skein';
 import { afterEach, describe, expect, test } from 'vitest';
+import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import { Cluster, type PeerProcess, RemoteError } from '../harness/cluster.ts';
 import { requireIPv6 } from '../harness/requirements.ts';
 
@@ -266,38 +267,44 @@ describe('strangers', () => {
     });
   });
 
-  test('garbage and oversized lengths to every port harm nobody', async () => {
-    const run = await cluster();
-    const peers = await run.form(2);
-    const status = await peers[0]!.run(async ({ state }) =>
-      (await state.group!.status()).links.map((link) => link.path),
-    );
-    expect(status[0]).toMatch(/^unix /);
-    const data = await peers[1]!.run(({ state }) => state.group!.peerId);
-    expect(data).toMatch(/^p\d/);
-    const control = { host: '127.0.0.1', port: Number(new URL(run.coordinator.address.replace('tcp:', 'http:')).port) };
-    const targets = [control, { path: status[0]!.slice('unix '.length) }];
-    const garbage = [
-      Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n'),
-      Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
-      Buffer.concat([Buffer.from([8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Buffer.alloc(8, 0xc1)]),
-      Buffer.alloc(100_000, 0x5e),
-    ];
-    for (const target of targets) {
-      for (const bytes of garbage) {
-        await new Promise<void>((resolve) => {
-          const socket = connect(target, () => socket.write(bytes));
-          socket.on('error', () => {});
-          socket.on('data', () => {});
-          // The other side closes it: a stranger is not left connected.
-          socket.on('close', () => resolve());
-          socket.on('end', () => socket.end());
-        });
+  test.each(['unix', 'tcp'] as const)(
+    'garbage and oversized lengths to every port harm nobody, with data over %s',
+    async (transport) => {
+      const run = await cluster();
+      const peers = await run.form(2, { transports: [transport] });
+      const status = await peers[0]!.run(async ({ state }) =>
+        (await state.group!.status()).links.map((link) => link.path),
+      );
+      // Where the other one listens for data.
+      const path = status[0]!.slice(transport.length + 1);
+      expect(status[0]).toBe(`${transport} ${path}`);
+      const data = transport === 'unix' ? { path } : { host: '127.0.0.1', port: Number(path.split(':')[1]) };
+      const control = parseTcpAddress(run.coordinator.address);
+      const shortcut = shortcutOf(control);
+      const near = shortcut?.kind === 'unix' ? [{ path: shortcut.path }] : [];
+      const targets = [{ host: control.host, port: control.port }, ...near, data];
+      const garbage = [
+        Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n'),
+        Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        Buffer.concat([Buffer.from([8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Buffer.alloc(8, 0xc1)]),
+        Buffer.alloc(100_000, 0x5e),
+      ];
+      for (const target of targets) {
+        for (const bytes of garbage) {
+          await new Promise<void>((resolve) => {
+            const socket = connect(target, () => socket.write(bytes));
+            socket.on('error', () => {});
+            socket.on('data', () => {});
+            // The other side closes it: a stranger is not left connected.
+            socket.on('close', () => resolve());
+            socket.on('end', () => socket.end());
+          });
+        }
       }
-    }
-    const results = await Promise.all(peers.map((peer) => allReduce(peer)));
-    for (const result of results) expect(result.first).toBe(2);
-  });
+      const results = await Promise.all(peers.map((peer) => allReduce(peer)));
+      for (const result of results) expect(result.first).toBe(2);
+    },
+  );
 });
 
 describe('paths', () => {
