@@ -108,7 +108,10 @@ async function round(members: Member[], task: ChurnTask, share: number, figures:
   const killed = victim.diedAt ?? Number.NaN;
   const next = (member: Member) => member.steps.find((step) => step.end > killed);
   await Promise.all(members.map((member) => member.until('a result after the kill', () => next(member) !== undefined)));
-  figures.recovery.push(Math.max(...members.map((member) => next(member)!.end - killed)));
+  const survived = members.map((member) => next(member)!);
+  if (survived.some((step) => step.worldSize !== members.length))
+    throw new Error('churn: a result with the dead in it');
+  figures.recovery.push(Math.max(...survived.map((step) => step.end - killed)));
 
   const marks = members.map((member) => member.steps.length);
   const newcomer = new Member(task);

@@ -4,11 +4,11 @@
  */
 import Table from 'cli-table3';
 import { Bench } from 'tinybench';
+import { SEGMENT_BYTES } from '../src/collectives/workspace.ts';
 import type { KernelOp } from '../src/kernels/kernels.ts';
 import { loadKernels } from '../src/kernels/load.ts';
 import { DTYPE_BYTES, type Dtype } from '../src/tensor.ts';
-
-const SEGMENT_BYTES = 128 * 1024;
+import { formatBytes } from './harness/statistics.ts';
 
 /** Time per side and case (ms): long enough for the optimising compiler and a quiet median. */
 const TIME_MS = 300;
@@ -88,7 +88,7 @@ new Float32Array(kernels.bytes.buffer, left, SEGMENT_BYTES / 4).fill(1.25);
 new Float32Array(kernels.bytes.buffer, right, SEGMENT_BYTES / 4).fill(2.5);
 
 const table = new Table({
-  head: ['128 KiB of', 'kernel GB/s', 'JavaScript GB/s', '× JavaScript'],
+  head: [`${formatBytes(SEGMENT_BYTES)} of`, 'kernel GB/s', 'JavaScript GB/s', '× JavaScript'],
   style: { head: [], border: [] },
 });
 for (const { name, bytes, kernel, loop } of cases) {

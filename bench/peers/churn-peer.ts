@@ -15,7 +15,6 @@ export interface ChurnTask {
 export interface StepReport {
   readonly peerId: string;
   readonly worldSize: number;
-  readonly retries: number;
   /** Newcomers that came in at the boundary before this step. */
   readonly joined: number;
   /** Seconds on the monotonic clock. */
@@ -57,11 +56,10 @@ for await (const step of group.steps()) {
   const report = await group.allReduce(input, { out, algorithm: 'ring', ...(share === null ? {} : { onProgress }) });
   const end = now();
   if (out[0] !== report.worldSize || out.at(-1) !== report.worldSize) throw new Error('churn: wrong result');
-  const { worldSize, retries } = report;
+  const { worldSize } = report;
   const message: StepReport = {
     peerId: group.peerId,
     worldSize,
-    retries,
     joined: step.joined.length,
     start,
     admitted,
