@@ -8,8 +8,10 @@
  * and scan" (2009). Segments travel in a pipeline, so a path of h hops costs h·α, its bandwidth term once, and one
  * segment more for each hop after the first.
  */
+
 import { algorithmsOf } from './plan.ts';
 import type { Algorithm, CollectiveKind } from './program.ts';
+import { SEGMENT_BYTES } from './workspace.ts';
 
 /** Measured between processes on one host; `npm run bench` gives the figures to set here. */
 const COST = {
@@ -23,8 +25,8 @@ const COST = {
   messageSeconds: 5e-6,
   /** How much slower bytes go when all ranks send to all at once than along a ring. */
   crowding: 1.25,
-  /** s: what the executor sends at a time (256 KiB). */
-  segmentBytes: 262_144,
+  /** s: what the executor sends at a time. */
+  segmentBytes: SEGMENT_BYTES,
 } as const;
 
 export interface Choice {

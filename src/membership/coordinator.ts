@@ -16,7 +16,7 @@
  * Invariants: epochs only grow. A generation's members only shrink. `commit` is sent only when all members of the view hold
  * the result, so any later decision by "do all survivors hold it" agrees with it.
  */
-import { MAX_OPEN_COLLECTIVES, MAX_WORLD_SIZE } from '../wire/limits.ts';
+import { MAX_OPEN_COLLECTIVES, MAX_TEXT_LENGTH, MAX_WORLD_SIZE } from '../wire/limits.ts';
 import type {
   CoordinatorMessage,
   Introduction,
@@ -430,7 +430,7 @@ export class CoordinatorMachine {
         this.#failed.delete(oldest);
         break;
       }
-    const fail = { type: 'fail', id, code, message: message.slice(0, 1_900), peerId: peer.peerId } as const;
+    const fail = { type: 'fail', id, code, message: message.slice(0, MAX_TEXT_LENGTH), peerId: peer.peerId } as const;
     this.#failed.set(id, { generation: number, message: fail });
     this.#done.delete(id);
     // Who does not know the generation yet is told along with its view.

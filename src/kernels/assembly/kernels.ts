@@ -1,4 +1,5 @@
 // Element-wise kernels over the arena. Compiled by AssemblyScript to WASM SIMD; see scripts/build-kernels.mjs.
+// (`@inline` stands before functions in AssemblyScript, but not in TypeScript: the ts-ignore lines are for editors.)
 // Offsets are in bytes and may be unaligned. SIMD loops take 16 bytes at a time, a scalar loop the rest.
 
 // --- scalar operations ------------------------------------------------------------------------------------------------
