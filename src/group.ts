@@ -3,7 +3,6 @@ import type { PeerId, Report } from './collectives/call.ts';
 import { shareOf } from './collectives/partition.ts';
 import { algorithmsOf, tensorSizes } from './collectives/plan.ts';
 import type { CollectiveKind, Rank } from './collectives/program.ts';
-import { createInlineEngine } from './engine/inline.ts';
 import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
 import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
 import { createThreadEngine } from './engine/thread.ts';
@@ -87,7 +86,11 @@ function countOf(parts: readonly TensorPart[]): number {
 export async function join(address?: string, options: JoinOptions = {}): Promise<Group> {
   const resolved = resolveJoin(address, options, process.env);
   options.signal?.throwIfAborted();
-  return Group.join(resolved, options.signal);
+  // The engine's code is loaded where it runs: in its own thread, or here.
+  const createEngine =
+    resolved.engine === 'worker' ? createThreadEngine : (await import('./engine/inline.ts')).createInlineEngine;
+  options.signal?.throwIfAborted();
+  return Group.join(createEngine, resolved, options.signal);
 }
 
 export class Group {
@@ -112,7 +115,11 @@ export class Group {
   #closed = false;
 
   /** @internal use `join()` */
-  static join(resolved: ResolvedJoin, signal: AbortSignal | undefined): Promise<Group> {
+  static join(
+    createEngine: (onMessage: (message: EngineMessage) => void) => Engine,
+    resolved: ResolvedJoin,
+    signal: AbortSignal | undefined,
+  ): Promise<Group> {
     return new Promise((resolve, reject) => {
       let group: Group | null = null;
       const early: RuntimeEvent[] = [];
@@ -137,7 +144,7 @@ export class Group {
         engine.post({ type: 'close', request: 0 });
         fail(signal?.reason);
       };
-      const engine = resolved.engine === 'inline' ? createInlineEngine(onMessage) : createThreadEngine(onMessage);
+      const engine = createEngine(onMessage);
       signal?.addEventListener('abort', onAbort, { once: true });
       engine.post({ type: 'join', options: resolved.runtime });
     });

@@ -2,7 +2,8 @@
 export type { Consistency, PeerId, Recovery, Report } from './collectives/call.ts';
 export type { Codec } from './collectives/codec.ts';
 export type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
-export { Coordinator, type CoordinatorListenOptions } from './engine/coordinator-server.ts';
+export { Coordinator } from './coordinator.ts';
+export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
 export type { Admission } from './engine/runtime.ts';
 export {
   ArgumentError,

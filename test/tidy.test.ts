@@ -24,7 +24,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   staging: ['tensor', 'engine'],
   options: ['errors', 'tensor', 'wire', 'collectives', 'engine'],
   group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options'],
-  index: ['errors', 'tensor', 'collectives', 'engine', 'options', 'group'],
+  coordinator: ['engine'],
+  index: ['errors', 'tensor', 'collectives', 'engine', 'options', 'group', 'coordinator'],
   launch: ['index'],
   cli: ['errors', 'launch', 'index'],
 };

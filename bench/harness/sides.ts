@@ -24,6 +24,8 @@ interface Task {
   readonly sizes: readonly number[];
   readonly iterations: number;
   readonly warmups: number;
+  /** Skein only: see `PeerTask`. @default true */
+  readonly compileFirst?: boolean;
 }
 
 export interface Side {
@@ -155,7 +157,7 @@ function skein(name: string, label: string, settings: SkeinSettings, largest?: n
           coordinator.once('message', (message) => resolve(String(message)));
           coordinator.once('exit', () => reject(new Error('the coordinator did not start')));
         });
-        const peerTask: PeerTask = { ...task, ...settings, address };
+        const peerTask: PeerTask = { compileFirst: true, ...task, ...settings, address };
         const script = fileURLToPath(new URL('../peers/skein-peer.js', import.meta.url));
         const peers = Array.from({ length: task.worldSize }, () =>
           fork(script, [JSON.stringify(peerTask)], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] }),

@@ -85,8 +85,7 @@ async function listenNear(
   }
 }
 
-export class Coordinator {
-  /** Where peers find it: `tcp://host:port`. */
+export class CoordinatorServer {
   readonly address: string;
   readonly #listeners: readonly Listener[];
   readonly #options: CoordinatorListenOptions;
@@ -100,14 +99,8 @@ export class Coordinator {
   #nextSession = 1;
   #closed = false;
 
-  /**
-   * Starts a coordinator.
-   *
-   * @example const coordinator = await Coordinator.listen({ port: 0 }); console.log(coordinator.address);
-   * @throws ArgumentError when it would listen beyond loopback without a token
-   * @throws ConnectError when the port is taken
-   */
-  static async listen(options: CoordinatorListenOptions = {}): Promise<Coordinator> {
+  /** As `Coordinator.listen`. */
+  static async listen(options: CoordinatorListenOptions = {}): Promise<CoordinatorServer> {
     const host = options.host ?? '127.0.0.1';
     if (!LOOPBACK.has(host) && (options.token ?? '') === '') {
       throw new ArgumentError(
@@ -119,7 +112,7 @@ export class Coordinator {
     const listener = await tcpTransport.listen({ kind: 'tcp', host, port: options.port ?? 7400 }, onConnection);
     const shortcut = shortcutOf(listener.address);
     const near = shortcut === null ? null : await listenNear(shortcut, onConnection, listener);
-    const coordinator = new Coordinator(near === null ? [listener] : [listener, near], listener.address, options);
+    const coordinator = new CoordinatorServer(near === null ? [listener] : [listener, near], listener.address, options);
     accepted.handle = (connection) => coordinator.#accept(connection);
     return coordinator;
   }
@@ -132,7 +125,6 @@ export class Coordinator {
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Stops: every connection is closed, and peers find that they have lost their coordinator. May be called twice. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -144,11 +136,6 @@ export class Coordinator {
     await Promise.all(this.#listeners.map((listener) => listener.close()));
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-
-  /** What each run looks like now: plain data, for status pages and tests. */
   status(): Record<string, CoordinatorSnapshot> {
     return Object.fromEntries([...this.#runs].map(([name, run]) => [name, run.machine.snapshot()]));
   }

@@ -1,8 +1,8 @@
 /** Greeting the coordinator, without any engine behind it. */
 import { expect, test } from 'vitest';
 import { CoordinatorClient, type Credentials } from '../../src/engine/coordinator-client.ts';
-import { Coordinator } from '../../src/engine/coordinator-server.ts';
 import { ConnectError, UnauthorizedError } from '../../src/errors.ts';
+import { Coordinator } from '../../src/index.ts';
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import { unixTransport } from '../../src/transport/unix.ts';
 

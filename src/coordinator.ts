@@ -1,0 +1,41 @@
+/** The public face of a coordinator. What serves it is loaded when one is started, so that peers don't carry it. */
+import type { CoordinatorListenOptions, CoordinatorServer } from './engine/coordinator-server.ts';
+
+export class Coordinator {
+  readonly #server: CoordinatorServer;
+
+  /**
+   * Starts a coordinator.
+   *
+   * @example const coordinator = await Coordinator.listen({ port: 0 }); console.log(coordinator.address);
+   * @throws ArgumentError when it would listen beyond loopback without a token
+   * @throws ConnectError when the port is taken
+   */
+  static async listen(options: CoordinatorListenOptions = {}): Promise<Coordinator> {
+    const { CoordinatorServer } = await import('./engine/coordinator-server.ts');
+    return new Coordinator(await CoordinatorServer.listen(options));
+  }
+
+  private constructor(server: CoordinatorServer) {
+    this.#server = server;
+  }
+
+  /** Where peers find it: `tcp://host:port`. */
+  get address(): string {
+    return this.#server.address;
+  }
+
+  /** What each run looks like now: plain data, for status pages and tests. */
+  status(): ReturnType<CoordinatorServer['status']> {
+    return this.#server.status();
+  }
+
+  /** Stops: every connection is closed, and peers find that they have lost their coordinator. May be called twice. */
+  close(): Promise<void> {
+    return this.#server.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
