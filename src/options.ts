@@ -5,6 +5,7 @@ import type { Algorithm, Rank } from './collectives/program.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
 import { ArgumentError } from './errors.ts';
 import { REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
+import { parseTcpAddress } from './transport/address.ts';
 import { MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 
 export interface JoinOptions {
@@ -133,7 +134,7 @@ export function resolveJoin(
   return {
     engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
     runtime: {
-      coordinator,
+      coordinator: parseTcpAddress(coordinator),
       run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
       token: options.token ?? environment['SKEIN_TOKEN'] ?? '',
       minWorldSize,

@@ -22,7 +22,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   transport: ['errors', 'wire'],
   engine: ['errors', 'tensor', 'kernels', 'wire', 'membership', 'collectives', 'transport'],
   staging: ['tensor', 'engine'],
-  options: ['errors', 'tensor', 'wire', 'collectives', 'engine'],
+  options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'engine'],
   group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options'],
   coordinator: ['engine'],
   index: ['errors', 'tensor', 'collectives', 'engine', 'options', 'group', 'coordinator'],

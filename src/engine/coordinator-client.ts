@@ -1,10 +1,7 @@
 /** A peer's connection to the coordinator: greets, proves that it knows the token, makes the coordinator prove it too. */
 import { ConnectError, ProtocolError, type SkeinError, UnauthorizedError } from '../errors.ts';
-import { shortcutOf } from '../transport/address.ts';
 import { nonce, prove, sameProof } from '../transport/secure.ts';
-import { tcpTransport } from '../transport/tcp.ts';
-import type { Address, Connection, DialOptions } from '../transport/transport.ts';
-import { unixTransport } from '../transport/unix.ts';
+import type { Address } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
 import {
   COORDINATOR_MESSAGES,
@@ -15,6 +12,7 @@ import {
 } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
 import type { TransportKind } from './host.ts';
+import type { Platform } from './platform.ts';
 
 export interface Credentials {
   readonly run: string;
@@ -22,16 +20,6 @@ export interface Credentials {
   readonly startWorldSize: number;
   readonly description: PeerDescription;
   readonly transports: readonly TransportKind[];
-}
-
-async function dialCoordinator(
-  address: Address,
-  transports: readonly TransportKind[],
-  options: DialOptions,
-): Promise<Connection> {
-  const shortcut = transports.includes('unix') ? shortcutOf(address) : null;
-  const near = shortcut === null ? null : await unixTransport.dial(shortcut, options).catch(() => null);
-  return near ?? tcpTransport.dial(address, options);
 }
 
 export interface ClientEvents {
@@ -52,30 +40,31 @@ export class CoordinatorClient {
    *   differ or the other end is no coordinator
    */
   static async connect(
+    platform: Platform,
     address: Address,
     credentials: Credentials,
     events: ClientEvents,
     signal: AbortSignal | undefined,
   ): Promise<CoordinatorClient> {
     const options = { timeoutMs: HANDSHAKE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
-    const raw = await dialCoordinator(address, credentials.transports, options);
+    const raw = await platform.dialCoordinator(address, credentials.transports, options);
     const fence: Fence = { term: 0, epoch: 0 };
     let client: CoordinatorClient | null = null;
     return new Promise<CoordinatorClient>((resolve, reject) => {
       const own = nonce();
       const fail = (error: SkeinError) => {
-        clearTimeout(timer);
+        stopTimer();
         connection.fail(error.message);
         reject(error);
       };
-      const timer = setTimeout(() => {
+      const stopTimer = platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
         fail(
           new ConnectError(
             `The coordinator at ${raw.remote} did not finish the handshake within ${HANDSHAKE_TIMEOUT_MS} ms.`,
             { phase: 'join' },
           ),
         );
-      }, HANDSHAKE_TIMEOUT_MS);
+      });
       const greet = (message: CoordinatorMessage) => {
         if (message.type === 'challenge') {
           if (!sameProof(message.proof, prove(credentials.token, 'coordinator', credentials.run, message.nonce, own))) {
@@ -89,7 +78,7 @@ export class CoordinatorClient {
           const { startWorldSize, description } = credentials;
           connection.send({ type: 'prove', proof, startWorldSize, ...description }, fence.term, 0);
         } else if (message.type === 'welcome') {
-          clearTimeout(timer);
+          stopTimer();
           client = new CoordinatorClient(connection, message, fence);
           resolve(client);
         } else if (message.type === 'refuse') {
@@ -116,7 +105,7 @@ export class CoordinatorClient {
           else events.onMessage(control.message);
         },
         onClosed: (reason) => {
-          clearTimeout(timer);
+          stopTimer();
           if (client === null) {
             reject(
               new ConnectError(

@@ -2,9 +2,7 @@
  * The coordinator as a process: listens, authenticates peers, feeds the machine of each run and carries out its effects.
  * No decision is made here but who may come in.
  */
-import { randomBytes } from 'node:crypto';
-import { performance } from 'node:perf_hooks';
-import { ArgumentError, type ConnectError } from '../errors.ts';
+import { ArgumentError } from '../errors.ts';
 import {
   type CoordinatorEffect,
   type CoordinatorEvent,
@@ -12,14 +10,14 @@ import {
   type CoordinatorSnapshot,
   type PeerId,
 } from '../membership/coordinator.ts';
-import { formatTcpAddress, shortcutOf } from '../transport/address.ts';
+import { formatTcpAddress } from '../transport/address.ts';
+import { every } from '../transport/clock.ts';
 import { nonce, prove, sameProof } from '../transport/secure.ts';
-import { tcpTransport } from '../transport/tcp.ts';
 import type { Address, Connection, Listener } from '../transport/transport.ts';
-import { unixTransport } from '../transport/unix.ts';
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
 import { type Control, type CoordinatorMessage, PEER_MESSAGES, type PeerMessage } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
+import { type Platform, systemPlatform } from './platform.ts';
 
 export interface CoordinatorListenOptions {
   /** TCP port; 0 takes a free one. @default 7400 */
@@ -59,78 +57,68 @@ type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
 interface Session {
   readonly connection: PeerConnection;
   readonly number: number;
-  readonly timer: NodeJS.Timeout;
+  readonly stopTimer: () => void;
   ownNonce: Uint8Array;
   peerNonce: Uint8Array | null;
   run: Run | null;
   peerId: PeerId | null;
 }
 
-/**
- * Listens on the shortcut as well; null where the system has none. Peers try it before TCP, so if it belongs to somebody
- * else they would be led astray: then the coordinator must not start.
- */
-async function listenNear(
-  shortcut: Address,
-  onConnection: (connection: Connection) => void,
-  tcp: Listener,
-): Promise<Listener | null> {
-  try {
-    return await unixTransport.listen(shortcut, onConnection);
-  } catch (error) {
-    const { cause } = error as ConnectError; // what `listen` throws
-    if ((cause as NodeJS.ErrnoException | undefined)?.code !== 'EADDRINUSE') return null;
-    await tcp.close();
-    throw error;
-  }
-}
-
 export class CoordinatorServer {
-  readonly address: string;
   readonly #listeners: readonly Listener[];
   readonly #options: CoordinatorListenOptions;
+  readonly #platform: Platform;
   readonly #token: string;
   /** Distinguishes this coordinator's messages from those of one that spoke before it. */
   readonly #term: number = 1;
   readonly #runs: Map<string, Run> = new Map();
   readonly #sessions: Map<number, Session> = new Map();
-  readonly #ticker: NodeJS.Timeout;
+  readonly #stopTicks: () => void;
   #unauthenticated = 0;
   #nextSession = 1;
   #closed = false;
 
   /** As `Coordinator.listen`. */
-  static async listen(options: CoordinatorListenOptions = {}): Promise<CoordinatorServer> {
+  static async listen(options: CoordinatorListenOptions): Promise<CoordinatorServer> {
     const host = options.host ?? '127.0.0.1';
     if (!LOOPBACK.has(host) && (options.token ?? '') === '') {
       throw new ArgumentError(
         `A coordinator on ${host} can be reached from other machines: give it a \`token\`, or listen on 127.0.0.1.`,
       );
     }
-    const accepted: { handle: (connection: Connection) => void } = { handle: (connection) => connection.destroy() };
-    const onConnection = (connection: Connection) => accepted.handle(connection);
-    const listener = await tcpTransport.listen({ kind: 'tcp', host, port: options.port ?? 7400 }, onConnection);
-    const shortcut = shortcutOf(listener.address);
-    const near = shortcut === null ? null : await listenNear(shortcut, onConnection, listener);
-    const coordinator = new CoordinatorServer(near === null ? [listener] : [listener, near], listener.address, options);
-    accepted.handle = (connection) => coordinator.#accept(connection);
-    return coordinator;
+    return CoordinatorServer.listenAt({ kind: 'tcp', host, port: options.port ?? 7400 }, options, systemPlatform);
   }
 
-  private constructor(listeners: readonly Listener[], address: Address, options: CoordinatorListenOptions) {
+  static async listenAt(
+    address: Address,
+    options: CoordinatorListenOptions,
+    platform: Platform,
+  ): Promise<CoordinatorServer> {
+    const accepted: { handle: (connection: Connection) => void } = { handle: (connection) => connection.destroy() };
+    const listeners = await platform.listenCoordinator(address, (connection) => accepted.handle(connection));
+    const server = new CoordinatorServer(listeners, options, platform);
+    accepted.handle = (connection) => server.#accept(connection);
+    return server;
+  }
+
+  private constructor(listeners: readonly Listener[], options: CoordinatorListenOptions, platform: Platform) {
     this.#listeners = listeners;
     this.#options = options;
+    this.#platform = platform;
     this.#token = options.token ?? '';
-    this.address = formatTcpAddress(address);
-    this.#ticker = setInterval(() => this.#tick(), TICK_MS);
+    this.#stopTicks = every(platform.clock, TICK_MS, () => this.#tick());
+  }
+
+  get address(): string {
+    return formatTcpAddress(this.#listeners[0]!.address); // there is always one
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#ticker);
+    this.#stopTicks();
     for (const session of this.#sessions.values()) {
-      clearTimeout(session.timer);
+      session.stopTimer();
       session.connection.fail('the coordinator was closed');
     }
     await Promise.all(this.#listeners.map((listener) => listener.close()));
@@ -155,7 +143,9 @@ export class CoordinatorServer {
         onClosed: () => this.#onClosed(session),
       }),
       number: this.#nextSession++,
-      timer: setTimeout(() => session.connection.fail('the handshake took too long'), HANDSHAKE_TIMEOUT_MS),
+      stopTimer: this.#platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () =>
+        session.connection.fail('the handshake took too long'),
+      ),
       ownNonce: nonce(),
       peerNonce: null,
       run: null,
@@ -202,7 +192,7 @@ export class CoordinatorServer {
       this.#refuse(session, 'unauthorized', 'The token is wrong: use the one that the coordinator was started with.');
       return;
     }
-    clearTimeout(session.timer);
+    session.stopTimer();
     this.#unauthenticated -= 1;
     session.connection.trust();
     const { hostKey, site, addresses, startWorldSize } = message;
@@ -221,7 +211,7 @@ export class CoordinatorServer {
 
   #onClosed(session: Session): void {
     this.#sessions.delete(session.number);
-    clearTimeout(session.timer);
+    session.stopTimer();
     const { run, peerId } = session;
     if (peerId === null || run === null) {
       this.#unauthenticated -= 1;
@@ -243,7 +233,7 @@ export class CoordinatorServer {
       const machine = new CoordinatorMachine({
         heartbeatMs,
         bounds: { minimumMs, maximumMs: PATIENCE * minimumMs },
-        random: (length) => new Uint8Array(randomBytes(length)),
+        random: (length) => this.#platform.random(length),
       });
       run = { name, machine, peers: new Map() };
       this.#runs.set(name, run);
@@ -256,7 +246,7 @@ export class CoordinatorServer {
   }
 
   #step(run: Run, event: CoordinatorEvent): void {
-    for (const effect of run.machine.step(event, performance.now())) this.#carryOut(run, effect);
+    for (const effect of run.machine.step(event, this.#platform.clock.now())) this.#carryOut(run, effect);
   }
 
   #carryOut(run: Run, effect: CoordinatorEffect): void {

@@ -7,7 +7,8 @@ import { tcpTransport } from '../transport/tcp.ts';
 import type { Address, Connection, Listener } from '../transport/transport.ts';
 import { unixTransport } from '../transport/unix.ts';
 
-export type TransportKind = 'unix' | 'tcp';
+/** `memory` exists in simulations only. */
+export type TransportKind = Address['kind'];
 
 /** Peers with the same key see the same file system, and so each other's Unix-domain sockets. */
 export async function hostKey(): Promise<string> {
@@ -50,7 +51,7 @@ export async function openListeners(
   try {
     for (const kind of kinds) {
       if (kind === 'tcp') opened.push(await tcpTransport.listen({ kind, host, port: 0 }, onConnection));
-      else {
+      else if (kind === 'unix') {
         const path = join(tmpdir(), `skein-${process.pid}-${randomBytes(6).toString('hex')}.sock`);
         opened.push(await unixTransport.listen({ kind, path }, onConnection));
       }

@@ -1,18 +1,16 @@
 /**
  * The links to all known peers: dials what we receive on, accepts what they receive on, dials again what broke.
  */
-import { randomInt } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
 import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
 import { Link, type LinkEvents } from '../transport/link.ts';
-import { tcpTransport } from '../transport/tcp.ts';
 import type { Address, Connection } from '../transport/transport.ts';
-import { unixTransport } from '../transport/unix.ts';
 import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
 import type { TransportKind } from './host.ts';
 import type { ArenaPool } from './memory.ts';
+import type { Platform } from './platform.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
 const DIAL_CONCURRENCY = 16;
@@ -28,6 +26,7 @@ const REDIAL_LAST_MS = 1_000;
 const MAX_HANDSHAKES = 1_024;
 
 export interface PeersOptions {
+  readonly platform: Platform;
   readonly run: string;
   readonly self: string;
   readonly hostKey: string;
@@ -40,7 +39,7 @@ interface PeerEntry {
   readonly introduction: Introduction;
   readonly link: Link;
   redialMs: number;
-  timer: NodeJS.Timeout | null;
+  cancelRedial: (() => void) | null;
   /** Settles when the first attempt to reach the peer has ended, either way. */
   readonly warmed: Promise<void>;
 }
@@ -49,7 +48,8 @@ export class Peers {
   readonly #options: PeersOptions;
   readonly #events: (peerId: string) => LinkEvents;
   readonly #entries: Map<string, PeerEntry> = new Map();
-  readonly #introductions: Map<string, ((key: Uint8Array | null) => void)[]> = new Map();
+  /** Those who wait for the key of a peer that is not introduced yet. */
+  readonly #introductions: Map<string, Set<(key: Uint8Array | null) => void>> = new Map();
   readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
   readonly #abort: AbortController = new AbortController();
   #handshakes = 0;
@@ -88,15 +88,14 @@ export class Peers {
       introduction,
       link,
       redialMs: REDIAL_FIRST_MS,
-      timer: null,
+      cancelRedial: null,
       warmed: warmed.then(
         () => undefined,
         () => this.#redial(entry),
       ),
     };
     this.#entries.set(peerId, entry);
-    for (const resolve of this.#introductions.get(peerId) ?? []) resolve(introduction.key);
-    this.#introductions.delete(peerId);
+    for (const settle of [...(this.#introductions.get(peerId) ?? [])]) settle(introduction.key);
   }
 
   /** Settles when every peer known now has been dialled, successfully or not. */
@@ -114,7 +113,7 @@ export class Peers {
     const entry = this.#entries.get(peerId);
     if (entry === undefined) return;
     this.#entries.delete(peerId);
-    if (entry.timer !== null) clearTimeout(entry.timer);
+    entry.cancelRedial?.();
     entry.link.destroy(new Error(reason));
   }
 
@@ -125,10 +124,13 @@ export class Peers {
       return;
     }
     this.#handshakes += 1;
-    const { run, self } = this.#options;
+    const { run, self, platform } = this.#options;
     try {
-      const { from, session, rest } = await acceptHandshake(connection, { run, peerId: self }, (peerId) =>
-        this.#keyOf(peerId),
+      const { from, session, rest } = await acceptHandshake(
+        connection,
+        { run, peerId: self },
+        (peerId) => this.#keyOf(peerId),
+        platform.clock,
       );
       const link = this.get(from);
       if (link === undefined) connection.destroy();
@@ -144,23 +146,24 @@ export class Peers {
     const known = this.#entries.get(peerId);
     if (known !== undefined) return Promise.resolve(known.introduction.key);
     return new Promise((resolve) => {
-      const waiting = this.#introductions.get(peerId) ?? [];
-      waiting.push(resolve);
+      const waiting = this.#introductions.get(peerId) ?? new Set();
       this.#introductions.set(peerId, waiting);
-      setTimeout(() => {
-        const left = waiting.filter((one) => one !== resolve);
-        if (left.length > 0) this.#introductions.set(peerId, left);
-        else if (this.#introductions.get(peerId) === waiting) this.#introductions.delete(peerId);
-        resolve(null);
-      }, HANDSHAKE_TIMEOUT_MS).unref();
+      const settle = (key: Uint8Array | null) => {
+        stopTimer();
+        waiting.delete(settle);
+        if (waiting.size === 0) this.#introductions.delete(peerId);
+        resolve(key);
+      };
+      const stopTimer = this.#options.platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => settle(null));
+      waiting.add(settle);
     });
   }
 
   #redial(entry: PeerEntry): void {
     const { peerId } = entry.introduction;
-    if (this.#entries.get(peerId) !== entry || entry.timer !== null || this.#abort.signal.aborted) return;
-    entry.timer = setTimeout(() => {
-      entry.timer = null;
+    if (this.#entries.get(peerId) !== entry || entry.cancelRedial !== null || this.#abort.signal.aborted) return;
+    entry.cancelRedial = this.#options.platform.clock.schedule(entry.redialMs, () => {
+      entry.cancelRedial = null;
       if (this.#entries.get(peerId) !== entry) return;
       this.#dial(entry.introduction, entry.link).then(
         () => {
@@ -168,13 +171,13 @@ export class Peers {
         },
         () => this.#redial(entry),
       );
-    }, entry.redialMs);
+    });
     entry.redialMs = Math.min(REDIAL_LAST_MS, entry.redialMs * 2);
   }
 
   /** Opens all stripes of the inbound lane, by the best path that works. */
   async #dial(introduction: Introduction, link: Link): Promise<void> {
-    const session = randomInt(1, 2 ** 32 - 1);
+    const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
     let failure: unknown = new Error(`${introduction.peerId} told no address that we can use`);
     for (const address of this.#paths(introduction)) {
       try {
@@ -195,22 +198,23 @@ export class Peers {
     const { transports, hostKey: ownHost } = this.#options;
     const usable = (address: Address) =>
       (address.kind === 'unix' && hostKey === ownHost && transports.includes('unix')) ||
-      (address.kind === 'tcp' && transports.includes('tcp'));
-    const rank = (address: Address) => transports.indexOf(address.kind as TransportKind);
+      (address.kind === 'tcp' && transports.includes('tcp')) ||
+      (address.kind === 'memory' && transports.includes('memory'));
+    const rank = (address: Address) => transports.indexOf(address.kind);
     return addresses.filter(usable).sort((left, right) => rank(left) - rank(right));
   }
 
   async #open(address: Address, introduction: Introduction, session: number): Promise<Connection> {
-    const transport = address.kind === 'unix' ? unixTransport : tcpTransport;
+    const { run, self, platform } = this.#options;
     const readBuffer = this.#options.readBuffers.take();
-    const connection = await transport.dial(address, {
+    const connection = await platform.dial(address, {
       timeoutMs: HANDSHAKE_TIMEOUT_MS,
       signal: this.#abort.signal,
       readBuffer: address.kind === 'tcp' ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
       onReadBufferFree: () => this.#options.readBuffers.give(readBuffer),
     });
-    const { run, self } = this.#options;
-    await dialHandshake(connection, { run, from: self, to: introduction.peerId, session, key: introduction.key });
+    const identity = { run, from: self, to: introduction.peerId, session, key: introduction.key };
+    await dialHandshake(connection, identity, platform.clock);
     return connection;
   }
 
@@ -218,8 +222,9 @@ export class Peers {
   close(gently: boolean): void {
     this.#abort.abort();
     this.#queue.clear();
-    for (const { link, timer } of this.#entries.values()) {
-      if (timer !== null) clearTimeout(timer);
+    for (const settle of [...this.#introductions.values()].flatMap((waiting) => [...waiting])) settle(null);
+    for (const { link, cancelRedial } of this.#entries.values()) {
+      cancelRedial?.();
       if (gently) link.end();
       else link.destroy();
     }

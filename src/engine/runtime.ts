@@ -2,25 +2,24 @@
  * One peer's engine: feeds socket events and the clock to the machines, and carries out what they want. It makes no
  * decision of its own; whether it lives in a worker thread or in the training thread makes no difference to it.
  */
-import { performance } from 'node:perf_hooks';
 import type { CallListener, CallSpec, PeerId } from '../collectives/call.ts';
 import { Collectives, type LinkPort } from '../collectives/collectives.ts';
 import type { Member, ViewOf } from '../collectives/context.ts';
 import { Inbound } from '../collectives/inbound.ts';
 import type { Operation } from '../collectives/operation.ts';
-import { SEGMENT_BYTES, Workspace } from '../collectives/workspace.ts';
 import { ClosedError, ConnectError, EvictedError, QuorumError, type SkeinError, TimeoutError } from '../errors.ts';
-import { loadKernels } from '../kernels/load.ts';
-import { parseTcpAddress } from '../transport/address.ts';
+import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
+import type { Address } from '../transport/transport.ts';
 import type { CoordinatorMessage } from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
-import { dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
-import { ArenaPool, ScratchPool } from './memory.ts';
-import { Peers } from './peers.ts';
+import type { Listeners, TransportKind } from './host.ts';
+import { ScratchPool } from './memory.ts';
+import { Peers, type PeersOptions } from './peers.ts';
+import type { EngineMemory, Platform } from './platform.ts';
 
 export interface RuntimeOptions {
-  readonly coordinator: string;
+  readonly coordinator: Address;
   readonly run: string;
   readonly token: string;
   /** Default of the calls. */
@@ -69,13 +68,6 @@ export interface RuntimeStatus {
   }[];
 }
 
-const ARENA_BYTES = 16 * 1024 * 1024;
-/** What a Unix-domain socket holds (208 KiB), and a bit more: one read empties it. */
-const READ_BUFFER_BYTES = 256 * 1024;
-const READ_BUFFERS = 32;
-const CARRY_BYTES = 64;
-const CARRIES = 64;
-
 /** Between looks at deadlines (ms). */
 const TICK_MS = 25;
 
@@ -95,7 +87,7 @@ interface BoundaryWaiter {
   readonly index: number;
   readonly resolve: (admission: Admission) => void;
   readonly reject: (error: SkeinError) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly stopTimer: () => void;
 }
 
 const DEAD_LINK: LinkPort = {
@@ -115,8 +107,10 @@ export class Runtime {
   readonly #peers: Peers;
   readonly #collectives: Collectives;
   readonly #emit: (event: RuntimeEvent) => void;
-  readonly #carries: ArenaPool;
-  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #platform: Platform;
+  readonly #memory: EngineMemory;
+  /** Stop what runs again and again. */
+  readonly #timers: (() => void)[] = [];
   readonly #boundaries: BoundaryWaiter[] = [];
   readonly #calls: Map<number, Operation> = new Map();
   /** Lost since the last boundary. */
@@ -124,8 +118,8 @@ export class Runtime {
   #view: ViewOf | null = null;
   #boundary = 0;
   #lossEpoch = 0;
-  #lastHeard: number = performance.now();
-  #lastTick: number = performance.now();
+  #lastHeard: number;
+  #lastTick: number;
   /** Why nothing works any more; null while it does. */
   #dead: ((op: string) => SkeinError) | null = null;
   #admitted: { resolve: (admission: Admission) => void; reject: (error: SkeinError) => void } | null = null;
@@ -139,19 +133,17 @@ export class Runtime {
   static async join(
     options: RuntimeOptions,
     emit: (event: RuntimeEvent) => void,
+    platform: Platform,
   ): Promise<{ runtime: Runtime; admission: Admission }> {
-    const startedAt = performance.now();
-    const address = parseTcpAddress(options.coordinator);
-    const kernels = await loadKernels(ARENA_BYTES);
-    const workspace = new Workspace(kernels, SEGMENT_BYTES);
-    const readBuffers = new ArenaPool(kernels, READ_BUFFER_BYTES, READ_BUFFERS);
-    const carries = new ArenaPool(kernels, CARRY_BYTES, CARRIES);
+    const startedAt = platform.clock.now();
+    const { run, token, startWorldSize, site, transports, stripes, coordinator } = options;
+    const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
     let toRuntime: (runtime: Runtime) => void = () => {};
     const ready = new Promise<Runtime>((resolve) => {
       toRuntime = resolve;
     });
-    const listeners = await openListeners(options.transports, dataHost(address.host), (connection) => {
+    const listeners = await platform.listen(transports, coordinator, (connection) => {
       connection.pause();
       void ready.then((runtime) => {
         const accepted = runtime.#peers.accept(connection);
@@ -162,11 +154,11 @@ export class Runtime {
     const early: CoordinatorMessage[] = [];
     let runtime: Runtime | null = null;
     try {
-      const own = await hostKey();
-      const description = { hostKey: own, site: options.site, addresses: [...listeners.addresses] };
-      const { run, token, startWorldSize, transports } = options;
+      const hostKey = await platform.hostKey();
+      const description = { hostKey, site, addresses: [...listeners.addresses] };
       const client = await CoordinatorClient.connect(
-        address,
+        platform,
+        coordinator,
         { run, token, startWorldSize, description, transports },
         {
           onMessage: (message) => {
@@ -179,15 +171,9 @@ export class Runtime {
         },
         undefined,
       );
-      const peersOptions = {
-        run,
-        self: client.welcome.peerId,
-        hostKey: own,
-        transports: options.transports,
-        stripes: options.stripes,
-        readBuffers,
-      };
-      const joined = new Runtime(client, listeners, peersOptions, workspace, carries, emit);
+      const { readBuffers } = memory;
+      const peersOptions = { platform, run, self: client.welcome.peerId, hostKey, transports, stripes, readBuffers };
+      const joined = new Runtime(client, listeners, peersOptions, memory, emit);
       runtime = joined;
       toRuntime(joined);
       for (const message of early) joined.#onMessage(message);
@@ -203,21 +189,25 @@ export class Runtime {
   private constructor(
     client: CoordinatorClient,
     listeners: Listeners,
-    peersOptions: ConstructorParameters<typeof Peers>[0],
-    workspace: Workspace,
-    carries: ArenaPool,
+    peersOptions: PeersOptions,
+    memory: EngineMemory,
     emit: (event: RuntimeEvent) => void,
   ) {
+    const { platform } = peersOptions;
+    const { clock } = platform;
     this.#client = client;
     this.#listeners = listeners;
     this.#emit = emit;
-    this.#carries = carries;
+    this.#platform = platform;
+    this.#memory = memory;
+    this.#lastHeard = clock.now();
+    this.#lastTick = clock.now();
     this.peerId = client.welcome.peerId;
     const scratch = new ScratchPool((byteLength) => new ArrayBuffer(byteLength));
     this.#collectives = new Collectives({
       self: this.peerId,
-      workspace,
-      now: () => performance.now(),
+      workspace: memory.workspace,
+      now: () => clock.now(),
       link: (peerId) => this.#peers.get(peerId) ?? DEAD_LINK,
       control: (message) => client.send(message),
       takeScratch: (byteLength) => scratch.take(byteLength),
@@ -225,9 +215,9 @@ export class Runtime {
     });
     this.#peers = new Peers(peersOptions, (peerId) => this.#linkEvents(peerId));
     this.#timers.push(
-      setInterval(() => client.send({ type: 'beat', sent: performance.now() }), client.welcome.heartbeatMs),
+      every(clock, client.welcome.heartbeatMs, () => client.send({ type: 'beat', sent: clock.now() })),
+      every(clock, TICK_MS, () => this.#tick()),
     );
-    this.#timers.push(setInterval(() => this.#tick(), TICK_MS));
     for (const introduction of client.welcome.peers) this.#peers.add(introduction);
   }
 
@@ -237,29 +227,30 @@ export class Runtime {
     const admitted = new Promise<Admission>((resolve, reject) => {
       this.#admitted = { resolve, reject };
     });
-    const timer = setTimeout(() => {
-      const elapsed = Math.round(performance.now() - startedAt);
+    const stopTimer = this.#platform.clock.schedule(options.timeoutMs, () => {
+      const elapsed = Math.round(this.#platform.clock.now() - startedAt);
       const message = `No view formed within ${elapsed} ms: this peer asks for ${options.startWorldSize} peers to start with, and is connected to ${[...this.#peers.ids()].length} others. Start more peers, or wait for the members' next boundary.`;
       this.#admitted?.reject(new QuorumError(message, { phase: 'join', elapsed }));
-    }, options.timeoutMs);
+    });
     try {
       await Promise.race([this.#warm(), admitted]);
       this.#client.send({ type: 'ready' });
       return await admitted;
     } finally {
-      clearTimeout(timer);
+      stopTimer();
       this.#admitted = null;
     }
   }
 
   /** Waits until all peers known so far can be reached both ways, within reason. */
   async #warm(): Promise<void> {
-    const deadline = performance.now() + WARM_MS;
+    const { clock } = this.#platform;
+    const deadline = clock.now() + WARM_MS;
     await this.#peers.warmed();
-    while (!this.#peers.allUp && performance.now() < deadline) {
+    while (!this.#peers.allUp && clock.now() < deadline) {
       await new Promise<void>((resolve) => {
         this.#onLinkUp = resolve;
-        setTimeout(resolve, TICK_MS);
+        clock.schedule(TICK_MS, resolve);
       });
     }
   }
@@ -269,8 +260,8 @@ export class Runtime {
   #linkEvents(peerId: PeerId): LinkEvents {
     return {
       openSink: () => new Inbound(peerId, this.#collectives),
-      takeCarry: () => this.#carries.take(),
-      giveCarry: (carry) => this.#carries.give(carry),
+      takeCarry: () => this.#memory.carries.take(),
+      giveCarry: (carry) => this.#memory.carries.give(carry),
       onUp: () => {
         this.#onLinkUp();
         this.#collectives.onLinkUp(peerId);
@@ -290,7 +281,7 @@ export class Runtime {
   // --- what the coordinator says -----------------------------------------------------------------------------------
 
   #onMessage(message: CoordinatorMessage): void {
-    this.#lastHeard = performance.now();
+    this.#lastHeard = this.#platform.clock.now();
     switch (message.type) {
       case 'introduce':
         this.#peers.add(message.peer);
@@ -354,7 +345,7 @@ export class Runtime {
     if (message.view !== null) this.#install(message.view);
     if (at < 0) return;
     const [waiter] = this.#boundaries.splice(at, 1);
-    clearTimeout(waiter!.timer);
+    waiter!.stopTimer();
     const left = this.#left;
     this.#left = [];
     const view = this.#view!; // only members pass boundaries
@@ -407,7 +398,7 @@ export class Runtime {
     this.#dead ??= makeError;
     this.#admitted?.reject(makeError('join'));
     for (const waiter of this.#boundaries.splice(0)) {
-      clearTimeout(waiter.timer);
+      waiter.stopTimer();
       waiter.reject(makeError('admit'));
     }
     this.#collectives.failAll((operation) => makeError(operation.title));
@@ -415,7 +406,7 @@ export class Runtime {
   }
 
   #tick(): void {
-    const now = performance.now();
+    const now = this.#platform.clock.now();
     const asleep = now - this.#lastTick > ASLEEP_MS;
     this.#lastTick = now;
     if (asleep) this.#lastHeard = now;
@@ -459,7 +450,7 @@ export class Runtime {
     const waiting = this.#boundaries.at(-1);
     const index = Math.max(this.#boundary, waiting?.index ?? 0) + 1;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
+      const stopTimer = this.#platform.clock.schedule(timeoutMs, () => {
         const at = this.#boundaries.findIndex((waiter) => waiter.index === index);
         if (at >= 0) this.#boundaries.splice(at, 1);
         const present = this.#view?.members.length ?? 0;
@@ -467,14 +458,14 @@ export class Runtime {
         const quorum = `A boundary waited ${timeoutMs} ms for ${minWorldSize} members; there are ${present}. Start more peers, or lower \`minWorldSize\`.`;
         const silence = `The coordinator did not answer at a boundary within ${timeoutMs} ms.`;
         reject(present < minWorldSize ? new QuorumError(quorum, context) : new TimeoutError(silence, context));
-      }, timeoutMs);
-      this.#boundaries.push({ index, resolve, reject, timer });
+      });
+      this.#boundaries.push({ index, resolve, reject, stopTimer });
       this.#client.send({ type: 'boundary', index, minWorldSize, oldest: this.#collectives.oldestGeneration });
     });
   }
 
   status(): RuntimeStatus {
-    const now = performance.now();
+    const now = this.#platform.clock.now();
     const links = [...this.#peers.ids()].map((peerId) => {
       const link = this.#peers.get(peerId)!; // listed just now
       return { peerId, path: link.path, up: link.up, queuedBytes: link.queuedBytes };
@@ -492,8 +483,11 @@ export class Runtime {
   async leave(): Promise<void> {
     if (this.#dead === null) {
       const gone = new Promise<void>((resolve) => {
-        this.#leaving = resolve;
-        setTimeout(resolve, LEAVE_MS).unref();
+        const stopTimer = this.#platform.clock.schedule(LEAVE_MS, resolve);
+        this.#leaving = () => {
+          stopTimer();
+          resolve();
+        };
       });
       this.#client.send({ type: 'leave' });
       await gone;
@@ -508,11 +502,11 @@ export class Runtime {
 
   async #shutDown(gently: boolean): Promise<void> {
     this.#leaving ??= () => {};
-    for (const timer of this.#timers) clearInterval(timer);
+    for (const stop of this.#timers) stop();
     this.#dead ??= (op) => new ClosedError(`${op} failed: this peer has left the group.`, { op });
     const dead = this.#dead;
     for (const waiter of this.#boundaries.splice(0)) {
-      clearTimeout(waiter.timer);
+      waiter.stopTimer();
       waiter.reject(dead('admit'));
     }
     this.#peers.close(gently);

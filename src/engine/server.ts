@@ -1,5 +1,6 @@
 /** Serves one training thread: turns its requests into calls of the runtime, and what comes of them into messages. */
 import { toPlainError } from '../errors.ts';
+import { systemPlatform } from './platform.ts';
 import type { EngineMessage, EngineRequest, Reply } from './protocol.ts';
 import { Runtime } from './runtime.ts';
 
@@ -49,8 +50,10 @@ export class EngineServer {
 
   async #join(request: Extract<EngineRequest, { type: 'join' }>): Promise<void> {
     try {
-      const { runtime, admission } = await Runtime.join(request.options, (event) =>
-        this.#post({ type: 'event', event }),
+      const { runtime, admission } = await Runtime.join(
+        request.options,
+        (event) => this.#post({ type: 'event', event }),
+        systemPlatform,
       );
       this.#runtime = runtime;
       this.#post({ type: 'joined', peerId: runtime.peerId, admission });

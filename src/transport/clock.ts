@@ -7,6 +7,16 @@ export interface Clock {
   schedule(delayMs: number, task: () => void): () => void;
 }
 
+/** Runs `task` again and again, `ms` after it last ended; returns what stops it. */
+export function every(clock: Clock, ms: number, task: () => void): () => void {
+  const turn = () => {
+    cancel = clock.schedule(ms, turn);
+    task();
+  };
+  let cancel = clock.schedule(ms, turn);
+  return () => cancel();
+}
+
 export const systemClock: Clock = {
   now: () => performance.now(),
   schedule(delayMs, task) {

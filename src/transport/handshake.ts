@@ -10,6 +10,7 @@
 import { ConnectError, ProtocolError, UnauthorizedError } from '../errors.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from '../wire/limits.ts';
 import { ControlReader, DIAL_MESSAGES, type DialMessage, encodeControl } from '../wire/messages.ts';
+import type { Clock } from './clock.ts';
 import { nonce, prove, sameProof } from './secure.ts';
 import type { Connection, ConnectionHandler } from './transport.ts';
 
@@ -41,23 +42,23 @@ class Exchange<T> implements ConnectionHandler {
   readonly #connection: Connection;
   readonly #reader: ControlReader<DialMessage> = new ControlReader(DIAL_MESSAGES, MAX_HANDSHAKE_BYTES);
   readonly #onMessage: (message: DialMessage) => void;
-  readonly #timer: NodeJS.Timeout;
+  readonly #stopTimer: () => void;
   #settled = false;
   #resolve!: (value: T) => void;
   #reject!: (error: Error) => void;
 
-  constructor(connection: Connection, onMessage: (message: DialMessage) => void) {
+  constructor(connection: Connection, clock: Clock, onMessage: (message: DialMessage) => void) {
     this.#connection = connection;
     this.#onMessage = onMessage;
     this.result = new Promise<T>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.#timer = setTimeout(() => {
+    this.#stopTimer = clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
       this.fail(
         new ConnectError(`The handshake with ${connection.remote} took longer than ${HANDSHAKE_TIMEOUT_MS} ms.`),
       );
-    }, HANDSHAKE_TIMEOUT_MS);
+    });
     connection.handler = this;
   }
 
@@ -69,14 +70,14 @@ class Exchange<T> implements ConnectionHandler {
   succeed(value: T): void {
     if (this.#settled) return;
     this.#settled = true;
-    clearTimeout(this.#timer);
+    this.#stopTimer();
     this.#resolve(value);
   }
 
   fail(error: Error): void {
     if (this.#settled) return;
     this.#settled = true;
-    clearTimeout(this.#timer);
+    this.#stopTimer();
     this.#connection.destroy();
     this.#reject(error);
   }
@@ -106,10 +107,10 @@ class Exchange<T> implements ConnectionHandler {
  *
  * @throws ConnectError, ProtocolError, UnauthorizedError; the connection is closed then
  */
-export async function dialHandshake(connection: Connection, identity: DialIdentity): Promise<void> {
+export async function dialHandshake(connection: Connection, identity: DialIdentity, clock: Clock): Promise<void> {
   const own = nonce();
   const subject = subjectOf(identity);
-  const exchange = new Exchange<void>(connection, (message) => {
+  const exchange = new Exchange<void>(connection, clock, (message) => {
     if (message.type !== 'dial-accept') {
       exchange.fail(new ProtocolError(`${connection.remote} answered a dial with ${message.type}.`));
     } else if (!sameProof(message.proof, prove(identity.key, 'accept', subject, message.nonce, own))) {
@@ -142,11 +143,12 @@ export async function acceptHandshake(
   connection: Connection,
   self: { readonly run: string; readonly peerId: string },
   keyOf: (from: string) => Promise<Uint8Array | null>,
+  clock: Clock,
 ): Promise<Accepted> {
   let greeting: Extract<DialMessage, { type: 'dial' }> | null = null;
   let key: Uint8Array | null = null;
   const own = nonce();
-  const exchange = new Exchange<Accepted>(connection, (message) => {
+  const exchange = new Exchange<Accepted>(connection, clock, (message) => {
     if (message.type === 'dial' && greeting === null) {
       greeting = message;
       if (message.version !== PROTOCOL_VERSION) {

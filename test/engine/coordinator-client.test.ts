@@ -1,6 +1,7 @@
 /** Greeting the coordinator, without any engine behind it. */
 import { expect, test } from 'vitest';
 import { CoordinatorClient, type Credentials } from '../../src/engine/coordinator-client.ts';
+import { systemPlatform } from '../../src/engine/platform.ts';
 import { ConnectError, UnauthorizedError } from '../../src/errors.ts';
 import { Coordinator } from '../../src/index.ts';
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
@@ -34,7 +35,13 @@ test.each([[['unix', 'tcp'] as const], [['tcp'] as const]])(
     try {
       for (let index = 0; index < 60; index++) {
         const wanted = credentials(`peer-${index}`, { transports });
-        const client = await CoordinatorClient.connect(parseTcpAddress(coordinator.address), wanted, SILENT, undefined);
+        const client = await CoordinatorClient.connect(
+          systemPlatform,
+          parseTcpAddress(coordinator.address),
+          wanted,
+          SILENT,
+          undefined,
+        );
         clients.push(client);
         expect(client.welcome.peers).toHaveLength(index);
       }
@@ -61,6 +68,7 @@ test('a wrong token is refused on both ways in', async () => {
   await using coordinator = await Coordinator.listen({ port: 0, token: 'right' });
   for (const transports of [['unix', 'tcp'], ['tcp']] as const) {
     const attempt = CoordinatorClient.connect(
+      systemPlatform,
       parseTcpAddress(coordinator.address),
       credentials('stranger', { token: 'wrong', transports }),
       SILENT,

@@ -1,9 +1,11 @@
 /** What launched processes are told, and how the way they end is told to a shell. */
+
 import { constants } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { type LaunchedRun, launchEnvironment, peerName } from '../../src/launch/environment.ts';
 import { describeExit, exitCode, exitCodeOfSignal } from '../../src/launch/exit.ts';
 import { resolveJoin } from '../../src/options.ts';
+import { parseTcpAddress } from '../../src/transport/address.ts';
 
 const RUN: LaunchedRun = {
   coordinator: 'tcp://127.0.0.1:7411',
@@ -33,7 +35,7 @@ describe('the environment of a launched process', () => {
   it('is all that join() needs', () => {
     const { runtime } = resolveJoin(undefined, {}, launchEnvironment(RUN, 0, 0));
     expect(runtime).toMatchObject({
-      coordinator: RUN.coordinator,
+      coordinator: parseTcpAddress(RUN.coordinator),
       run: RUN.run,
       token: RUN.token,
       startWorldSize: RUN.processes,

@@ -1,0 +1,96 @@
+/**
+ * The world as an engine and a coordinator see it: time, chance, memory, and ways to reach others. The real one is here; the
+ * simulator has its own, in which a seed decides everything.
+ */
+import { randomBytes } from 'node:crypto';
+import { Workspace } from '../collectives/workspace.ts';
+import { loadKernels } from '../kernels/load.ts';
+import { shortcutOf } from '../transport/address.ts';
+import { type Clock, systemClock } from '../transport/clock.ts';
+import { tcpTransport } from '../transport/tcp.ts';
+import type { Address, Connection, DialOptions, Listener } from '../transport/transport.ts';
+import { unixTransport } from '../transport/unix.ts';
+import { dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
+import { ArenaPool } from './memory.ts';
+
+/** What an engine works in. */
+export interface EngineMemory {
+  readonly workspace: Workspace;
+  /** For reads of dialled connections. */
+  readonly readBuffers: ArenaPool;
+  /** For frames cut in two. */
+  readonly carries: ArenaPool;
+}
+
+export interface Platform {
+  readonly clock: Clock;
+  /** Cryptographically strong random bytes. */
+  random(length: number): Uint8Array;
+  memory(): Promise<EngineMemory>;
+  /** What peers on one host have in common. */
+  hostKey(): Promise<string>;
+  /** Opens a listener for data of each kind, on the side from which the coordinator is reached. */
+  listen(
+    kinds: readonly TransportKind[],
+    coordinator: Address,
+    onConnection: (connection: Connection) => void,
+  ): Promise<Listeners>;
+  dial(address: Address, options: DialOptions): Promise<Connection>;
+  /** Reaches a coordinator the shortest way. */
+  dialCoordinator(address: Address, kinds: readonly TransportKind[], options: DialOptions): Promise<Connection>;
+  /** Opens a coordinator's listeners; the first is the one that peers are told of. */
+  listenCoordinator(address: Address, onConnection: (connection: Connection) => void): Promise<readonly Listener[]>;
+}
+
+const ARENA_BYTES = 16 * 1024 * 1024;
+/** What a Unix-domain socket holds (208 KiB), and a bit more: one read empties it. */
+const READ_BUFFER_BYTES = 256 * 1024;
+const READ_BUFFERS = 32;
+const CARRY_BYTES = 64;
+const CARRIES = 64;
+
+/**
+ * Listens on the shortcut as well, where the system has one. Peers try it before TCP, so if it belongs to somebody else they
+ * would be led astray: then the coordinator must not start.
+ */
+async function listenNear(
+  tcp: Listener,
+  shortcut: Address,
+  onConnection: (connection: Connection) => void,
+): Promise<readonly Listener[]> {
+  try {
+    return [tcp, await unixTransport.listen(shortcut, onConnection)];
+  } catch (error) {
+    const { cause } = error as Error; // a ConnectError, as `listen` promises
+    if ((cause as NodeJS.ErrnoException | undefined)?.code !== 'EADDRINUSE') return [tcp];
+    await tcp.close();
+    throw error;
+  }
+}
+
+export const systemPlatform: Platform = {
+  clock: systemClock,
+  random: (length) => new Uint8Array(randomBytes(length)),
+  async memory() {
+    const kernels = await loadKernels(ARENA_BYTES);
+    return {
+      workspace: new Workspace(kernels),
+      readBuffers: new ArenaPool(kernels, READ_BUFFER_BYTES, READ_BUFFERS),
+      carries: new ArenaPool(kernels, CARRY_BYTES, CARRIES),
+    };
+  },
+  hostKey,
+  listen: (kinds, coordinator, onConnection) =>
+    openListeners(kinds, dataHost(coordinator.kind === 'tcp' ? coordinator.host : '127.0.0.1'), onConnection),
+  dial: (address, options) => (address.kind === 'unix' ? unixTransport : tcpTransport).dial(address, options),
+  async dialCoordinator(address, kinds, options) {
+    const shortcut = kinds.includes('unix') ? shortcutOf(address) : null;
+    const near = shortcut === null ? null : await unixTransport.dial(shortcut, options).catch(() => null);
+    return near ?? tcpTransport.dial(address, options);
+  },
+  async listenCoordinator(address, onConnection) {
+    const tcp = await tcpTransport.listen(address, onConnection);
+    const shortcut = shortcutOf(tcp.address);
+    return shortcut === null ? [tcp] : listenNear(tcp, shortcut, onConnection);
+  },
+};
