@@ -3,7 +3,14 @@
  * coordinator decides. A machine without socket or clock; the engine feeds it and lends it the ways out (`Surroundings`).
  */
 import * as v from 'valibot';
-import { ArgumentError, MismatchError, QuorumError, type SkeinError, WithdrawnError } from '../errors.ts';
+import {
+  ArgumentError,
+  MismatchError,
+  PeerLostError,
+  QuorumError,
+  type SkeinError,
+  WithdrawnError,
+} from '../errors.ts';
 import { DTYPE_BYTES, DTYPES, REDUCE_OPS } from '../tensor.ts';
 import { FRAME_OPEN, type FrameHeader, HEADER_BYTES, hashTag, writeHeader } from '../wire/frame.ts';
 import {
@@ -51,6 +58,14 @@ export interface Surroundings {
   giveScratch(memory: Uint8Array): void;
 }
 
+/** What a rank tells of its collectives when a member or a link was lost. */
+export interface Holdings {
+  /** Stand still, and this rank holds the whole result. */
+  readonly held: readonly string[];
+  /** Eager calls that have returned here. */
+  readonly returned: readonly string[];
+}
+
 const descriptionSchema = v.strictObject({
   kind: v.picklist(COLLECTIVE_KINDS),
   tag: v.pipe(v.string(), v.maxLength(MAX_TAG_LENGTH)),
@@ -77,11 +92,11 @@ export class Collectives {
   readonly #waiting: Operation[] = [];
   readonly #arrivals: Arrivals = new Arrivals();
   readonly #plans: Map<string, Plan> = new Map();
-  /** Calls that end once the links have let go of their memory. */
-  readonly #afterFlush: Set<Operation> = new Set();
   readonly #charges: Map<PeerId, number> = new Map();
   readonly #replay: FrameCursor = new FrameCursor();
   #current: Context | null = null;
+  /** The coordinator has not decided yet what becomes of what the last loss concerns. */
+  #undecided = false;
 
   constructor(around: Surroundings) {
     this.#around = around;
@@ -155,6 +170,7 @@ export class Collectives {
   onView(view: ViewOf): void {
     const previous = this.#current;
     this.#current = new Context(view);
+    this.#current.undecided = this.#undecided && view.epoch > view.generation;
     this.#contexts.set(view.generation, this.#current);
     if (previous !== null) this.#forget(previous);
     this.#arrivals.dropBefore(this.oldestGeneration);
@@ -163,20 +179,29 @@ export class Collectives {
 
   /**
    * Members were lost, or the link between two: attempts that involve them stand still.
-   * @returns ids of all collectives that stand still and whose whole result this rank holds
+   * @returns what this rank must tell of the collectives that are concerned
    */
-  onLoss(epoch: number, lost: readonly PeerId[], broken: readonly [PeerId, PeerId] | null): string[] {
+  onLoss(epoch: number, lost: readonly PeerId[], broken: readonly [PeerId, PeerId] | null): Holdings {
+    const returned: string[] = [];
+    this.#undecided = true;
     for (const context of this.#contexts.values()) {
       const loses = lost.some((peerId) => context.has(peerId));
       const breaks = broken !== null && context.has(broken[0]) && context.has(broken[1]);
       if (!loses && !breaks) continue;
       context.epoch = epoch;
+      context.undecided = true;
+      returned.push(...context.returned);
       context.members = context.members.filter((member) => !lost.includes(member.peerId));
-      for (const operation of [...context.operations()]) this.#freeze(operation, lost);
+      for (const operation of [...context.operations()]) {
+        // It returns as soon as the links have let go of its bytes.
+        if (operation.state === 'held' && operation.call.consistency === 'eager') returned.push(operation.id);
+        this.#freeze(operation, lost);
+      }
     }
     for (const peerId of lost) this.#arrivals.dropFrom(peerId);
     const frozen = this.open().filter((operation) => operation.state === 'frozen');
-    return frozen.filter((operation) => operation.attempt?.transfer.held === true).map((operation) => operation.id);
+    const held = frozen.filter((operation) => operation.attempt?.transfer.held === true);
+    return { held: held.map((operation) => operation.id), returned: returned.slice(-MAX_OPEN_COLLECTIVES) };
   }
 
   #freeze(operation: Operation, lost: readonly PeerId[]): void {
@@ -195,11 +220,13 @@ export class Collectives {
   /** The coordinator's decision on everything that stands still. */
   onDecide(committed: readonly string[]): void {
     const commits = new Set(committed);
-    for (const context of this.#contexts.values()) {
+    this.#undecided = false;
+    for (const context of [...this.#contexts.values()]) {
+      context.undecided = false;
       for (const operation of [...context.operations()]) {
         if (operation.state !== 'frozen') continue;
         if (commits.has(operation.id)) this.#commit(operation);
-        else if (operation.call.recovery === 'fail') {
+        else if (operation.call.recovery === 'fail' && operation.attempt !== null) {
           const lost = operation.attempt?.members.filter((member) => !context.has(member.peerId)) ?? [];
           const error = operation.peerLostError(
             lost.map((member) => member.peerId),
@@ -240,9 +267,9 @@ export class Collectives {
       elapsed,
       phase: 'open',
     };
-    return verdict.code === 'mismatch'
-      ? new MismatchError(`${operation.title}: ${verdict.message}`, context)
-      : new WithdrawnError(`${operation.title}: ${verdict.message}`, context);
+    const message = `${operation.title}: ${verdict.message}`;
+    if (verdict.code === 'lost') return new PeerLostError(`${message} ${EAGER_HINT}`, context);
+    return verdict.code === 'mismatch' ? new MismatchError(message, context) : new WithdrawnError(message, context);
   }
 
   #byId(id: string): Operation | undefined {
@@ -301,6 +328,11 @@ export class Collectives {
       this.#waiting.push(operation);
       return;
     }
+    if (context.undecided) {
+      // Some members may hold its result from before the loss, or have returned from it: the decision concerns us too.
+      operation.state = 'frozen';
+      return;
+    }
     const rank = context.rankOf(this.#around.self);
     const root = call.root === null ? 0 : context.rankOf(call.root);
     if (root < 0 || (call.laidOutFor !== null && call.laidOutFor !== members.length)) {
@@ -351,6 +383,7 @@ export class Collectives {
       port: (to) => ports.get(members[to]!.peerId)!, // a port was made for every peer of the plan
       scratch: (byteLength) => this.#scratch(operation, byteLength),
       onHeld: () => this.#onHeld(operation, attempt),
+      onDrained: () => this.#onDrained(operation, attempt),
       onProgress: (share) => operation.listener.onProgress(share),
     });
     const announcement = this.#announcement(operation, plan, frame);
@@ -521,37 +554,29 @@ export class Collectives {
     operation.state = 'held';
     operation.attempt = attempt;
     if (attempt.members.length === 1) this.#commit(operation);
-    else if (operation.call.consistency === 'eager') this.#settleEager(operation);
-    else {
+    else if (operation.call.consistency === 'eager') {
+      // Its caller may write into its tensors again when the links have taken all its bytes.
+      if (attempt.transfer.drained) this.#commit(operation);
+    } else {
       const generation = operation.context!.generation; // it has a number
       this.#around.control({ type: 'done', id: operation.id, generation, epoch: attempt.epoch });
     }
   }
 
-  /** An eager call is done when the links have taken all its bytes: its caller may write into its tensors again. */
-  #settleEager(operation: Operation): void {
-    if (operation.attempt!.transfer.drained) this.#commit(operation);
-    else this.#afterFlush.add(operation);
-  }
-
-  /** A link has let go of some bytes. */
-  onFlushed(): void {
-    if (this.#afterFlush.size === 0) return;
-    for (const operation of this.#afterFlush) {
-      if (operation.state === 'ended') this.#afterFlush.delete(operation);
-      else if (operation.attempt!.transfer.drained) {
-        this.#afterFlush.delete(operation);
-        if (operation.state === 'failing') this.#settle(operation, operation.failure!);
-        else this.#commit(operation);
-      }
-    }
+  /** The links have let go of an attempt's bytes: what waited for that ends. */
+  #onDrained(operation: Operation, attempt: Attempt): void {
+    if (operation.attempt !== attempt) return;
+    if (operation.state === 'failing')
+      this.#settle(operation, operation.failure!); // set with that state
+    else if (operation.state === 'held' && operation.call.consistency === 'eager') this.#commit(operation);
   }
 
   #commit(operation: Operation): void {
     const attempt = operation.attempt!; // it holds a result
     const { call, result } = operation;
     if (result !== null && result.buffer !== call.output.buffer) call.output.set(result);
-    const { id, retries } = operation;
+    const { id, retries, context } = operation;
+    if (call.consistency === 'eager' && attempt.members.length > 1) context?.rememberReturned(id);
     this.#retire(operation);
     this.#end(operation);
     operation.listener.onSettled({
@@ -592,7 +617,6 @@ export class Collectives {
     } else {
       operation.state = 'failing';
       operation.failure = error;
-      this.#afterFlush.add(operation);
     }
   }
 

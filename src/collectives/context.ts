@@ -4,7 +4,7 @@
  * whenever each of them learns of a loss.
  */
 import { hashTag } from '../wire/frame.ts';
-import { MAX_TAGS } from '../wire/limits.ts';
+import { MAX_OPEN_COLLECTIVES, MAX_TAGS } from '../wire/limits.ts';
 import type { Description, PeerId } from './call.ts';
 import type { Operation } from './operation.ts';
 import type { Rank } from './program.ts';
@@ -20,9 +20,12 @@ export interface ViewOf {
   readonly members: readonly Member[];
 }
 
+/** Why the coordinator fails a collective for all. `lost`: some members returned from an eager call before a loss, and some did not. */
+type FailureCode = 'mismatch' | 'withdrawn' | 'lost';
+
 /** Verdict on a collective that this peer has not called yet. */
 export interface Verdict {
-  readonly code: 'mismatch' | 'withdrawn';
+  readonly code: FailureCode;
   readonly message: string;
   readonly peerId: PeerId;
 }
@@ -42,6 +45,10 @@ export class Context {
   epoch: number;
   members: readonly Member[];
   openCount = 0;
+  /** A member was lost, and the coordinator has not decided yet what becomes of what was open. */
+  undecided = false;
+  /** Eager calls that have returned here, oldest first: others may still have to make them when a member is lost. */
+  readonly returned: Set<string> = new Set();
   readonly #tags: Map<number, TagState> = new Map();
 
   constructor(view: ViewOf) {
@@ -72,6 +79,15 @@ export class Context {
       this.#tags.set(hash, state);
     }
     return state.tag === tag ? state : undefined;
+  }
+
+  rememberReturned(id: string): void {
+    this.returned.add(id);
+    if (this.returned.size <= MAX_OPEN_COLLECTIVES) return;
+    for (const oldest of this.returned) {
+      this.returned.delete(oldest);
+      return;
+    }
   }
 
   *operations(): Generator<Operation> {

@@ -47,6 +47,8 @@ export interface TransferSpec {
   scratch(byteLength: number): Uint8Array;
   /** This rank holds the whole result. */
   onHeld(): void;
+  /** The links have let go of all bytes that they were given so far. */
+  onDrained(): void;
   /** Another twentieth of this rank's segments is done. */
   onProgress(share: number): void;
 }
@@ -425,7 +427,11 @@ export class Transfer implements FlushListener {
     if (fromMemory) this.#memoryInFlight[segment]! -= 1;
     this.#inFlight[segment]! -= 1;
     this.#totalInFlight -= 1;
-    if (!this.#alive) return;
+    if (this.#alive) this.#afterFlush(segment);
+    if (this.#totalInFlight === 0) this.#spec.onDrained();
+  }
+
+  #afterFlush(segment: number): void {
     const chunk = this.#chunks[this.#chunkOf[segment]!]!;
     const ended = this.#step[segment] === chunk.steps.length;
     if (ended && this.#place[segment] !== PLACE_DONE) {

@@ -131,9 +131,9 @@ export class CoordinatorClient {
     this.#connection.send(message, this.#fence.term, this.#fence.epoch);
   }
 
-  /** Closes after everything sent has left. */
-  end(): void {
-    this.#connection.end();
+  /** Closes at once. */
+  close(): void {
+    this.#connection.fail('this peer closed it');
   }
 }
 

@@ -60,6 +60,9 @@ interface Session {
   readonly stopTimer: () => void;
   ownNonce: Uint8Array;
   peerNonce: Uint8Array | null;
+  /** What its greeting asked for. */
+  runName: string;
+  /** Where it has been let in. */
   run: Run | null;
   peerId: PeerId | null;
 }
@@ -148,6 +151,7 @@ export class CoordinatorServer {
       ),
       ownNonce: nonce(),
       peerNonce: null,
+      runName: '',
       run: null,
       peerId: null,
     };
@@ -164,8 +168,8 @@ export class CoordinatorServer {
       this.#step(session.run, { type: 'message', peerId: session.peerId, message });
     } else if (message.type === 'hello' && session.peerNonce === null) {
       this.#challenge(session, message);
-    } else if (message.type === 'prove' && session.peerNonce !== null && session.run !== null) {
-      this.#admit(session, session.run, session.peerNonce, message);
+    } else if (message.type === 'prove' && session.peerNonce !== null) {
+      this.#admit(session, session.peerNonce, message);
     } else {
       session.connection.fail(`it sent ${message.type} before it had proved who it is`);
     }
@@ -178,7 +182,7 @@ export class CoordinatorServer {
       return;
     }
     session.peerNonce = hello.nonce;
-    session.run = this.#run(hello.run);
+    session.runName = hello.run;
     const proof = prove(this.#token, 'coordinator', hello.run, session.ownNonce, hello.nonce);
     session.connection.send(
       { type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof },
@@ -187,8 +191,9 @@ export class CoordinatorServer {
     );
   }
 
-  #admit(session: Session, run: Run, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
-    if (!sameProof(message.proof, prove(this.#token, 'peer', run.name, peerNonce, session.ownNonce))) {
+  #admit(session: Session, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
+    const { runName } = session;
+    if (!sameProof(message.proof, prove(this.#token, 'peer', runName, peerNonce, session.ownNonce))) {
       this.#refuse(session, 'unauthorized', 'The token is wrong: use the one that the coordinator was started with.');
       return;
     }
@@ -196,6 +201,9 @@ export class CoordinatorServer {
     this.#unauthenticated -= 1;
     session.connection.trust();
     const { hostKey, site, addresses, startWorldSize } = message;
+    // Only now: a run that nobody has come to yet is forgotten when the last of its visitors leaves.
+    const run = this.#run(runName);
+    session.run = run;
     this.#step(run, {
       type: 'joined',
       connection: session.number,
@@ -215,12 +223,12 @@ export class CoordinatorServer {
     const { run, peerId } = session;
     if (peerId === null || run === null) {
       this.#unauthenticated -= 1;
-      if (run?.machine.empty === true && run.machine.epoch === 0) this.#runs.delete(run.name);
       return;
     }
     if (run.peers.get(peerId) !== session) return;
     run.peers.delete(peerId);
     if (!this.#closed) this.#step(run, { type: 'closed', peerId });
+    if (run.machine.empty && run.machine.epoch === 0) this.#runs.delete(run.name);
   }
 
   // --- the machines ------------------------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
 /** An engine in the training thread itself: no hop between threads, but a busy training thread delays heartbeats and data. */
 import { ArgumentError } from '../errors.ts';
+import { type Platform, systemPlatform } from './platform.ts';
 import type { Engine, EngineMessage } from './protocol.ts';
 import { EngineServer } from './server.ts';
 
-export function createInlineEngine(onMessage: (message: EngineMessage) => void): Engine {
-  const server = new EngineServer(onMessage, onMessage);
+export function createInlineEngine(
+  onMessage: (message: EngineMessage) => void,
+  platform: Platform = systemPlatform,
+): Engine {
+  const server = new EngineServer(platform, onMessage, onMessage);
   return {
     isThread: false,
     post: (request) => server.handle(request),

@@ -22,6 +22,9 @@ const TCP_READ_BYTES = 64 * 1024;
 const REDIAL_FIRST_MS = 20;
 const REDIAL_LAST_MS = 1_000;
 
+/** How long a leaving peer waits for the others to close their sides (ms). */
+const END_MS = 2_000;
+
 /** Connections that may be in the handshake at once. */
 const MAX_HANDSHAKES = 1_024;
 
@@ -181,17 +184,27 @@ export class Peers {
     let failure: unknown = new Error(`${introduction.peerId} told no address that we can use`);
     for (const address of this.#paths(introduction)) {
       try {
-        const stripes = await Promise.all(
-          Array.from({ length: this.#options.stripes }, () => this.#open(address, introduction, session)),
-        );
+        const stripes = await this.#openAll(address, introduction, session);
         if (this.get(introduction.peerId) !== link) for (const connection of stripes) connection.destroy();
-        else link.dialled(stripes, session);
+        else if (!link.dialled(stripes, session)) throw new Error('a stripe was lost while the others were dialled');
         return;
       } catch (error) {
         failure = error;
       }
     }
     throw failure;
+  }
+
+  /** All stripes of a lane, or none. */
+  async #openAll(address: Address, introduction: Introduction, session: number): Promise<Connection[]> {
+    const attempts = await Promise.allSettled(
+      Array.from({ length: this.#options.stripes }, () => this.#open(address, introduction, session)),
+    );
+    const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
+    const failed = attempts.find((attempt) => attempt.status === 'rejected');
+    if (failed === undefined) return opened;
+    for (const connection of opened) connection.destroy();
+    throw failed.reason;
   }
 
   #paths({ addresses, hostKey }: Introduction): Address[] {
@@ -218,17 +231,29 @@ export class Peers {
     return connection;
   }
 
-  /** Closes all links; `gently` lets what is queued leave first. */
-  close(gently: boolean): void {
+  /** Closes all links at once. */
+  close(): void {
+    for (const link of this.#release()) link.destroy();
+  }
+
+  /** Lets what is queued leave; a peer that does not close its side in time is gone, and told nothing more. */
+  async end(): Promise<void> {
+    const links = this.#release();
+    const stopTimer = this.#options.platform.clock.schedule(END_MS, () => {
+      for (const link of links) link.destroy();
+    });
+    await Promise.all(links.map((link) => link.end()));
+    stopTimer();
+  }
+
+  #release(): Link[] {
     this.#abort.abort();
     this.#queue.clear();
     for (const settle of [...this.#introductions.values()].flatMap((waiting) => [...waiting])) settle(null);
-    for (const { link, cancelRedial } of this.#entries.values()) {
-      cancelRedial?.();
-      if (gently) link.end();
-      else link.destroy();
-    }
+    const entries = [...this.#entries.values()];
     this.#entries.clear();
+    for (const { cancelRedial } of entries) cancelRedial?.();
+    return entries.map(({ link }) => link);
   }
 }
 

@@ -34,6 +34,8 @@ export interface RuntimeOptions {
 }
 
 export interface Admission {
+  /** Number of the boundary, the same on all members that pass it; it only grows. */
+  readonly boundary: number;
   readonly epoch: number;
   readonly worldSize: number;
   readonly joined: readonly PeerId[];
@@ -266,10 +268,7 @@ export class Runtime {
         this.#onLinkUp();
         this.#collectives.onLinkUp(peerId);
       },
-      onFlushed: () => {
-        this.#collectives.onFlushed();
-        this.#collectives.pump();
-      },
+      onFlushed: () => this.#collectives.pump(),
       onLaneClosed: () => {
         if (this.#view?.members.some((member) => member.peerId === peerId) === true) {
           this.#client.send({ type: 'link-closed', peerId });
@@ -325,6 +324,7 @@ export class Runtime {
     this.#boundary = message.index;
     this.#install(message.view);
     this.#admitted?.resolve({
+      boundary: message.index,
       epoch: message.view.epoch,
       worldSize: message.view.members.length,
       joined: message.joined,
@@ -349,7 +349,13 @@ export class Runtime {
     const left = this.#left;
     this.#left = [];
     const view = this.#view!; // only members pass boundaries
-    waiter!.resolve({ epoch: view.epoch, worldSize: view.members.length, joined: message.joined, left });
+    waiter!.resolve({
+      boundary: message.index,
+      epoch: view.epoch,
+      worldSize: view.members.length,
+      joined: message.joined,
+      left,
+    });
   }
 
   #onLoss(message: Extract<CoordinatorMessage, { type: 'loss' }>): void {
@@ -361,8 +367,8 @@ export class Runtime {
       this.#view = { ...view, epoch: message.epoch, members };
     }
     for (const { peerId, reason } of message.lost) this.#peers.remove(peerId, reason);
-    const held = this.#collectives.onLoss(message.epoch, lost, message.broken);
-    this.#client.send({ type: 'progress', epoch: message.epoch, held });
+    const { held, returned } = this.#collectives.onLoss(message.epoch, lost, message.broken);
+    this.#client.send({ type: 'progress', epoch: message.epoch, held: [...held], returned: [...returned] });
     this.#left.push(...lost);
     if (this.#view === null) return;
     for (const { peerId, reason } of message.lost)
@@ -402,7 +408,7 @@ export class Runtime {
       waiter.reject(makeError('admit'));
     }
     this.#collectives.failAll((operation) => makeError(operation.title));
-    this.#peers.close(false);
+    this.#peers.close();
   }
 
   #tick(): void {
@@ -509,9 +515,11 @@ export class Runtime {
       waiter.stopTimer();
       waiter.reject(dead('admit'));
     }
-    this.#peers.close(gently);
+    const closed = gently ? this.#peers.end() : Promise.resolve(this.#peers.close());
     this.#collectives.failAll((operation) => dead(operation.title));
-    this.#client.end();
+    // Whoever left in good order has waited for the coordinator's farewell.
+    this.#client.close();
     await this.#listeners.close();
+    await closed;
   }
 }

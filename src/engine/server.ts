@@ -1,16 +1,22 @@
 /** Serves one training thread: turns its requests into calls of the runtime, and what comes of them into messages. */
 import { toPlainError } from '../errors.ts';
-import { systemPlatform } from './platform.ts';
+import type { Platform } from './platform.ts';
 import type { EngineMessage, EngineRequest, Reply } from './protocol.ts';
 import { Runtime } from './runtime.ts';
 
 export class EngineServer {
+  readonly #platform: Platform;
   readonly #post: (message: EngineMessage) => void;
   /** Tells of a call whose caller sleeps until it has ended. */
   readonly #postSync: (message: EngineMessage, wake: Int32Array) => void;
   #runtime: Runtime | null = null;
 
-  constructor(post: (message: EngineMessage) => void, postSync: (message: EngineMessage, wake: Int32Array) => void) {
+  constructor(
+    platform: Platform,
+    post: (message: EngineMessage) => void,
+    postSync: (message: EngineMessage, wake: Int32Array) => void,
+  ) {
+    this.#platform = platform;
     this.#post = post;
     this.#postSync = postSync;
   }
@@ -53,7 +59,7 @@ export class EngineServer {
       const { runtime, admission } = await Runtime.join(
         request.options,
         (event) => this.#post({ type: 'event', event }),
-        systemPlatform,
+        this.#platform,
       );
       this.#runtime = runtime;
       this.#post({ type: 'joined', peerId: runtime.peerId, admission });

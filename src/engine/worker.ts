@@ -1,5 +1,6 @@
 /** Entry of the engine thread. */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { systemPlatform } from './platform.ts';
 import type { EngineMessage, EngineRequest } from './protocol.ts';
 import { EngineServer } from './server.ts';
 
@@ -7,6 +8,7 @@ const { syncPort } = workerData as { syncPort: MessagePort }; // set by createTh
 const port = parentPort!; // this file only runs as a worker
 
 const server = new EngineServer(
+  systemPlatform,
   (message: EngineMessage) => port.postMessage(message),
   (message, wake) => {
     syncPort.postMessage(message);

@@ -94,6 +94,8 @@ interface Decision {
   readonly epoch: number;
   readonly awaited: Set<PeerId>;
   readonly held: Map<PeerId, Set<string>>;
+  /** Eager calls, and the members where they have returned. */
+  readonly returned: Map<string, Set<PeerId>>;
 }
 
 interface Boundary {
@@ -107,6 +109,8 @@ interface PendingBoundary {
   readonly index: number;
   readonly minWorldSize: number;
 }
+
+type FailCode = Extract<CoordinatorMessage, { type: 'fail' }>['code'];
 
 interface FailedCollective {
   readonly generation: number;
@@ -374,7 +378,7 @@ export class CoordinatorMachine {
         break;
       case 'withdraw':
         this.#failCollective(
-          peer,
+          peer.peerId,
           message.id,
           message.generation,
           'withdrawn',
@@ -419,18 +423,18 @@ export class CoordinatorMachine {
 
   #onMismatch(peer: PeerRecord, message: Extract<PeerMessage, { type: 'mismatch' }>): void {
     const text = `the peers called it differently: ${peer.peerId} called ${message.mine}, ${message.with} called ${message.theirs}. Make the same call on every member.`;
-    this.#failCollective(peer, message.id, message.generation, 'mismatch', text);
+    this.#failCollective(peer.peerId, message.id, message.generation, 'mismatch', text);
   }
 
-  #failCollective(peer: PeerRecord, id: string, number: number, code: 'mismatch' | 'withdrawn', message: string): void {
+  #failCollective(by: PeerId, id: string, number: number, code: FailCode, message: string): void {
     const generation = this.#generations.get(number);
-    if (generation === undefined || this.#failed.has(id) || !generation.members.includes(peer.peerId)) return;
+    if (generation === undefined || this.#failed.has(id) || !generation.members.includes(by)) return;
     if (this.#failed.size >= MAX_FAILED)
       for (const oldest of this.#failed.keys()) {
         this.#failed.delete(oldest);
         break;
       }
-    const fail = { type: 'fail', id, code, message: message.slice(0, MAX_TEXT_LENGTH), peerId: peer.peerId } as const;
+    const fail = { type: 'fail', id, code, message: message.slice(0, MAX_TEXT_LENGTH), peerId: by } as const;
     this.#failed.set(id, { generation: number, message: fail });
     this.#done.delete(id);
     // Who does not know the generation yet is told along with its view.
@@ -531,7 +535,7 @@ export class CoordinatorMachine {
       this.#done.clear();
       return;
     }
-    this.#decision = { epoch: this.#epoch, awaited: new Set(survivors), held: new Map() };
+    this.#decision = { epoch: this.#epoch, awaited: new Set(survivors), held: new Map(), returned: new Map() };
     const message: CoordinatorMessage = {
       type: 'loss',
       epoch: this.#epoch,
@@ -545,16 +549,32 @@ export class CoordinatorMachine {
     const decision = this.#decision;
     if (decision === null || message.epoch !== decision.epoch || !decision.awaited.delete(peer.peerId)) return;
     decision.held.set(peer.peerId, new Set(message.held));
+    for (const id of message.returned) {
+      const by = decision.returned.get(id) ?? new Set();
+      decision.returned.set(id, by.add(peer.peerId));
+    }
     if (decision.awaited.size > 0) return;
     this.#decision = null;
+    this.#failHalfReturned(decision);
     const candidates = new Set<string>();
     for (const held of decision.held.values()) for (const id of held) candidates.add(id);
     const committed = [...candidates].filter((id) => this.#heldByAll(id, decision));
     for (const peerId of decision.held.keys()) this.#send(peerId, { type: 'decide', epoch: decision.epoch, committed });
   }
 
+  /** An eager call from which only some members returned can't be redone: it fails for the others, whenever they make it. */
+  #failHalfReturned({ returned }: Decision): void {
+    for (const [id, by] of returned) {
+      const number = generationOf(id);
+      const generation = this.#generations.get(number);
+      const [first] = by;
+      if (first === undefined || generation?.members.every((peerId) => by.has(peerId)) !== false) continue;
+      this.#failCollective(first, id, number, 'lost', `${first} returned from it before a peer was lost.`);
+    }
+  }
+
   #heldByAll(id: string, decision: Decision): boolean {
-    const generation = this.#generations.get(Number(id.slice(0, id.indexOf(':'))));
+    const generation = this.#generations.get(generationOf(id));
     if (generation === undefined || this.#failed.has(id)) return false;
     return generation.members.every((peerId) => decision.held.get(peerId)?.has(id) === true);
   }
@@ -566,4 +586,9 @@ export class CoordinatorMachine {
   #note(text: string): void {
     this.#effects.push({ type: 'note', text });
   }
+}
+
+/** Collectives are named `generation:tag:sequence`. */
+function generationOf(id: string): number {
+  return Number(id.slice(0, id.indexOf(':')));
 }

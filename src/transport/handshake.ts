@@ -103,7 +103,8 @@ class Exchange<T> implements ConnectionHandler {
 }
 
 /**
- * Proves to the peer at the other end who we are, and makes it prove who it is. Afterwards the connection carries frames.
+ * Proves to the peer at the other end who we are, and makes it prove who it is. Afterwards the connection carries frames; it
+ * is paused until `Link.dialled` takes it.
  *
  * @throws ConnectError, ProtocolError, UnauthorizedError; the connection is closed then
  */
@@ -119,6 +120,8 @@ export async function dialHandshake(connection: Connection, identity: DialIdenti
       );
     } else {
       send(connection, { type: 'dial-prove', proof: prove(identity.key, 'dial', subject, own, message.nonce) });
+      // Frames may come from now on, before all stripes of the lane are there to take them.
+      connection.pause();
       exchange.succeed();
     }
   });

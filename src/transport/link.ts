@@ -60,7 +60,7 @@ class Stripe implements ConnectionHandler {
   onClose(error?: Error): void {
     this.#sink.close();
     this.#events.giveCarry(this.#carry);
-    this.#lane.lost(error);
+    this.#lane.lost(this, error);
   }
 }
 
@@ -69,6 +69,9 @@ class Lane {
   readonly name: 'inbound' | 'outbound';
   readonly session: number;
   readonly stripes: Stripe[] = [];
+  /** Stripes whose connections are not gone yet. */
+  readonly #open: Set<Stripe> = new Set();
+  #onGone: () => void = () => {};
   readonly #events: LinkEvents;
   readonly #onLost: (lane: Lane, error: Error | undefined) => void;
   #closed = false;
@@ -88,10 +91,14 @@ class Lane {
   add(connection: Connection, rest: Uint8Array): void {
     const stripe = new Stripe(connection, this, this.#events);
     this.stripes.push(stripe);
+    this.#open.add(stripe);
     if (rest.length > 0) stripe.onData(rest);
   }
 
-  lost(error: Error | undefined): void {
+  /** A stripe's connection is gone, and with it the lane. */
+  lost(stripe: Stripe, error: Error | undefined): void {
+    this.#open.delete(stripe);
+    if (this.#open.size === 0) this.#onGone();
     if (this.#closed) return;
     this.close(error);
     this.#onLost(this, error);
@@ -103,10 +110,14 @@ class Lane {
     for (const stripe of this.stripes) stripe.connection.destroy(error);
   }
 
-  /** Lets what is queued leave, then closes. */
-  end(): void {
+  /** Lets what is queued leave, then closes; resolves when all connections are gone. */
+  end(): Promise<void> {
     this.#closed = true;
     for (const stripe of this.stripes) stripe.connection.end();
+    if (this.#open.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#onGone = resolve;
+    });
   }
 }
 
@@ -194,15 +205,22 @@ export class Link {
     }
   }
 
-  /** We dialled all stripes of a new inbound lane. */
-  dialled(connections: readonly Connection[], session: number): void {
-    if (this.#closed) {
+  /**
+   * We dialled all stripes of a new inbound lane; they are paused.
+   * @returns whether they all live still: one that was lost while the others were dialled would never say so
+   */
+  dialled(connections: readonly Connection[], session: number): boolean {
+    if (this.#closed || connections.some((connection) => connection.closed)) {
       for (const connection of connections) connection.destroy();
-      return;
+      return this.#closed;
     }
     this.#inbound?.close();
     this.#inbound = this.#lane('inbound', session);
-    for (const connection of connections) this.#inbound.add(connection, new Uint8Array(0));
+    for (const connection of connections) {
+      this.#inbound.add(connection, new Uint8Array(0));
+      connection.resume();
+    }
+    return true;
   }
 
   #lane(name: 'inbound' | 'outbound', session: number): Lane {
@@ -221,10 +239,9 @@ export class Link {
     this.#outbound?.close(reason);
   }
 
-  /** Lets what is queued leave, then closes. */
-  end(): void {
+  /** Lets what is queued leave, then closes; resolves when all connections are gone. */
+  async end(): Promise<void> {
     this.#closed = true;
-    this.#outbound?.end();
-    this.#inbound?.end();
+    await Promise.all([this.#outbound?.end(), this.#inbound?.end()]);
   }
 }

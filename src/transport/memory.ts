@@ -26,6 +26,15 @@ export interface Weather {
   readonly cutChance: number;
 }
 
+/** A process on the network. What happens in it goes through it, so that a simulation can stop it, or let it die. */
+export interface Host {
+  readonly name: string;
+  /** Its timers. */
+  readonly clock: Clock;
+  /** Runs a task in the process: now; when it is stopped, as soon as it goes on; never, when it is dead. */
+  run(task: () => void): void;
+}
+
 const FAIR: Weather = {
   latencyMs: 0,
   jitterMs: 0,
@@ -48,10 +57,14 @@ interface Write {
 export class MemoryNetwork {
   readonly clock: Clock;
   readonly weather: Weather;
-  readonly #listeners: Map<string, (connection: Connection) => void> = new Map();
+  readonly #listeners: Map<string, { readonly host: Host; readonly onConnection: (connection: Connection) => void }> =
+    new Map();
   readonly #connections: Set<MemoryConnection> = new Set();
   readonly #random: () => number;
-  #group: ((name: string) => unknown) | null = null;
+  #isBlocked: (from: string, to: string) => boolean = () => false;
+  #weatherOf: (from: string, to: string) => Partial<Weather> | null = () => null;
+  /** What could not go where it is blocked. */
+  readonly #held: { readonly from: string; readonly to: string; readonly go: () => void }[] = [];
 
   constructor(options: { readonly clock: Clock; readonly seed: number; readonly weather?: Partial<Weather> }) {
     this.clock = options.clock;
@@ -65,37 +78,86 @@ export class MemoryNetwork {
     return this.#connections.size;
   }
 
-  /** The network as seen from one host. */
-  transport(host: string): Transport {
+  /** Bytes that hosts keep because the network has no room for them. */
+  get queuedBytes(): number {
+    let bytes = 0;
+    for (const connection of this.#connections) bytes += connection.queuedBytes;
+    return bytes;
+  }
+
+  /** The network as seen from one host; a name stands for a process that always runs. */
+  transport(from: Host | string): Transport {
+    const host = typeof from === 'string' ? { name: from, clock: this.clock, run: (task: () => void) => task() } : from;
     return {
       kind: 'memory',
-      listen: async (address, onConnection) => this.#listen(memoryName(address), onConnection),
+      listen: async (address, onConnection) => this.#listen(host, memoryName(address), onConnection),
       dial: async (address, options) => this.#dial(host, memoryName(address), options),
     };
   }
 
   /**
-   * Parts the hosts: connections between different groups stand still, dialling fails, until `heal`. What is on its way is kept.
-   *
-   * @param group the group of a host
+   * Drops everything that goes from one host to another where the rule says so, until `heal`. Connections stand still, as TCP's
+   * do, and go on afterwards; dialling runs out of time. What is on its way is delivered.
    */
+  block(rule: (from: string, to: string) => boolean): void {
+    this.#isBlocked = rule;
+    for (const held of this.#held.splice(0)) this.deliver(held.from, held.to, held.go);
+    for (const connection of [...this.#connections]) connection.goOn();
+  }
+
+  /** Parts the hosts into groups that can't reach one another. */
   partition(group: (host: string) => unknown): void {
-    this.#group = group;
+    this.block((from, to) => group(from) !== group(to));
   }
 
   heal(): void {
-    this.#group = null;
-    for (const connection of [...this.#connections]) connection.pump();
+    this.block(() => false);
   }
 
-  /** Cuts every connection of a host, as when it dies. */
+  /** Weather of its own for what goes from one host to another; null for the network's. */
+  shape(rule: (from: string, to: string) => Partial<Weather> | null): void {
+    this.#weatherOf = rule;
+  }
+
+  /** Cuts every connection of a host. */
   cut(host: string): void {
-    for (const connection of [...this.#connections]) if (connection.host === host) connection.destroy();
+    for (const connection of [...this.#connections]) if (connection.host.name === host) connection.destroy();
+  }
+
+  /** Cuts every connection between two hosts. */
+  cutBetween(one: string, other: string): void {
+    for (const connection of [...this.#connections])
+      if (connection.host.name === one && connection.remoteHost === other) connection.destroy();
+  }
+
+  /**
+   * A process has died: nobody listens there any more. `silent`: its machine went with it, so nobody is told, and the other
+   * ends of its connections stay open.
+   */
+  down(host: Host, silent: boolean): void {
+    for (const [name, listener] of this.#listeners) if (listener.host === host) this.#listeners.delete(name);
+    for (const connection of [...this.#connections]) {
+      if (connection.host !== host) continue;
+      if (silent) connection.vanish();
+      else connection.destroy();
+    }
   }
 
   /** @internal */
   reaches(from: string, to: string): boolean {
-    return this.#group === null || this.#group(from) === this.#group(to);
+    return !this.#isBlocked(from, to);
+  }
+
+  /** Runs `go` when what is sent now from one host reaches the other. @internal */
+  deliver(from: string, to: string, go: () => void): void {
+    if (this.reaches(from, to)) this.clock.schedule(this.weatherOf(from, to).latencyMs, go);
+    else this.#held.push({ from, to, go });
+  }
+
+  /** @internal */
+  weatherOf(from: string, to: string): Weather {
+    const own = this.#weatherOf(from, to);
+    return own === null ? this.weather : { ...this.weather, ...own };
   }
 
   /** Uniform in [0, 1). @internal */
@@ -108,60 +170,87 @@ export class MemoryNetwork {
     this.#connections.delete(connection);
   }
 
-  #listen(name: string, onConnection: (connection: Connection) => void): Listener {
+  #listen(host: Host, name: string, onConnection: (connection: Connection) => void): Listener {
     if (this.#listeners.has(name)) {
       throw new ConnectError(`Can't listen on memory ${name}: somebody does already.`, { phase: 'listen' });
     }
-    this.#listeners.set(name, onConnection);
+    const listener = { host, onConnection };
+    this.#listeners.set(name, listener);
     return {
       address: { kind: 'memory', name },
       close: async () => {
-        if (this.#listeners.get(name) === onConnection) this.#listeners.delete(name);
+        if (this.#listeners.get(name) === listener) this.#listeners.delete(name);
       },
     };
   }
 
-  #dial(host: string, name: string, options: DialOptions): Promise<Connection> {
+  #dial(host: Host, name: string, options: DialOptions): Promise<Connection> {
     const { signal, timeoutMs } = options;
     return new Promise((resolve, reject) => {
+      let settled = false;
       const settle = () => {
+        settled = true;
         stopTimer();
-        stopDial();
         signal?.removeEventListener('abort', onAbort);
       };
       const fail = (message: string) => {
+        if (settled) return;
         settle();
         options.onReadBufferFree?.();
         reject(new ConnectError(message, { cause: signal?.reason, phase: 'dial' }));
       };
       const onAbort = () => fail(`Dialling memory ${name} was cancelled.`);
-      const stopTimer = this.clock.schedule(timeoutMs, () =>
+      const stopTimer = host.clock.schedule(timeoutMs, () =>
         fail(`memory ${name} did not answer within ${timeoutMs} ms.`),
       );
-      const roundTripMs = 2 * this.weather.latencyMs;
-      const stopDial = this.clock.schedule(roundTripMs, () => {
-        const accept = this.#listeners.get(name);
-        if (accept === undefined || !this.reaches(host, name)) {
-          fail(`Nobody could be reached at memory ${name}.`);
+      const target = this.#listeners.get(name)?.host.name ?? name;
+      const arrive = () => {
+        const listener = this.#listeners.get(name);
+        if (listener === undefined) {
+          this.deliver(target, host.name, () =>
+            host.run(() => fail(`Nobody could be reached at memory ${name}: it refuses connections.`)),
+          );
           return;
         }
-        settle();
-        const near = new MemoryConnection(this, host, `memory ${name}`, options.onReadBufferFree ?? null);
-        const far = new MemoryConnection(this, name, `memory ${host}`, null);
+        const near = new MemoryConnection(
+          this,
+          host,
+          listener.host,
+          `memory ${name}`,
+          options.onReadBufferFree ?? null,
+        );
+        const far = new MemoryConnection(this, listener.host, host, `memory ${host.name}`, null);
         near.join(far);
         for (const connection of [near, far]) this.#connections.add(connection);
-        accept(far);
-        resolve(near);
-      });
+        listener.host.run(() => {
+          far.open();
+          listener.onConnection(far);
+        });
+        this.deliver(target, host.name, () =>
+          host.run(() => {
+            if (settled) {
+              near.destroy();
+              return;
+            }
+            settle();
+            near.open();
+            resolve(near);
+          }),
+        );
+      };
       if (signal?.aborted === true) onAbort();
-      else signal?.addEventListener('abort', onAbort, { once: true });
+      else {
+        signal?.addEventListener('abort', onAbort, { once: true });
+        this.deliver(host.name, target, arrive);
+      }
     });
   }
 }
 
 /** One end. It owns the direction that it writes to: the queue, what is on the way, and what has arrived at the other end. */
 class MemoryConnection implements Connection {
-  readonly host: string;
+  readonly host: Host;
+  readonly remoteHost: string;
   readonly remote: string;
   handler: ConnectionHandler = IDLE;
   queuedBytes = 0;
@@ -169,23 +258,30 @@ class MemoryConnection implements Connection {
   readonly #onFree: (() => void) | null;
   #other: MemoryConnection | null = null;
   readonly #queue: Write[] = [];
-  /** Bytes that have left here, and that the other end has not taken. */
+  /** Bytes that have left here, and of which the other end has not said that it took them. */
   #window = 0;
+  /** Bytes that were taken here, and of which the other end has not been told. */
+  #taken = 0;
   /** Pieces at this end that wait to be read; null: the other side has ended. */
   readonly #arrived: (Uint8Array | null)[] = [];
   /** What is on the way, in order: each arrival runs the oldest, so that no rounding of a clock can reorder them. */
   readonly #travelling: (() => void)[] = [];
   #lastArrival = 0;
   #corks = 0;
-  #paused = false;
+  #pumpDue = false;
+  /** Nothing is delivered before the process has the connection, or while it pauses. */
+  #paused = true;
   #ending = false;
   #endSent = false;
   #endReceived = false;
   #closed = false;
+  /** A piece was lost on the way: nothing that was sent after it arrives. */
+  #broken = false;
 
-  constructor(network: MemoryNetwork, host: string, remote: string, onFree: (() => void) | null) {
+  constructor(network: MemoryNetwork, host: Host, remoteHost: Host, remote: string, onFree: (() => void) | null) {
     this.#network = network;
     this.host = host;
+    this.remoteHost = remoteHost.name;
     this.remote = remote;
     this.#onFree = onFree;
   }
@@ -193,6 +289,15 @@ class MemoryConnection implements Connection {
   join(other: MemoryConnection): void {
     this.#other = other;
     other.#other = this;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** The process has it now, and sets its handler in this turn. */
+  open(): void {
+    this.resume();
   }
 
   write(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null): void {
@@ -220,7 +325,7 @@ class MemoryConnection implements Connection {
 
   resume(): void {
     this.#paused = false;
-    this.#network.clock.schedule(0, () => this.#read());
+    this.host.clock.schedule(0, () => this.#read());
   }
 
   end(): void {
@@ -233,35 +338,50 @@ class MemoryConnection implements Connection {
     if (this.#closed) return;
     this.#close(reason);
     if (other === null) return;
-    const { clock, weather } = this.#network;
-    clock.schedule(weather.latencyMs, () =>
+    this.#network.deliver(this.host.name, other.host.name, () =>
       other.#close(new ConnectError(`The connection to ${other.remote} was reset.`)),
     );
   }
 
+  /** The machine at this end is gone, and nobody tells the other end. */
+  vanish(): void {
+    this.#close();
+  }
+
   #schedulePump(): void {
-    this.#network.clock.schedule(0, () => this.pump());
+    if (this.#pumpDue) return;
+    this.#pumpDue = true;
+    this.host.clock.schedule(0, () => {
+      this.#pumpDue = false;
+      this.pump();
+    });
+  }
+
+  /** What was blocked may not be any more. */
+  goOn(): void {
+    this.#acknowledge();
+    this.#schedulePump();
   }
 
   /** Sends what the window allows. */
   pump(): void {
     const other = this.#other;
-    if (this.#closed || other === null || this.#corks > 0 || !this.#network.reaches(this.host, other.host)) return;
-    const { weather } = this.#network;
+    if (this.#closed || other === null || this.#corks > 0) return;
+    if (!this.#network.reaches(this.host.name, other.host.name)) return;
+    const weather = this.#network.weatherOf(this.host.name, other.host.name);
     while (this.#queue.length > 0) {
       const room = weather.windowBytes - this.#window;
       if (room <= 0) return;
-      this.#sendPiece(this.#queue[0]!, room, other);
+      this.#sendPiece(this.#queue[0]!, room, other, weather);
     }
     if (this.#ending && !this.#endSent) {
       this.#endSent = true;
-      this.#travel(0, () => other.#arrive(null));
+      this.#travel(0, weather, () => other.#arrive(null));
       if (this.#endReceived) this.#close();
     }
   }
 
-  #sendPiece(write: Write, room: number, other: MemoryConnection): void {
-    const { weather } = this.#network;
+  #sendPiece(write: Write, room: number, other: MemoryConnection, weather: Weather): void {
     const fromHead = write.taken < write.head.length;
     const source = fromHead ? write.head : (write.body ?? write.head);
     const start = fromHead ? write.taken : write.taken - write.head.length;
@@ -272,21 +392,24 @@ class MemoryConnection implements Connection {
     this.#window += bytes.length;
     if (write.taken === write.head.length + (write.body?.length ?? 0)) {
       this.#queue.shift();
-      this.#network.clock.schedule(0, () => {
+      this.host.clock.schedule(0, () => {
         write.onFlushed?.();
         if (!this.#closed) this.handler.onFlushed?.();
       });
     }
     if (bytes.length === 0) return;
     const isCut = this.#network.random() < weather.cutChance;
-    this.#travel(bytes.length, () =>
-      isCut ? this.destroy(new ConnectError('The simulated link was cut.')) : other.#arrive(bytes),
-    );
+    this.#travel(bytes.length, weather, () => {
+      if (isCut) {
+        this.#broken = true;
+        this.destroy(new ConnectError('The simulated link was cut.'));
+      } else if (!this.#broken) other.#arrive(bytes);
+    });
   }
 
   /** Runs `task` when so many bytes, sent now, arrive: never before what was sent earlier. */
-  #travel(bytes: number, task: () => void): void {
-    const { clock, weather } = this.#network;
+  #travel(bytes: number, weather: Weather, task: () => void): void {
+    const { clock } = this.#network;
     const drawn = weather.latencyMs + this.#network.random() * weather.jitterMs;
     this.#lastArrival = Math.max(this.#lastArrival, clock.now() + drawn) + bytes / weather.bytesPerMs;
     this.#travelling.push(task);
@@ -296,7 +419,7 @@ class MemoryConnection implements Connection {
   #arrive(piece: Uint8Array | null): void {
     if (this.#closed) return;
     this.#arrived.push(piece);
-    this.#read();
+    this.host.run(() => this.#read());
   }
 
   #read(): void {
@@ -309,10 +432,18 @@ class MemoryConnection implements Connection {
         return;
       }
       this.handler.onData(piece);
-      const other = this.#other!; // joined before anything can arrive
-      other.#window -= piece.length;
-      other.#schedulePump();
+      this.#taken += piece.length;
+      this.#acknowledge();
     }
+  }
+
+  /** Tells the other end what was taken, so that it may send more. */
+  #acknowledge(): void {
+    const other = this.#other;
+    if (other === null || this.#taken === 0 || !this.#network.reaches(this.host.name, other.host.name)) return;
+    other.#window -= this.#taken;
+    this.#taken = 0;
+    if (!other.#closed) other.#schedulePump();
   }
 
   #close(error?: Error): void {
@@ -322,7 +453,7 @@ class MemoryConnection implements Connection {
     const dropped = this.#queue.splice(0);
     this.#arrived.length = 0;
     this.queuedBytes = 0;
-    this.#network.clock.schedule(0, () => {
+    this.host.clock.schedule(0, () => {
       for (const { onFlushed } of dropped) onFlushed?.();
       this.#onFree?.();
       this.handler.onClose(error);

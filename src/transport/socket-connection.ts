@@ -30,6 +30,10 @@ class SocketConnection implements Connection {
     });
   }
 
+  get closed(): boolean {
+    return this.#closed || this.#socket.destroyed;
+  }
+
   write(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null): void {
     const socket = this.#socket;
     if (this.#closed || !socket.writable) {

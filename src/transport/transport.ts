@@ -25,6 +25,8 @@ export interface Connection {
   readonly remote: string;
   /** Bytes accepted by `write` that have not left this process yet. */
   readonly queuedBytes: number;
+  /** It is gone, or will be by the end of this turn. */
+  readonly closed: boolean;
   /** Must be set in the same turn of the event loop in which the connection was handed over; nothing is delivered before that. */
   handler: ConnectionHandler;
   /**

@@ -55,6 +55,8 @@ const peerMessage = v.variant('type', [
     type: v.literal('progress'),
     epoch: u32,
     held: v.pipe(v.array(collectiveId), v.maxLength(MAX_OPEN_COLLECTIVES)),
+    /** Eager calls that have returned there. */
+    returned: v.pipe(v.array(collectiveId), v.maxLength(MAX_OPEN_COLLECTIVES)),
   }),
   v.strictObject({
     type: v.literal('mismatch'),
@@ -99,7 +101,7 @@ const coordinatorMessage = v.variant('type', [
   v.strictObject({
     type: v.literal('fail'),
     id: collectiveId,
-    code: v.picklist(['mismatch', 'withdrawn']),
+    code: v.picklist(['mismatch', 'withdrawn', 'lost']),
     message: text,
     peerId: name,
   }),

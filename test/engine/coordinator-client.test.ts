@@ -48,7 +48,7 @@ test.each([[['unix', 'tcp'] as const], [['tcp'] as const]])(
       const keys = clients.at(-1)!.welcome.peers.map((peer) => Buffer.from(peer.key).toString('hex'));
       expect(new Set(keys).size).toBe(keys.length);
     } finally {
-      for (const client of clients) client.end();
+      for (const client of clients) client.close();
     }
   },
 );

@@ -124,6 +124,7 @@ class Participant {
         if (this.held) throw new Error(`rank ${rank} holds its result twice`);
         this.held = true;
       },
+      onDrained: () => undefined,
       onProgress: (share) => void this.shares.push(share),
     });
   }

@@ -228,7 +228,7 @@ export class Member {
       for (const call of context.calls.values()) if (isOpen(call)) call.state = 'frozen';
     }
     const held = this.openCalls().filter((call) => call.state === 'frozen' && call.holds);
-    this.#around.control({ type: 'progress', epoch, held: held.map((call) => call.id) });
+    this.#around.control({ type: 'progress', epoch, held: held.map((call) => call.id), returned: [] });
   }
 
   #onDecide(committed: ReadonlySet<string>): void {

@@ -76,7 +76,7 @@ export class Stage {
   }
 
   progress(name: string, epoch: number, ...held: string[]): string[] {
-    return this.say(name, { type: 'progress', epoch, held });
+    return this.say(name, { type: 'progress', epoch, held, returned: [] });
   }
 
   linkClosed(name: string, to: string): string[] {

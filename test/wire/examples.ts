@@ -36,7 +36,7 @@ export const PEER_EXAMPLES = {
   beat: { type: 'beat', sent: 123.456 },
   boundary: { type: 'boundary', index: 7, minWorldSize: 1, oldest: 3 },
   done: { type: 'done', id: '3:gradients:12', generation: 3, epoch: 5 },
-  progress: { type: 'progress', epoch: 5, held: ['3:a:b:0', '3:🧶:1'] },
+  progress: { type: 'progress', epoch: 5, held: ['3:a:b:0', '3:🧶:1'], returned: ['3::2'] },
   mismatch: { type: 'mismatch', id: '3:a:0', generation: 3, mine: 'allReduce(…)', theirs: 'barrier(…)', with: 'p1' },
   withdraw: { type: 'withdraw', id: '3:a:0', generation: 3, reason: 'it ran out of time' },
   'link-closed': { type: 'link-closed', peerId: 'p1' },

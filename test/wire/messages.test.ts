@@ -184,7 +184,7 @@ describe('limits of control messages', () => {
       ],
     });
     const peers = Array.from({ length: MAX_WORLD_SIZE - 1 }, (_, index) => peer(index));
-    const progress = encodeControl({ type: 'progress', epoch: 1, held: ids }, 1, 1);
+    const progress = encodeControl({ type: 'progress', epoch: 1, held: ids, returned: [] }, 1, 1);
     expect(readAll(PEER_MESSAGES, progress).error).toBeNull();
     const decide = encodeControl({ type: 'decide', epoch: 1, committed: ids }, 1, 1);
     expect(readAll(COORDINATOR_MESSAGES, decide).error).toBeNull();
@@ -246,7 +246,7 @@ describe('wrong control messages', () => {
 
   test.each([
     ['a peer’s message', PEER_EXAMPLES.leave],
-    ['an unknown code', { ...COORDINATOR_EXAMPLES.fail, code: 'lost' }],
+    ['an unknown code', { ...COORDINATOR_EXAMPLES.fail, code: 'whatever' }],
     ['a broken link with three ends', { ...COORDINATOR_EXAMPLES.loss, broken: ['a', 'b', 'c'] }],
     ['a view without a generation', { ...COORDINATOR_EXAMPLES.boundary, view: { epoch: 1, members: [] } }],
     [

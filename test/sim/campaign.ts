@@ -1,0 +1,82 @@
+/** Many seeds, on all cores. */
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import type { FaultKind, Scenario } from './scenario.ts';
+
+/** What a worker is to do. */
+export interface CampaignTask {
+  /** Seeds `first`, `first + stride`, … below `end`. */
+  readonly first: number;
+  readonly stride: number;
+  readonly end: number;
+  readonly faults: readonly FaultKind[] | null;
+}
+
+export interface SeedFailure {
+  readonly seed: number;
+  readonly failure: string;
+  readonly smallest: Scenario;
+  readonly trace: readonly string[];
+}
+
+export interface Totals {
+  runs: number;
+  events: number;
+  virtualMs: number;
+  succeeded: number;
+  failed: number;
+  retried: number;
+}
+
+export type CampaignMessage =
+  | { readonly type: 'progress'; readonly totals: Totals }
+  | { readonly type: 'failure'; readonly failure: SeedFailure };
+
+export interface CampaignResult extends Totals {
+  readonly failures: readonly SeedFailure[];
+}
+
+// The tests run from source, the workers from what was built from it.
+const WORKER = fileURLToPath(new URL('../../dist/test/sim/campaign-worker.js', import.meta.url)).replace(
+  '/dist/dist/',
+  '/dist/',
+);
+
+/** Runs seeds `first` to `first + count − 1`. */
+export async function runCampaign(
+  options: { readonly first: number; readonly count: number; readonly faults: readonly FaultKind[] | null },
+  onProgress: (runs: number) => void = () => {},
+): Promise<CampaignResult> {
+  const { first, count, faults } = options;
+  const stride = Math.min(count, availableParallelism());
+  const totals: Totals[] = [];
+  const failures: SeedFailure[] = [];
+  await Promise.all(
+    Array.from({ length: stride }, async (_, index) => {
+      const task: CampaignTask = { first: first + index, stride, end: first + count, faults };
+      const worker = new Worker(WORKER, { workerData: task });
+      worker.on('message', (message: CampaignMessage) => {
+        if (message.type === 'failure') failures.push(message.failure);
+        else {
+          totals[index] = message.totals;
+          onProgress(totals.reduce((sum, one) => sum + (one?.runs ?? 0), 0));
+        }
+      });
+      await new Promise<void>((resolve, reject) => {
+        worker.once('error', reject);
+        worker.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`a worker ended with ${code}`))));
+      });
+    }),
+  );
+  const sum = (key: keyof Totals) => totals.reduce((all, one) => all + one[key], 0);
+  return {
+    runs: sum('runs'),
+    events: sum('events'),
+    virtualMs: sum('virtualMs'),
+    succeeded: sum('succeeded'),
+    failed: sum('failed'),
+    retried: sum('retried'),
+    failures: failures.sort((left, right) => left.seed - right.seed),
+  };
+}

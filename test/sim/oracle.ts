@@ -1,0 +1,85 @@
+/**
+ * Knows every input of every peer, and so what each result must be. It is told what each call came to, and throws when one of
+ * the invariants of ARCHITECTURE.md is broken.
+ */
+import type { Report } from '../../src/index.ts';
+import { type Call, expected } from './workload.ts';
+
+export class InvariantError extends Error {
+  override readonly name = 'InvariantError';
+}
+
+interface Settled {
+  readonly boundary: number;
+  readonly index: number;
+  readonly epoch: number;
+  readonly contributors: readonly string[];
+  readonly peerId: string;
+}
+
+function same(left: ArrayLike<number>, right: ArrayLike<number>, count: number): boolean {
+  for (let index = 0; index < count; index++) if (!Object.is(left[index], right[index])) return false;
+  return true;
+}
+
+export class Oracle {
+  readonly #settled: Map<string, readonly Settled[]> = new Map();
+  readonly #epochs: Map<string, number> = new Map();
+  succeeded = 0;
+  failed = 0;
+  retried = 0;
+
+  /** A peer has come to a view. */
+  onView(peerId: string, epoch: number): void {
+    const before = this.#epochs.get(peerId) ?? 0;
+    if (epoch < before) throw new InvariantError(`epochs: ${peerId} went from epoch ${before} back to ${epoch}`);
+    this.#epochs.set(peerId, epoch);
+  }
+
+  onSuccess(call: Call, report: Report): void {
+    this.succeeded += 1;
+    if (report.retries > 0) this.retried += 1;
+    const { planned, peerId } = call;
+    const { id, epoch, contributors } = report;
+    const title = `${planned.kind} ${planned.index} of step ${planned.boundary} (${id}) on ${peerId}`;
+    if (!contributors.includes(peerId)) throw new InvariantError(`agreement: ${title} succeeded without this peer`);
+    if (new Set(contributors).size !== contributors.length || report.worldSize !== contributors.length)
+      throw new InvariantError(`agreement: ${title} reports the contributors ${contributors.join(', ')}`);
+    const { boundary, index } = planned;
+    const now: Settled = { boundary, index, epoch, contributors, peerId };
+    const earlier = this.#settled.get(id) ?? [];
+    this.#settled.set(id, [...earlier, now]);
+    for (const before of earlier) {
+      // Who returned from an eager call and is gone since can tell nobody: the others may have redone it without it.
+      const isRedone = planned.consistency === 'eager' && !contributors.includes(before.peerId);
+      if (isRedone && before.epoch < epoch) continue;
+      for (const key of ['boundary', 'index', 'epoch', 'contributors'] as const) {
+        if (`${before[key]}` === `${now[key]}`) continue;
+        throw new InvariantError(
+          `agreement: ${title} has ${key} ${now[key]}, but on ${before.peerId} it has ${before[key]}`,
+        );
+      }
+    }
+    const wanted = expected(call, contributors);
+    if (wanted !== null && !same(call.output, wanted, wanted.length)) {
+      const at = [...wanted].findIndex((value, index) => !Object.is(value, call.output[index]));
+      throw new InvariantError(
+        `exactness: element ${at} of ${title} is ${call.output[at]} where ${wanted[at]} is the result of ${contributors.join(', ')}`,
+      );
+    }
+    if (call.input !== call.output) this.#checkInput(call, 'although it is not where the result goes');
+  }
+
+  onFailure(call: Call): void {
+    this.failed += 1;
+    this.#checkInput(call, 'by a call that failed');
+  }
+
+  #checkInput(call: Call, why: string): void {
+    if (same(call.input, call.before, call.before.length)) return;
+    const { planned, peerId } = call;
+    throw new InvariantError(
+      `atomicity: the input of ${planned.kind} ${planned.index} of step ${planned.boundary} on ${peerId} was changed ${why}`,
+    );
+  }
+}

@@ -1,0 +1,62 @@
+/** The world as a simulated process sees it: virtual time, the simulated network, and an arena shared by all. */
+import { Workspace } from '../../src/collectives/workspace.ts';
+import { ArenaPool } from '../../src/engine/memory.ts';
+import type { EngineMemory, Platform } from '../../src/engine/platform.ts';
+import type { Kernels } from '../../src/kernels/kernels.ts';
+import { loadKernels } from '../../src/kernels/load.ts';
+import type { MemoryNetwork } from '../../src/transport/memory.ts';
+import type { SimProcess } from './process.ts';
+import type { Random } from './random.ts';
+
+const ARENA_BYTES = 128 * 1024 * 1024;
+const FIRST_FREE = 64 * 1024;
+const READ_BUFFER_BYTES = 1_024;
+const CARRY_BYTES = 64;
+const POOLED = 8;
+
+const loaded: Promise<Kernels> = loadKernels(ARENA_BYTES);
+
+/** Kernels whose arena is empty again: pages are touched once, however many runs there are. */
+export async function freshKernels(): Promise<Kernels> {
+  const kernels = await loaded;
+  let next = FIRST_FREE;
+  return {
+    ...kernels,
+    reserve(byteLength) {
+      const offset = next;
+      next += Math.ceil(byteLength / 64) * 64;
+      if (next > kernels.bytes.length) throw new RangeError('too many processes were started in one simulation');
+      return offset;
+    },
+  };
+}
+
+export interface SimSurroundings {
+  readonly network: MemoryNetwork;
+  readonly kernels: Kernels;
+  readonly random: Random;
+  readonly segmentBytes: number;
+}
+
+export function simPlatform(process: SimProcess, around: SimSurroundings): Platform {
+  const { network, kernels, random, segmentBytes } = around;
+  const transport = network.transport(process);
+  return {
+    clock: process.clock,
+    random: (length) => random.bytes(length),
+    memory: (): Promise<EngineMemory> =>
+      Promise.resolve({
+        workspace: new Workspace(kernels, segmentBytes),
+        readBuffers: new ArenaPool(kernels, READ_BUFFER_BYTES, POOLED),
+        carries: new ArenaPool(kernels, CARRY_BYTES, POOLED),
+      }),
+    hostKey: () => Promise.resolve(process.name),
+    async listen(_kinds, _coordinator, onConnection) {
+      const listener = await transport.listen({ kind: 'memory', name: process.name }, onConnection);
+      return { addresses: [listener.address], close: () => listener.close() };
+    },
+    dial: (address, options) => transport.dial(address, options),
+    dialCoordinator: (address, _kinds, options) => transport.dial(address, options),
+    listenCoordinator: async (address, onConnection) => [await transport.listen(address, onConnection)],
+  };
+}

@@ -1,0 +1,64 @@
+/** Scenarios that once broke an invariant, as small as the shrinker could make them. */
+import type { Scenario } from './scenario.ts';
+
+const FAIR = { latencyMs: 2, jitterMs: 0.5, bytesPerMs: 1_000_000, maxPieceBytes: 20_000, windowBytes: 16_384 };
+const SMALL = { minWorldSize: 1, stripes: 1, segmentBytes: 4_096, heartbeatMs: 100, lostAfterMs: 300 };
+
+export const REGRESSIONS: readonly { readonly title: string; readonly scenario: Scenario }[] = [
+  {
+    title: 'two runs of one name, because a visitor left before the first peer was let in',
+    scenario: {
+      seed: 296,
+      machines: 2,
+      ...SMALL,
+      callTimeoutMs: 600,
+      weather: { ...FAIR, latencyMs: 15, jitterMs: 0 },
+      stormMs: 539,
+      faults: [{ at: 39, kind: 'cut-control', machine: 1 }],
+    },
+  },
+  {
+    title: 'a collective committed although two members held it from different attempts',
+    scenario: {
+      seed: 1044,
+      machines: 4,
+      ...SMALL,
+      callTimeoutMs: 1_500,
+      weather: { ...FAIR, latencyMs: 0.2, jitterMs: 0, bytesPerMs: 10_000, maxPieceBytes: 3_000, cutChance: 0.002 },
+      stormMs: 456,
+      faults: [
+        { at: 332, kind: 'crash', machine: 3, silent: true, restartMs: 361 },
+        { at: 389, kind: 'cancel', machine: 1 },
+      ],
+    },
+  },
+  {
+    title: 'a peer that leaves waits for ever for one whose machine is gone',
+    scenario: {
+      seed: 1044,
+      machines: 2,
+      ...SMALL,
+      callTimeoutMs: 1_500,
+      weather: { ...FAIR, latencyMs: 0.2, jitterMs: 0, bytesPerMs: 10_000, maxPieceBytes: 3_000 },
+      stormMs: 456,
+      faults: [
+        { at: 332, kind: 'crash', machine: 3, silent: true, restartMs: 361 },
+        { at: 350, kind: 'leave', machine: 2 },
+      ],
+    },
+  },
+  {
+    title: 'a stripe that was lost while the others were dialled left a link that never worked again',
+    scenario: {
+      seed: 5460,
+      machines: 3,
+      ...SMALL,
+      stripes: 3,
+      segmentBytes: 16_384,
+      callTimeoutMs: 4_000,
+      weather: { ...FAIR, jitterMs: 10, bytesPerMs: 1_000, maxPieceBytes: 3_000, cutChance: 0.002 },
+      stormMs: 654,
+      faults: [{ at: 618, kind: 'crash', machine: 2, silent: false, restartMs: 196 }],
+    },
+  },
+];

@@ -1,0 +1,85 @@
+/** `npm run sim -- --seeds 10000`: the simulator from the command line. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { Command } from 'commander';
+import pc from 'picocolors';
+import { runCampaign, type SeedFailure } from './campaign.ts';
+import { drawScenario, FAULT_KINDS, type FaultKind, type Scenario } from './scenario.ts';
+import { type Outcome, simulate } from './world.ts';
+
+interface Options {
+  readonly seeds: string;
+  readonly from: string;
+  readonly seed?: string;
+  readonly scenario?: string;
+  readonly faults?: string;
+}
+
+const TRACE_LINES = 40;
+
+function showTrace(trace: readonly string[], lines: number): void {
+  console.log(trace.slice(-lines).join('\n'));
+}
+
+async function runOne(scenario: Scenario): Promise<number> {
+  const outcome: Outcome = await simulate(scenario);
+  console.log(JSON.stringify(scenario));
+  showTrace(outcome.trace, outcome.trace.length);
+  if (outcome.failure === null) {
+    console.log(pc.green(`passed: ${outcome.succeeded} calls succeeded, ${outcome.failed} failed as they may`));
+    return 0;
+  }
+  console.log(pc.red(outcome.failure));
+  return 1;
+}
+
+function showFailure({ seed, failure, smallest, trace }: SeedFailure): void {
+  const file = `sim-${seed}.json`;
+  writeFileSync(file, JSON.stringify(smallest));
+  console.log(pc.red(`\nseed ${seed}: ${failure}`));
+  showTrace(trace, TRACE_LINES);
+  console.log(`The smallest scenario that fails this way is in ${file}: npm run sim -- --scenario ${file}`);
+}
+
+function faultList(text: string | undefined): readonly FaultKind[] | null {
+  if (text === undefined) return null;
+  const wanted = text.split(',');
+  for (const kind of wanted) {
+    if (!FAULT_KINDS.some((one) => one === kind))
+      throw new Error(`There is no fault ${kind}; there are ${FAULT_KINDS.join(', ')}.`);
+  }
+  return FAULT_KINDS.filter((kind) => wanted.includes(kind));
+}
+
+async function main(options: Options): Promise<number> {
+  const faults = faultList(options.faults);
+  if (options.scenario !== undefined) {
+    return runOne(JSON.parse(readFileSync(options.scenario, 'utf8')) as Scenario); // written by showFailure
+  }
+  if (options.seed !== undefined) return runOne(drawScenario(Number(options.seed), faults ?? undefined));
+  const first = Number(options.from);
+  const count = Number(options.seeds);
+  const startedAt = performance.now();
+  const result = await runCampaign({ first, count, faults }, (runs) => {
+    if (process.stderr.isTTY) process.stderr.write(`\r${runs} of ${count} seeds`);
+  });
+  if (process.stderr.isTTY) process.stderr.write('\r');
+  for (const failure of result.failures) showFailure(failure);
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const hours = result.virtualMs / 3_600_000;
+  console.log(
+    `${result.runs} seeds from ${first}: ${result.failures.length} failed; ${seconds.toFixed(1)} s for ${hours.toFixed(1)} simulated hours, ` +
+      `${result.events} events, ${result.succeeded} calls succeeded (${result.retried} after a loss), ${result.failed} failed as they may`,
+  );
+  return result.failures.length === 0 ? 0 : 1;
+}
+
+const program = new Command('sim')
+  .description('Runs real coordinators and peers in simulated weather, and checks every invariant.')
+  .option('--seeds <n>', 'how many seeds', '1000')
+  .option('--from <seed>', 'the first of them', '1')
+  .option('--seed <seed>', 'runs this one alone and shows its trace')
+  .option('--scenario <file>', 'runs a scenario that an earlier failure wrote')
+  .option('--faults <kinds>', `only these kinds of fault, of ${FAULT_KINDS.join(', ')}`)
+  .addHelpText('after', '\nA seed repeats exactly. A failing one is shrunk, and the result written to a file.');
+program.parse();
+process.exitCode = await main(program.opts());

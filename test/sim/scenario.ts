@@ -1,0 +1,159 @@
+/**
+ * What one seed means: peers, weather, a workload and a list of faults. Plain data, so that a failing run can be shrunk by
+ * leaving parts of it out.
+ */
+import type { Weather } from '../../src/transport/memory.ts';
+import { Random } from './random.ts';
+
+/** A machine, numbered from 0. What runs on it may die and be started again. */
+type Machine = number;
+
+type Fault =
+  /** SIGKILL; `silent`: the machine goes with it. `restartMs`: null for never. */
+  | { readonly kind: 'crash'; readonly machine: Machine; readonly silent: boolean; readonly restartMs: number | null }
+  | { readonly kind: 'stop'; readonly machine: Machine; readonly forMs: number }
+  /** Machines on side A (and the coordinator, if it is) can't reach those on side B. */
+  | {
+      readonly kind: 'partition';
+      readonly sideA: readonly Machine[];
+      readonly coordinatorOnA: boolean;
+      readonly oneWay: boolean;
+      readonly forMs: number;
+    }
+  /** Two machines can't reach one another; all others can. */
+  | { readonly kind: 'block'; readonly one: Machine; readonly other: Machine; readonly forMs: number }
+  | { readonly kind: 'cut'; readonly one: Machine; readonly other: Machine }
+  | { readonly kind: 'cut-control'; readonly machine: Machine }
+  | { readonly kind: 'slow'; readonly machine: Machine; readonly weather: Partial<Weather>; readonly forMs: number }
+  | { readonly kind: 'jump'; readonly machine: Machine; readonly byMs: number }
+  | { readonly kind: 'join'; readonly count: number }
+  | { readonly kind: 'leave'; readonly machine: Machine }
+  /** The user cancels what is open. */
+  | { readonly kind: 'cancel'; readonly machine: Machine }
+  /** The user's next call has the wrong shape. */
+  | { readonly kind: 'wrong'; readonly machine: Machine }
+  /** The user's next call comes late. */
+  | { readonly kind: 'late'; readonly machine: Machine; readonly byMs: number }
+  | { readonly kind: 'coordinator-stop'; readonly forMs: number }
+  | { readonly kind: 'coordinator-crash'; readonly restartMs: number; readonly keepsStore: boolean };
+
+export type FaultKind = Fault['kind'];
+
+export type TimedFault = Fault & { readonly at: number };
+
+export interface Scenario {
+  readonly seed: number;
+  readonly machines: number;
+  readonly minWorldSize: number;
+  readonly stripes: number;
+  readonly segmentBytes: number;
+  readonly heartbeatMs: number;
+  readonly lostAfterMs: number;
+  readonly callTimeoutMs: number;
+  readonly weather: Partial<Weather>;
+  /** How long faults go on; then the weather clears, and everything must work again. */
+  readonly stormMs: number;
+  readonly faults: readonly TimedFault[];
+}
+
+type Make = (random: Random, machines: number) => Fault;
+
+const DURATIONS_MS = [30, 150, 500, 1_200, 3_000];
+
+const MAKERS: Readonly<Record<FaultKind, Make>> = {
+  crash: (random, machines) => ({
+    kind: 'crash',
+    machine: random.integer(0, machines - 1),
+    silent: random.chance(0.3),
+    restartMs: random.chance(0.8) ? random.integer(1, 1_500) : null,
+  }),
+  stop: (random, machines) => ({
+    kind: 'stop',
+    machine: random.integer(0, machines - 1),
+    forMs: random.pick(DURATIONS_MS),
+  }),
+  partition: (random, machines) => ({
+    kind: 'partition',
+    sideA: Array.from({ length: machines }, (_, machine) => machine).filter(() => random.chance(0.5)),
+    coordinatorOnA: random.chance(0.5),
+    oneWay: random.chance(0.3),
+    forMs: random.pick(DURATIONS_MS),
+  }),
+  block: (random, machines) => ({
+    kind: 'block',
+    one: random.integer(0, machines - 1),
+    other: random.integer(0, machines - 1),
+    forMs: random.pick(DURATIONS_MS),
+  }),
+  cut: (random, machines) => ({
+    kind: 'cut',
+    one: random.integer(0, machines - 1),
+    other: random.integer(0, machines - 1),
+  }),
+  'cut-control': (random, machines) => ({ kind: 'cut-control', machine: random.integer(0, machines - 1) }),
+  slow: (random, machines) => ({
+    kind: 'slow',
+    machine: random.integer(0, machines - 1),
+    weather: { latencyMs: random.integer(1, 80), bytesPerMs: random.pick([20, 200, 2_000]) },
+    forMs: random.pick(DURATIONS_MS),
+  }),
+  jump: (random, machines) => ({
+    kind: 'jump',
+    machine: random.integer(0, machines - 1),
+    byMs: random.integer(100, 8_000),
+  }),
+  join: (random) => ({ kind: 'join', count: random.integer(1, 3) }),
+  leave: (random, machines) => ({ kind: 'leave', machine: random.integer(0, machines - 1) }),
+  cancel: (random, machines) => ({ kind: 'cancel', machine: random.integer(0, machines - 1) }),
+  wrong: (random, machines) => ({ kind: 'wrong', machine: random.integer(0, machines - 1) }),
+  late: (random, machines) => ({
+    kind: 'late',
+    machine: random.integer(0, machines - 1),
+    byMs: random.pick(DURATIONS_MS),
+  }),
+  'coordinator-stop': (random) => ({ kind: 'coordinator-stop', forMs: random.pick(DURATIONS_MS) }),
+  'coordinator-crash': (random) => ({
+    kind: 'coordinator-crash',
+    restartMs: random.integer(1, 1_500),
+    keepsStore: random.chance(0.5),
+  }),
+};
+
+export const FAULT_KINDS: readonly FaultKind[] = Object.keys(MAKERS) as FaultKind[]; // keys of a Record<FaultKind, …>
+
+/** A coordinator's death is not survived yet. */
+const SURVIVED = FAULT_KINDS.filter((kind) => kind !== 'coordinator-crash');
+
+/** Swarm testing (A. Groce et al., "Swarm Testing", 2012): each seed has a random subset of the kinds of fault. */
+export function drawScenario(seed: number, allowed: readonly FaultKind[] = SURVIVED): Scenario {
+  const random = new Random(seed);
+  const machines = random.pick([1, 2, 2, 3, 3, 3, 4, 4, 5, 6]);
+  const kinds = allowed.filter(() => random.chance(0.35));
+  const stormMs = random.integer(300, 2_500);
+  const count = kinds.length === 0 ? 0 : random.integer(1, 8);
+  const lossless = random.chance(0.8);
+  const faults = Array.from({ length: count }, () => ({
+    at: random.integer(0, stormMs),
+    ...MAKERS[random.pick(kinds)](random, machines),
+  }));
+  return {
+    seed,
+    machines,
+    minWorldSize: random.chance(0.7) ? 1 : random.integer(1, machines),
+    stripes: random.integer(1, 3),
+    segmentBytes: random.pick([4_096, 16_384]),
+    heartbeatMs: 100,
+    lostAfterMs: random.pick([300, 700]),
+    callTimeoutMs: random.pick([600, 1_500, 4_000]),
+    weather: {
+      latencyMs: random.pick([0, 0.2, 2, 15]),
+      jitterMs: random.pick([0, 0.5, 10]),
+      bytesPerMs: random.pick([1_000_000, 10_000, 1_000]),
+      maxPieceBytes: random.pick([100_000, 20_000, 3_000]),
+      windowBytes: random.pick([256 * 1024, 16 * 1024]),
+      cutChance: lossless ? 0 : 0.002,
+    },
+    stormMs,
+    faults: faults.sort((left, right) => left.at - right.at),
+  };
+}

@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import { runCampaign, type SeedFailure } from './campaign.ts';
+import { REGRESSIONS } from './regressions.ts';
+import { drawScenario } from './scenario.ts';
+import { shrink } from './shrink.ts';
+import { simulate } from './world.ts';
+
+const FIXED_SEEDS = 300;
+const FRESH_SEEDS = 200;
+
+function told({ seed, failure, trace }: SeedFailure): string {
+  return `seed ${seed} (npm run sim -- --seed ${seed}): ${failure}\n${trace.slice(-30).join('\n')}`;
+}
+
+describe('simulated weather', () => {
+  it('breaks no invariant on the fixed seeds', async () => {
+    const { failures, runs } = await runCampaign({ first: 1, count: FIXED_SEEDS, faults: null });
+    expect(failures.map(told).join('\n\n')).toBe('');
+    expect(runs).toBe(FIXED_SEEDS);
+  }, 180_000);
+
+  it('breaks no invariant on seeds that nobody has seen before', async () => {
+    const first = Number(process.env['SKEIN_SIM_SEED'] ?? Date.now() % 1_000_000_000);
+    console.log(`simulator: ${FRESH_SEEDS} fresh seeds from ${first} (SKEIN_SIM_SEED=${first} repeats them)`);
+    const { failures } = await runCampaign({ first, count: FRESH_SEEDS, faults: null });
+    expect(failures.map(told).join('\n\n')).toBe('');
+  }, 180_000);
+
+  it.each(REGRESSIONS)('does not find again: $title', async ({ scenario }) => {
+    const { failure, trace } = await simulate(scenario);
+    expect(failure, trace.slice(-30).join('\n')).toBeNull();
+  });
+});
+
+describe('the simulator', () => {
+  it('repeats a seed exactly, to the last event', async () => {
+    const scenario = drawScenario(1_048_583);
+    const first = await simulate(scenario);
+    expect(await simulate(scenario)).toEqual(first);
+    const other = await simulate(drawScenario(1_048_584));
+    expect(other.trace).not.toEqual(first.trace);
+  });
+
+  it('makes calls that succeed after a loss, and calls that fail', async () => {
+    const { succeeded, retried, failed } = await runCampaign({ first: 1, count: 60, faults: ['crash', 'cut', 'stop'] });
+    expect(succeeded).toBeGreaterThan(500);
+    expect(retried).toBeGreaterThan(5);
+    expect(failed).toBeGreaterThan(5);
+  }, 60_000);
+
+  it('leaves what a failure does not need out of its scenario', async () => {
+    const scenario = drawScenario(12);
+    const fault = { at: 10, kind: 'join', count: 1 } as const;
+    const crowded = { ...scenario, machines: 3, faults: [fault, { ...fault, at: 20 }, { ...fault, at: 30 }] };
+    const smallest = await shrink(crowded, 'progress: x', async ({ faults }) =>
+      faults.some(({ at }) => at === 20) ? 'progress: it is the second' : null,
+    );
+    expect(smallest.faults).toEqual([{ ...fault, at: 20 }]);
+    expect(smallest.machines).toBe(1);
+  });
+});

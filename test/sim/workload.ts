@@ -1,0 +1,288 @@
+/** What the simulated users do at each step, and what must come of it: pure functions of the seed. */
+import { shareOf } from '../../src/collectives/partition.ts';
+import type { Group, ReduceOp, Report } from '../../src/index.ts';
+import { mix } from './random.ts';
+
+type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array;
+type Kind =
+  | 'allReduce'
+  | 'reduce'
+  | 'broadcast'
+  | 'reduceScatter'
+  | 'allGather'
+  | 'gather'
+  | 'scatter'
+  | 'allToAll'
+  | 'barrier';
+type SimDtype = 'f32' | 'f64' | 'i32' | 'u8';
+
+/** One collective of one step, the same on all members. */
+export interface Planned {
+  readonly boundary: number;
+  readonly index: number;
+  readonly kind: Kind;
+  readonly dtype: SimDtype;
+  readonly count: number;
+  readonly op: ReduceOp;
+  readonly codec: 'f32' | 'bf16';
+  readonly algorithm: 'auto' | 'ring' | 'tree';
+  readonly consistency: 'commit' | 'eager';
+  readonly recovery: 'restart' | 'fail';
+  readonly tag: string;
+  /** The rank of the root, modulo the world size. */
+  readonly root: number;
+  readonly inPlace: boolean;
+}
+
+const KINDS: readonly Kind[] = [
+  'allReduce',
+  'allReduce',
+  'allReduce',
+  'allReduce',
+  'broadcast',
+  'reduce',
+  'reduceScatter',
+  'allGather',
+  'gather',
+  'scatter',
+  'allToAll',
+  'barrier',
+];
+const COUNTS = [0, 1, 2, 5, 64, 64, 1_000, 1_000, 3_000, 3_000, 3_000, 20_000];
+
+function drawPlanned(seed: number, boundary: number, index: number): Planned {
+  let asked = 0;
+  const draw = <T>(choices: readonly T[]): T => choices[mix(seed, boundary, index, asked++) % choices.length]!;
+  const kind = draw(KINDS);
+  const dtype = draw<SimDtype>(['f32', 'f32', 'f32', 'f64', 'i32', 'u8']);
+  const isAllReduce = kind === 'allReduce';
+  return {
+    boundary,
+    index,
+    kind,
+    dtype,
+    count: kind === 'barrier' ? 1 : draw(COUNTS),
+    op: draw<ReduceOp>(['sum', 'sum', 'avg', 'min', 'max']),
+    codec: isAllReduce && dtype === 'f32' ? draw(['f32', 'f32', 'bf16']) : 'f32',
+    algorithm: isAllReduce ? draw(['auto', 'ring', 'tree']) : 'auto',
+    consistency: draw(['commit', 'commit', 'commit', 'commit', 'eager']),
+    recovery: draw(['restart', 'restart', 'restart', 'fail']),
+    tag: draw(['', '', 'a', 'b', `t${index}`]),
+    root: draw([0, 0, 1, 2]),
+    inPlace: draw([true, false]),
+  };
+}
+
+/** None to four collectives, all under way at once. */
+export function stepPlan(seed: number, boundary: number): readonly Planned[] {
+  const count = [0, 1, 1, 1, 2, 4][mix(seed, boundary, 99) % 6]!;
+  return Array.from({ length: count }, (_, index) => drawPlanned(seed, boundary, index));
+}
+
+function keyOf(peerId: string): number {
+  let key = 7;
+  for (let index = 0; index < peerId.length; index++) key = mix(key, peerId.charCodeAt(index));
+  return key;
+}
+
+/** A peer's input: small whole numbers, whose sums are exact in every dtype and codec. */
+function fill(peerId: string, planned: Planned, values: Numbers): void {
+  const key = mix(keyOf(peerId), planned.boundary, planned.index);
+  const pattern = Array.from({ length: 13 }, (_, index) => mix(key, index) % 8);
+  for (let index = 0; index < values.length; index++) values[index] = pattern[index % 13]!;
+}
+
+function make(dtype: SimDtype, count: number): Numbers {
+  switch (dtype) {
+    case 'f32':
+      return new Float32Array(count);
+    case 'f64':
+      return new Float64Array(count);
+    case 'i32':
+      return new Int32Array(count);
+    case 'u8':
+      return new Uint8Array(count);
+    default:
+      return dtype satisfies never;
+  }
+}
+
+/** One call of one user. */
+export interface Call {
+  readonly planned: Planned;
+  readonly peerId: string;
+  readonly worldSize: number;
+  /** Peer that is the root. */
+  readonly rootId: string;
+  readonly input: Numbers;
+  /** What the input must be if the call fails. */
+  readonly before: Numbers;
+  readonly output: Numbers;
+  readonly outcome: Promise<Report>;
+}
+
+function inputCount(planned: Planned, worldSize: number, isRoot: boolean): number {
+  if (planned.kind === 'scatter') return isRoot ? planned.count * worldSize : 0;
+  return planned.kind === 'allToAll' ? planned.count * worldSize : planned.count;
+}
+
+function outputCount({ kind, count }: Planned, worldSize: number, rank: number, isRoot: boolean): number {
+  if (kind === 'allGather' || kind === 'allToAll') return count * worldSize;
+  if (kind === 'gather') return isRoot ? count * worldSize : 0;
+  return kind === 'reduceScatter' ? shareOf(count, worldSize, rank).count : count;
+}
+
+/** Makes the call on a group. `wrong`: with a count of its own. */
+export function call(
+  group: Group,
+  planned: Planned,
+  wrong: boolean,
+  options: { readonly timeout: number; readonly signal: AbortSignal },
+): Call {
+  const asked = wrong ? { ...planned, count: planned.count + 1 } : planned;
+  const { kind, dtype, op, codec, algorithm, consistency, recovery, tag } = asked;
+  const { worldSize, rank, peerId } = group;
+  const rootRank = asked.root % worldSize;
+  const rootId = group.members[rootRank]!.peerId; // a rank of the view
+  const isRoot = rootId === peerId;
+  const input = make(dtype, inputCount(asked, worldSize, isRoot));
+  fill(peerId, planned, input);
+  const before = input.slice();
+  const output =
+    asked.inPlace && (kind === 'allReduce' || kind === 'reduce' || kind === 'broadcast')
+      ? input
+      : make(dtype, outputCount(asked, worldSize, rank, isRoot));
+  const common = { ...options, tag, consistency, recovery, algorithm, codec };
+  const out = output === input ? {} : { out: output };
+  const start = (): Promise<Report> => {
+    switch (kind) {
+      case 'allReduce':
+        return group.allReduce(input, { ...common, op, ...out });
+      case 'reduce':
+        return group.reduce(input, { ...common, op, root: rootId, ...out });
+      case 'broadcast':
+        output.set(input);
+        return group.broadcast(output, { ...common, root: rootId });
+      case 'reduceScatter':
+        return group.reduceScatter(input, { ...common, op, ...out });
+      case 'allGather':
+        return group.allGather(input, output, common);
+      case 'gather':
+        return group.gather(input, isRoot ? output : undefined, { ...common, root: rootId });
+      case 'scatter':
+        return group.scatter(isRoot ? input : undefined, output, { ...common, root: rootId });
+      case 'allToAll':
+        return group.allToAll(input, output, common);
+      case 'barrier':
+        return group.barrier({ ...options, tag, consistency, recovery });
+      default:
+        return kind satisfies never;
+    }
+  };
+  return { planned: asked, peerId, worldSize, rootId, input, before, output, outcome: start() };
+}
+
+function inputOf(peerId: string, planned: Planned, count: number): Numbers {
+  const values = make(planned.dtype, count);
+  fill(peerId, planned, values);
+  return values;
+}
+
+function reduced(planned: Planned, contributors: readonly string[]): Numbers {
+  const { op, dtype, count } = planned;
+  const inputs = contributors.map((peerId) => inputOf(peerId, planned, count));
+  const result = make(dtype, count);
+  for (let index = 0; index < count; index++) {
+    let value = inputs[0]![index]!;
+    for (let other = 1; other < inputs.length; other++) {
+      const next = inputs[other]![index]!;
+      if (op === 'min') value = Math.min(value, next);
+      else if (op === 'max') value = Math.max(value, next);
+      else value += next;
+    }
+    result[index] = op === 'avg' ? value / inputs.length : value;
+  }
+  if (planned.codec === 'bf16') roundToBf16(result);
+  return result;
+}
+
+/** To nearest even, as the finished value travels. */
+function roundToBf16(values: Numbers): void {
+  const bits = new Uint32Array(values.buffer);
+  for (let index = 0; index < bits.length; index++) {
+    const value = bits[index]!;
+    bits[index] = (value + 0x7fff + ((value >>> 16) & 1)) & 0xffff0000;
+  }
+}
+
+function joined(dtype: SimDtype, parts: readonly Numbers[]): Numbers {
+  const result = make(
+    dtype,
+    parts.reduce((sum, part) => sum + part.length, 0),
+  );
+  let at = 0;
+  for (const part of parts) {
+    result.set(part as Uint8Array, at); // all parts have the result's dtype
+    at += part.length;
+  }
+  return result;
+}
+
+/** Results of reductions that were asked for last: every rank asks for the same. */
+const reductions: Map<string, Numbers> = new Map();
+const MAX_REDUCTIONS = 16;
+
+function reducedOnce(planned: Planned, contributors: readonly string[]): Numbers {
+  const key = `${planned.boundary} ${planned.index} ${contributors.join()}`;
+  let result = reductions.get(key);
+  if (result === undefined) {
+    if (reductions.size >= MAX_REDUCTIONS) reductions.clear();
+    result = reduced(planned, contributors);
+    reductions.set(key, result);
+  }
+  return result;
+}
+
+/** What the output must begin with after a success; null where this rank gets nothing. */
+export function expected(
+  { planned, peerId, rootId, worldSize }: Call,
+  contributors: readonly string[],
+): Numbers | null {
+  const { kind, count, dtype } = planned;
+  const rank = contributors.indexOf(peerId);
+  const ranks = contributors.length;
+  switch (kind) {
+    case 'allReduce':
+      return reducedOnce(planned, contributors);
+    case 'reduce':
+      return peerId === rootId ? reducedOnce(planned, contributors) : null;
+    case 'reduceScatter': {
+      const { start, count: length } = shareOf(count, ranks, rank);
+      return reducedOnce(planned, contributors).slice(start, start + length);
+    }
+    case 'broadcast':
+      return inputOf(rootId, planned, count);
+    case 'allGather':
+      return joined(
+        dtype,
+        contributors.map((one) => inputOf(one, planned, count)),
+      );
+    case 'gather':
+      if (peerId !== rootId) return null;
+      return joined(
+        dtype,
+        contributors.map((one) => inputOf(one, planned, count)),
+      );
+    case 'scatter':
+      return inputOf(rootId, planned, count * worldSize).slice(rank * count, (rank + 1) * count);
+    case 'allToAll':
+      return joined(
+        dtype,
+        contributors.map((one) => inputOf(one, planned, count * worldSize).slice(rank * count, (rank + 1) * count)),
+      );
+    case 'barrier':
+      return null;
+    default:
+      return kind satisfies never;
+  }
+}

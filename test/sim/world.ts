@@ -1,0 +1,511 @@
+/**
+ * Runs one scenario: real coordinator, real peers, virtual time. Faults come while the storm lasts; then the weather clears,
+ * and within a bound every peer that is left must take part in three steps more without a failure, and leave.
+ */
+import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
+import { createInlineEngine } from '../../src/engine/inline.ts';
+import { SkeinError } from '../../src/errors.ts';
+import { Group } from '../../src/group.ts';
+import type { Kernels } from '../../src/kernels/kernels.ts';
+import { VirtualClock } from '../../src/transport/clock.ts';
+import { MemoryNetwork } from '../../src/transport/memory.ts';
+import type { Address } from '../../src/transport/transport.ts';
+import { InvariantError, Oracle } from './oracle.ts';
+import { freshKernels, simPlatform } from './platform.ts';
+import { SimProcess } from './process.ts';
+import { mix, Random } from './random.ts';
+import type { Scenario, TimedFault } from './scenario.ts';
+import { type Call, call, stepPlan } from './workload.ts';
+
+export interface Outcome {
+  /** What went wrong, or null. */
+  readonly failure: string | null;
+  readonly trace: readonly string[];
+  readonly virtualMs: number;
+  readonly events: number;
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly retried: number;
+}
+
+const COORDINATOR: Address = { kind: 'memory', name: 'coordinator' };
+const TOKEN = 'of the simulation';
+
+/** After the storm, everything must have come to its end within so much virtual time. */
+const CALM_MS = 40_000;
+
+/** So long after the storm calls may still fail by what happened in it. */
+const SETTLE_MS = 10_000;
+
+/** Between steps after the storm. */
+const CALM_STEP_MS = 1_000;
+
+/** Steps that everybody still does after the storm. */
+const LAST_STEPS = 3;
+
+/** No run has more events than this: whoever does turns in a circle. */
+const MAX_EVENTS = 3_000_000;
+
+/** Errors that a storm may cause. Anything else is a defect. */
+const EXPECTED_CODES = new Set([
+  'SKEIN_TIMEOUT',
+  'SKEIN_PEER_LOST',
+  'SKEIN_EVICTED',
+  'SKEIN_CONNECT',
+  'SKEIN_QUORUM',
+  'SKEIN_WITHDRAWN',
+  'SKEIN_MISMATCH',
+  'SKEIN_CLOSED',
+]);
+
+/** A machine and the user's program on it. */
+interface Machine {
+  readonly index: number;
+  process: SimProcess;
+  incarnations: number;
+  group: Group | null;
+  abort: AbortController;
+  /** What the user does wrong next. */
+  wrong: boolean;
+  lateMs: number;
+  leaves: boolean;
+  /** It has done its part, and leaves for good. */
+  stops: boolean;
+  finished: boolean;
+}
+
+class World {
+  readonly clock: VirtualClock = new VirtualClock();
+  readonly #scenario: Scenario;
+  readonly #kernels: Kernels;
+  readonly #random: Random;
+  readonly #network: MemoryNetwork;
+  readonly #oracle: Oracle = new Oracle();
+  readonly #machines: Machine[] = [];
+  readonly #trace: string[] = [];
+  /** Rules of what can't reach what, while their faults last. */
+  readonly #blocks: Set<(from: string, to: string) => boolean> = new Set();
+  readonly #slow: Map<string, Parameters<MemoryNetwork['shape']>[0]> = new Map();
+  #coordinator: SimProcess;
+  #server: CoordinatorServer | null = null;
+  #calmSince: number | null = null;
+  #lastBoundary = 0;
+  #stopAfter = Number.POSITIVE_INFINITY;
+  #failure: string | null = null;
+  /** How long processes were stopped, all together. */
+  #stoppedMs = 0;
+
+  constructor(scenario: Scenario, kernels: Kernels) {
+    this.#scenario = scenario;
+    this.#kernels = kernels;
+    this.#random = new Random(mix(scenario.seed, 1));
+    this.#network = new MemoryNetwork({ clock: this.clock, seed: mix(scenario.seed, 2), weather: scenario.weather });
+    this.#coordinator = new SimProcess('coordinator', this.clock);
+  }
+
+  async run(): Promise<Outcome> {
+    const { machines, faults, stormMs } = this.#scenario;
+    void this.#startCoordinator();
+    for (let index = 0; index < machines; index++) this.#addMachine();
+    for (const fault of faults) this.clock.schedule(fault.at, () => this.#inflict(fault));
+    this.clock.schedule(stormMs, () => this.#calm());
+    let events = 0;
+    while (this.#failure === null && !this.#finished) {
+      await settled();
+      if (!this.clock.step()) {
+        if (!this.#finished) this.#fail('progress: nothing is under way, and yet not everything has ended');
+        break;
+      }
+      events += 1;
+      if (this.clock.now() > stormMs + CALM_MS) await this.#reportHang();
+      if (events > MAX_EVENTS) this.#fail(`progress: ${events} events, and no end`);
+    }
+    if (this.#failure === null) await this.#checkNothingIsLeft();
+    const { succeeded, failed, retried } = this.#oracle;
+    return {
+      failure: this.#failure,
+      trace: this.#trace,
+      virtualMs: this.clock.now(),
+      events,
+      succeeded,
+      failed,
+      retried,
+    };
+  }
+
+  get #finished(): boolean {
+    return this.#calmSince !== null && this.#machines.every((machine) => machine.finished || machine.process.dead);
+  }
+
+  #fail(text: string): void {
+    this.#failure ??= text;
+    this.#note(`FAILED ${text}`);
+  }
+
+  #note(text: string): void {
+    this.#trace.push(`${this.clock.now().toFixed(2).padStart(10)}  ${text}`);
+  }
+
+  async #reportHang(): Promise<void> {
+    for (const machine of this.#machines) {
+      if (machine.finished || machine.process.dead) continue;
+      const { group } = machine;
+      this.#note(`machine ${machine.index} (${group?.peerId ?? 'joining'}) has not finished`);
+      void group?.status().then((status) => this.#note(JSON.stringify(status)));
+    }
+    for (const [name, run] of Object.entries(this.#server?.status() ?? {}))
+      this.#note(`${name}: ${JSON.stringify(run)}`);
+    await settled();
+    this.#fail(`progress: not everything has ended ${CALM_MS} ms after the storm`);
+  }
+
+  /** All have left: no connection is open, and no bytes are queued. */
+  async #checkNothingIsLeft(): Promise<void> {
+    await this.#server?.close();
+    const end = this.clock.now() + 10_000;
+    while (this.#network.openEnds > 0 && this.clock.now() < end && this.clock.step()) await settled();
+    if (this.#network.openEnds > 0) this.#fail(`leak: ${this.#network.openEnds} ends of connections are still open`);
+  }
+
+  // --- processes ---------------------------------------------------------------------------------------------------
+
+  async #startCoordinator(): Promise<void> {
+    const process = this.#coordinator;
+    const { heartbeatMs, lostAfterMs } = this.#scenario;
+    const platform = simPlatform(process, this.#surroundings);
+    const onNote = (line: string) => this.#note(line);
+    const options = { heartbeatMs, lostAfterMs, onNote, token: TOKEN };
+    this.#server = await CoordinatorServer.listenAt(COORDINATOR, options, platform);
+  }
+
+  get #surroundings() {
+    const { segmentBytes } = this.#scenario;
+    return { network: this.#network, kernels: this.#kernels, random: this.#random, segmentBytes };
+  }
+
+  #addMachine(): void {
+    const index = this.#machines.length;
+    const machine: Machine = {
+      index,
+      process: new SimProcess(`m${index}`, this.clock),
+      incarnations: 0,
+      group: null,
+      abort: new AbortController(),
+      wrong: false,
+      lateMs: 0,
+      leaves: false,
+      stops: false,
+      finished: false,
+    };
+    this.#machines.push(machine);
+    this.#boot(machine);
+  }
+
+  #boot(machine: Machine): void {
+    machine.incarnations += 1;
+    if (machine.incarnations > 1) machine.process = new SimProcess(`m${machine.index}`, this.clock);
+    machine.group = null;
+    const { process } = machine;
+    this.#live(machine, process).catch((error: unknown) => {
+      if (process.dead) return;
+      this.#fail(error instanceof InvariantError ? error.message : `defect: ${(error as Error).stack ?? error}`);
+    });
+  }
+
+  // --- the user's program ------------------------------------------------------------------------------------------
+
+  async #live(machine: Machine, process: SimProcess): Promise<void> {
+    while (!machine.finished) {
+      const group = await this.#join(machine, process);
+      if (group === null) {
+        await process.sleep(20 + (mix(this.#scenario.seed, machine.index, process.clock.now()) % 200));
+        continue;
+      }
+      machine.group = group;
+      group.on('view', ({ epoch }) => this.#oracle.onView(group.peerId, epoch));
+      await this.#train(machine, process, group);
+      machine.group = null;
+      await group.leave();
+      if (machine.stops) machine.finished = true;
+      if (machine.leaves) {
+        machine.leaves = false;
+        this.#note(`machine ${machine.index} left as asked`);
+      }
+    }
+  }
+
+  async #join(machine: Machine, process: SimProcess): Promise<Group | null> {
+    const { minWorldSize, stripes, machines, callTimeoutMs, seed } = this.#scenario;
+    const platform = simPlatform(process, this.#surroundings);
+    const startWorldSize = machine.incarnations === 1 && mix(seed, 5) % 2 === 0 ? machines : minWorldSize;
+    const runtime = {
+      coordinator: COORDINATOR,
+      run: 'sim',
+      token: TOKEN,
+      minWorldSize,
+      startWorldSize: this.#calmSince === null ? startWorldSize : 1,
+      site: '',
+      transports: ['memory'] as const,
+      stripes,
+      timeoutMs: callTimeoutMs,
+    };
+    try {
+      const group = await Group.join(
+        (onMessage) => createInlineEngine(onMessage, platform),
+        { engine: 'inline', runtime },
+        undefined,
+      );
+      this.#note(`machine ${machine.index} is ${group.peerId}, epoch ${group.epoch}, ${group.worldSize} members`);
+      return group;
+    } catch (error) {
+      this.#judge(error, `join of machine ${machine.index}`, false);
+      return null;
+    }
+  }
+
+  /** Steps until the end, or until the group is no use any more. */
+  async #train(machine: Machine, process: SimProcess, group: Group): Promise<void> {
+    try {
+      for await (const { boundary, worldSize } of group.steps()) {
+        this.#lastBoundary = Math.max(this.#lastBoundary, boundary);
+        if (boundary > this.#stopAfter) {
+          machine.stops = true;
+          return;
+        }
+        if (machine.leaves) return;
+        this.#note(`${group.peerId} passes boundary ${boundary}, ${worldSize} members`);
+        const result = await this.#step(machine, process, group, boundary);
+        if (result === 'gone' || machine.stops) return;
+        // Whoever fell behind catches up.
+        if (result === 'failed' || (this.#calmSince !== null && boundary < this.#lastBoundary)) continue;
+        await process.sleep(this.#calmSince === null ? mix(this.#scenario.seed, boundary, 3) % 80 : CALM_STEP_MS);
+      }
+    } catch (error) {
+      this.#judge(error, `boundary of ${group.peerId}`, false);
+      if (this.#calmSince !== null && codeOf(error) === 'SKEIN_QUORUM') machine.stops = true;
+    }
+  }
+
+  /** All collectives of a step at once; `gone`: the group is no use any more. */
+  async #step(
+    machine: Machine,
+    process: SimProcess,
+    group: Group,
+    boundary: number,
+  ): Promise<'done' | 'failed' | 'gone'> {
+    let result: 'done' | 'failed' | 'gone' = 'done';
+    machine.abort = new AbortController();
+    const waits: Promise<void>[] = [];
+    for (const planned of stepPlan(this.#scenario.seed, boundary)) {
+      if (machine.lateMs > 0) {
+        const { lateMs } = machine;
+        machine.lateMs = 0;
+        await process.sleep(lateMs);
+      }
+      const { wrong } = machine;
+      machine.wrong = false;
+      const timeout = this.#scenario.callTimeoutMs;
+      const made = call(group, planned, wrong, { timeout, signal: machine.abort.signal });
+      waits.push(
+        this.#settle(made, process).then((code) => {
+          if (code === 'SKEIN_EVICTED' || code === 'SKEIN_CONNECT') result = 'gone';
+          else if (code === 'SKEIN_QUORUM' && this.#calmSince !== null) machine.stops = true;
+          else if (code !== null && result === 'done') result = 'failed';
+        }),
+      );
+    }
+    await Promise.all(waits);
+    return result;
+  }
+
+  /** Waits for a call; the code of its error, or null. */
+  async #settle(made: Call, process: SimProcess): Promise<string | null> {
+    const { planned, peerId } = made;
+    const title = `${planned.kind} ${planned.index} of step ${planned.boundary} on ${peerId}`;
+    const startedAt = this.clock.now();
+    try {
+      const report = await made.outcome;
+      if (process.dead) return null;
+      this.#oracle.onSuccess(made, report);
+      this.#note(`${title} succeeded: ${report.id}, epoch ${report.epoch}, ${report.contributors.join()}`);
+      return null;
+    } catch (error) {
+      if (process.dead) return null;
+      if (error instanceof InvariantError) throw error;
+      this.#oracle.onFailure(made);
+      this.#judge(error, title, true);
+      const elapsed = this.clock.now() - startedAt;
+      if (elapsed > this.#scenario.callTimeoutMs + this.#stoppedMs + 10_000)
+        this.#fail(`progress: ${title} ended ${elapsed.toFixed(0)} ms after it was called`);
+      return codeOf(error);
+    }
+  }
+
+  /** Whether an error may happen. */
+  #judge(error: unknown, title: string, isCall: boolean): void {
+    const code = codeOf(error);
+    const text = error instanceof Error ? error.message : String(error);
+    this.#note(`${title} failed: ${code ?? 'cancelled'}: ${text}`);
+    const cancelled = error instanceof Error && error.name === 'AbortError';
+    if (!cancelled && (code === null || !EXPECTED_CODES.has(code))) {
+      this.#fail(`defect: ${title} failed with ${error instanceof Error ? (error.stack ?? text) : text}`);
+    }
+    const settled = this.#calmSince !== null && this.clock.now() > this.#calmSince + SETTLE_MS;
+    // Whoever comes last may find that the others have gone.
+    if (code === 'SKEIN_QUORUM') return;
+    if (isCall && settled) this.#fail(`progress: ${title} failed although the storm is long over: ${text}`);
+  }
+
+  // --- faults ------------------------------------------------------------------------------------------------------
+
+  #machine(index: number): Machine {
+    return this.#machines[index % this.#machines.length]!;
+  }
+
+  #inflict(fault: TimedFault): void {
+    if (this.#calmSince !== null) return;
+    this.#note(`FAULT ${JSON.stringify(fault)}`);
+    switch (fault.kind) {
+      case 'crash': {
+        const machine = this.#machine(fault.machine);
+        if (machine.process.dead) break;
+        this.#kill(machine.process, fault.silent);
+        if (fault.restartMs !== null) this.clock.schedule(fault.restartMs, () => this.#boot(machine));
+        break;
+      }
+      case 'stop':
+        this.#stop(this.#machine(fault.machine).process, fault.forMs);
+        break;
+      case 'coordinator-stop':
+        this.#stop(this.#coordinator, fault.forMs);
+        break;
+      case 'coordinator-crash':
+        if (this.#coordinator.dead) break;
+        this.#kill(this.#coordinator, false);
+        this.clock.schedule(fault.restartMs, () => {
+          this.#coordinator = new SimProcess('coordinator', this.clock);
+          void this.#startCoordinator();
+        });
+        break;
+      case 'partition': {
+        const sideA = new Set(fault.sideA.map((index) => this.#machine(index).process.name));
+        if (fault.coordinatorOnA) sideA.add('coordinator');
+        this.#block(
+          (from, to) => (fault.oneWay ? sideA.has(from) && !sideA.has(to) : sideA.has(from) !== sideA.has(to)),
+          fault.forMs,
+        );
+        break;
+      }
+      case 'block': {
+        const [one, other] = [`m${this.#machine(fault.one).index}`, `m${this.#machine(fault.other).index}`];
+        this.#block((from, to) => (from === one && to === other) || (from === other && to === one), fault.forMs);
+        break;
+      }
+      case 'cut':
+        this.#network.cutBetween(this.#machine(fault.one).process.name, this.#machine(fault.other).process.name);
+        break;
+      case 'cut-control':
+        this.#network.cutBetween(this.#machine(fault.machine).process.name, 'coordinator');
+        break;
+      case 'slow': {
+        const { name } = this.#machine(fault.machine).process;
+        this.#slow.set(name, (from, to) => (from === name || to === name ? fault.weather : null));
+        this.#reshape();
+        this.clock.schedule(fault.forMs, () => {
+          this.#slow.delete(name);
+          this.#reshape();
+        });
+        break;
+      }
+      case 'jump':
+        this.#machine(fault.machine).process.jump(fault.byMs);
+        break;
+      case 'join':
+        for (let count = 0; count < fault.count && this.#machines.length < 12; count++) this.#addMachine();
+        break;
+      case 'leave':
+        this.#machine(fault.machine).leaves = true;
+        break;
+      case 'cancel':
+        this.#machine(fault.machine).abort.abort();
+        break;
+      case 'wrong':
+        this.#machine(fault.machine).wrong = true;
+        break;
+      case 'late':
+        this.#machine(fault.machine).lateMs = fault.byMs;
+        break;
+      default:
+        fault satisfies never;
+    }
+  }
+
+  #kill(process: SimProcess, silent: boolean): void {
+    process.kill();
+    this.#network.down(process, silent);
+  }
+
+  #stop(process: SimProcess, forMs: number): void {
+    this.#stoppedMs += forMs;
+    process.stop();
+    this.clock.schedule(forMs, () => process.goOn());
+  }
+
+  #block(rule: (from: string, to: string) => boolean, forMs: number): void {
+    this.#blocks.add(rule);
+    this.#reblock();
+    this.clock.schedule(forMs, () => {
+      this.#blocks.delete(rule);
+      this.#reblock();
+    });
+  }
+
+  #reblock(): void {
+    const rules = [...this.#blocks];
+    this.#network.block((from, to) => rules.some((rule) => rule(from, to)));
+  }
+
+  #reshape(): void {
+    const rules = [...this.#slow.values()];
+    this.#network.shape((from, to) => {
+      for (const rule of rules) {
+        const weather = rule(from, to);
+        if (weather !== null) return weather;
+      }
+      return this.#calmSince === null ? null : { cutChance: 0 };
+    });
+  }
+
+  /** The storm is over: what was stopped goes on, what was parted is together again. */
+  #calm(): void {
+    this.#calmSince = this.clock.now();
+    this.#note('CALM');
+    this.#blocks.clear();
+    this.#slow.clear();
+    this.#reblock();
+    this.#reshape();
+    for (const machine of this.#machines) machine.process.goOn();
+    this.#coordinator.goOn();
+    this.clock.schedule(SETTLE_MS / 2, () => {
+      this.#stopAfter = this.#lastBoundary + LAST_STEPS;
+      this.#note(`everybody stops after boundary ${this.#stopAfter}`);
+    });
+  }
+}
+
+/**
+ * Resolves when every promise that can settle has. What is due by `nextTick` in a microtask comes after all microtasks, and
+ * without the system calls of a turn of the event loop.
+ */
+function settled(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve));
+}
+
+function codeOf(error: unknown): string | null {
+  return error instanceof SkeinError ? error.code : null;
+}
+
+/** Runs a scenario from beginning to end. */
+export async function simulate(scenario: Scenario): Promise<Outcome> {
+  return new World(scenario, await freshKernels()).run();
+}
