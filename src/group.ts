@@ -46,6 +46,7 @@ export interface GroupEvents {
   view: { readonly epoch: number; readonly members: readonly GroupMember[] };
   'peer-lost': { readonly peerId: PeerId; readonly reason: string; readonly epoch: number };
   'coordinator-lost': { readonly reason: string };
+  'coordinator-back': Record<string, never>;
 }
 
 type Listener<E extends keyof GroupEvents> = (event: GroupEvents[E]) => void;
@@ -104,6 +105,7 @@ export class Group {
     view: new Set(),
     'peer-lost': new Set(),
     'coordinator-lost': new Set(),
+    'coordinator-back': new Set(),
   };
   /** Calls that `leave` waits for. */
   readonly #pending: Set<Promise<void>> = new Set();
@@ -179,7 +181,9 @@ export class Group {
     return this.#members;
   }
 
-  /** `view`: the members changed. `peer-lost`: one is gone. `coordinator-lost`: nothing can be agreed any more; join again. */
+  /**
+   * `view`: the members changed. `peer-lost`: one is gone. `coordinator-lost`: what needs a decision waits,
+   * until `coordinator-back`. */
   on<E extends keyof GroupEvents>(event: E, listener: Listener<E>): this {
     this.#listeners[event].add(listener);
     return this;
@@ -534,6 +538,9 @@ export class Group {
         break;
       case 'coordinator-lost':
         this.#emit('coordinator-lost', { reason: event.reason });
+        break;
+      case 'coordinator-back':
+        this.#emit('coordinator-back', {});
         break;
       case 'evicted':
         break; // told by the EvictedError of every open and later call

@@ -8,6 +8,7 @@ interface CoordinatorOptions {
   readonly host: string;
   readonly port: number;
   readonly token?: string;
+  readonly store?: string;
 }
 
 const HELP = `
@@ -24,14 +25,26 @@ Examples:
   For other machines, which then need the same token:
     $ SKEIN_TOKEN=$(openssl rand -hex 32) skein coordinator --host 0.0.0.0
 
+  One that can be started again: peers wait for it, and go on where they were.
+    $ skein coordinator --store runs.json
+
   A peer joins it, from any machine:
     $ SKEIN_COORDINATOR=tcp://host:7400 SKEIN_RUN=my-run SKEIN_TOKEN=… node train.js
   or four of them at once:
     $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
 
 async function serve(options: CoordinatorOptions): Promise<void> {
-  const { host, port, token } = options;
-  const coordinator = await Coordinator.listen({ host, port, ...(token === undefined ? {} : { token }) });
+  const { host, port, token, store } = options;
+  const coordinator = await Coordinator.listen({
+    host,
+    port,
+    ...(token === undefined ? {} : { token }),
+    ...(store === undefined ? {} : { store }),
+  });
+  // Before anybody can read the address, and think of ending it.
+  const stopped = new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+  });
   console.log(`${pc.bold('Coordinator')} listening at ${pc.cyan(coordinator.address)}`);
   console.log(
     `Peers join it by  join('${coordinator.address}', { run: 'my-run'${token === undefined ? '' : ', token'} })`,
@@ -39,9 +52,7 @@ async function serve(options: CoordinatorOptions): Promise<void> {
   console.log(`or are started by skein launch -n 4 --coordinator ${coordinator.address} --run my-run -- node train.js`);
   if (token !== undefined) console.log('Both need the same token, for example in SKEIN_TOKEN.');
   console.log('Ctrl-C ends it.');
-  await new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
-  });
+  await stopped;
   await coordinator.close();
 }
 
@@ -52,6 +63,7 @@ export function coordinatorCommand(): Command {
     .option('--host <host>', 'interface to listen on', nonEmpty, '127.0.0.1')
     .option('--port <port>', 'port to listen on; 0 takes a free one', wholeNumber(0, 65_535), 7400)
     .addOption(new Option('--token <token>', 'secret that peers must know').env('SKEIN_TOKEN').argParser(nonEmpty))
+    .option('--store <file>', 'where to keep what a restarted coordinator must know', nonEmpty)
     .addHelpText('after', HELP)
     .action(serve);
 }

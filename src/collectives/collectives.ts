@@ -16,12 +16,13 @@ import { FRAME_OPEN, type FrameHeader, HEADER_BYTES, hashTag, writeHeader } from
 import {
   EAGER_BYTES,
   MAX_OPEN_COLLECTIVES,
+  MAX_REPORTED_FAILURES,
   MAX_TAG_LENGTH,
   MAX_TAGS,
   MAX_TEXT_LENGTH,
   MAX_UNEXPECTED_BYTES,
 } from '../wire/limits.ts';
-import { type CoordinatorMessage, type PeerMessage, packBody, parseBody } from '../wire/messages.ts';
+import { type CoordinatorMessage, type HeldResult, type PeerMessage, packBody, parseBody } from '../wire/messages.ts';
 import { type Arrival, Arrivals } from './arrivals.ts';
 import { type CallListener, type CallSpec, type Description, describe, type PeerId } from './call.ts';
 import { CODECS, wireBytes } from './codec.ts';
@@ -31,6 +32,7 @@ import { type Attempt, type AttemptPort, Operation } from './operation.ts';
 import { peersOf } from './peers.ts';
 import { makePlan, tensorSizes } from './plan.ts';
 import { ALGORITHMS, type Algorithm, COLLECTIVE_KINDS, type Plan, type PlanRequest } from './program.ts';
+import { Recent } from './recent.ts';
 import { chooseAlgorithm } from './select.ts';
 import type { Workspace } from './workspace.ts';
 
@@ -58,10 +60,18 @@ export interface Surroundings {
   giveScratch(memory: Uint8Array): void;
 }
 
+/** A call that failed for all members. */
+export interface FailedCall {
+  readonly id: string;
+  readonly generation: number;
+  readonly code: Verdict['code'];
+  readonly message: string;
+}
+
 /** What a rank tells of its collectives when a member or a link was lost. */
 export interface Holdings {
-  /** Stand still, and this rank holds the whole result. */
-  readonly held: readonly string[];
+  /** Stand still, and this rank holds the whole result; after `resumed` also those committed lately. */
+  readonly held: readonly HeldResult[];
   /** Eager calls that have returned here. */
   readonly returned: readonly string[];
 }
@@ -95,6 +105,15 @@ export class Collectives {
   readonly #charges: Map<PeerId, number> = new Map();
   readonly #replay: FrameCursor = new FrameCursor();
   #current: Context | null = null;
+  /**
+   * Calls that were committed here. A member that missed the commit has them open still, and not more of them than may be
+   * open at once: so many are remembered.
+   */
+  readonly #committed: Recent<HeldResult> = new Recent(MAX_OPEN_COLLECTIVES);
+  /** Eager calls that have returned here: others may still have to make them when a member is lost. */
+  readonly #returned: Recent<string> = new Recent(MAX_OPEN_COLLECTIVES);
+  /** Calls that failed for all, of which a coordinator that was restarted must know. */
+  readonly #failures: Recent<FailedCall> = new Recent(MAX_REPORTED_FAILURES);
   /** The coordinator has not decided yet what becomes of what the last loss concerns. */
   #undecided = false;
 
@@ -178,19 +197,19 @@ export class Collectives {
   }
 
   /**
-   * Members were lost, or the link between two: attempts that involve them stand still.
+   * Members were lost, or the link between two: attempts that involve them stand still. `resumed`: messages may have been
+   * lost, so everything stands still.
    * @returns what this rank must tell of the collectives that are concerned
    */
-  onLoss(epoch: number, lost: readonly PeerId[], broken: readonly [PeerId, PeerId] | null): Holdings {
-    const returned: string[] = [];
+  onLoss(epoch: number, lost: readonly PeerId[], broken: readonly [PeerId, PeerId] | null, resumed: boolean): Holdings {
+    const returned = [...this.#returned.values];
     this.#undecided = true;
     for (const context of this.#contexts.values()) {
       const loses = lost.some((peerId) => context.has(peerId));
       const breaks = broken !== null && context.has(broken[0]) && context.has(broken[1]);
-      if (!loses && !breaks) continue;
+      if (!loses && !breaks && !resumed) continue;
       context.epoch = epoch;
       context.undecided = true;
-      returned.push(...context.returned);
       context.members = context.members.filter((member) => !lost.includes(member.peerId));
       for (const operation of [...context.operations()]) {
         // It returns as soon as the links have let go of its bytes.
@@ -201,7 +220,11 @@ export class Collectives {
     for (const peerId of lost) this.#arrivals.dropFrom(peerId);
     const frozen = this.open().filter((operation) => operation.state === 'frozen');
     const held = frozen.filter((operation) => operation.attempt?.transfer.held === true);
-    return { held: held.map((operation) => operation.id), returned: returned.slice(-MAX_OPEN_COLLECTIVES) };
+    const known = resumed ? this.#committed.values : [];
+    return {
+      held: [...held.map(({ id, attempt }) => ({ id, epoch: attempt?.epoch ?? 0 })), ...known],
+      returned: returned.slice(-MAX_OPEN_COLLECTIVES),
+    };
   }
 
   #freeze(operation: Operation, lost: readonly PeerId[]): void {
@@ -218,14 +241,15 @@ export class Collectives {
   }
 
   /** The coordinator's decision on everything that stands still. */
-  onDecide(committed: readonly string[]): void {
-    const commits = new Set(committed);
+  onDecide(committed: readonly HeldResult[]): void {
+    const commits = new Map(committed.map(({ id, epoch }) => [id, epoch]));
     this.#undecided = false;
     for (const context of [...this.#contexts.values()]) {
       context.undecided = false;
       for (const operation of [...context.operations()]) {
         if (operation.state !== 'frozen') continue;
-        if (commits.has(operation.id)) this.#commit(operation);
+        if (operation.attempt !== null && commits.get(operation.id) === operation.attempt.epoch)
+          this.#commit(operation);
         else if (operation.call.recovery === 'fail' && operation.attempt !== null) {
           const lost = operation.attempt?.members.filter((member) => !context.has(member.peerId)) ?? [];
           const error = operation.peerLostError(
@@ -246,8 +270,10 @@ export class Collectives {
   }
 
   /** The coordinator failed a collective for all its members; this one may not have called it yet. */
-  onFail(message: Extract<CoordinatorMessage, { type: 'fail' }>): void {
+  onFail(message: Omit<Extract<CoordinatorMessage, { type: 'fail' }>, 'type'>): void {
     const { generation, tag, sequence } = parseId(message.id);
+    const { id, code, message: text } = message;
+    this.#failures.add({ id, generation, code, message: text });
     const state = this.#contexts.get(generation)?.tag(tag);
     if (state === undefined) return;
     const operation = state.open.find((one) => one.sequence === sequence);
@@ -282,6 +308,11 @@ export class Collectives {
 
   #forget(context: Context): void {
     if (context !== this.#current && context.openCount === 0) this.#contexts.delete(context.generation);
+  }
+
+  /** Calls that failed for all, oldest first. */
+  get failures(): readonly FailedCall[] {
+    return this.#failures.values;
   }
 
   // --- from call to attempt ----------------------------------------------------------------------------------------
@@ -536,7 +567,9 @@ export class Collectives {
       const mine = operation.summary(attempt.algorithm, this.#around.workspace.segmentBytes);
       const theirs = describe(parsed.value);
       const generation = operation.context!.generation; // it has a number
-      this.#around.control({ type: 'mismatch', id: operation.id, generation, mine, theirs, with: from });
+      const { id } = operation;
+      this.#around.control({ type: 'mismatch', id, generation, mine, theirs, with: from });
+      this.#failures.add({ id, generation, code: 'mismatch', message: `${mine} here, ${theirs} on ${from}` });
       return null;
     }
     const port = attempt.ports.get(from);
@@ -575,8 +608,11 @@ export class Collectives {
     const attempt = operation.attempt!; // it holds a result
     const { call, result } = operation;
     if (result !== null && result.buffer !== call.output.buffer) call.output.set(result);
-    const { id, retries, context } = operation;
-    if (call.consistency === 'eager' && attempt.members.length > 1) context?.rememberReturned(id);
+    const { id, retries } = operation;
+    if (attempt.members.length > 1) {
+      if (call.consistency === 'eager') this.#returned.add(id);
+      else this.#committed.add({ id, epoch: attempt.epoch });
+    }
     this.#retire(operation);
     this.#end(operation);
     operation.listener.onSettled({
@@ -603,12 +639,11 @@ export class Collectives {
   #fail(operation: Operation, error: SkeinError, tell: boolean): void {
     const { attempt, context } = operation;
     if (tell && context !== null) {
-      this.#around.control({
-        type: 'withdraw',
-        id: operation.id,
-        generation: context.generation,
-        reason: error.message.slice(0, MAX_TEXT_LENGTH),
-      });
+      const { id } = operation;
+      const { generation } = context;
+      const reason = error.message.slice(0, MAX_TEXT_LENGTH);
+      this.#around.control({ type: 'withdraw', id, generation, reason });
+      this.#failures.add({ id, generation, code: 'withdrawn', message: reason });
     }
     const mayCommit = attempt?.transfer.held === true || operation.call.consistency === 'eager';
     if (attempt !== null && !attempt.transfer.held) attempt.transfer.cancel();

@@ -4,7 +4,7 @@
  * whenever each of them learns of a loss.
  */
 import { hashTag } from '../wire/frame.ts';
-import { MAX_OPEN_COLLECTIVES, MAX_TAGS } from '../wire/limits.ts';
+import { MAX_TAGS } from '../wire/limits.ts';
 import type { Description, PeerId } from './call.ts';
 import type { Operation } from './operation.ts';
 import type { Rank } from './program.ts';
@@ -17,6 +17,8 @@ export interface Member {
 export interface ViewOf {
   readonly epoch: number;
   readonly generation: number;
+  /** Where the generation was made. */
+  readonly boundary: number;
   readonly members: readonly Member[];
 }
 
@@ -47,8 +49,6 @@ export class Context {
   openCount = 0;
   /** A member was lost, and the coordinator has not decided yet what becomes of what was open. */
   undecided = false;
-  /** Eager calls that have returned here, oldest first: others may still have to make them when a member is lost. */
-  readonly returned: Set<string> = new Set();
   readonly #tags: Map<number, TagState> = new Map();
 
   constructor(view: ViewOf) {
@@ -79,15 +79,6 @@ export class Context {
       this.#tags.set(hash, state);
     }
     return state.tag === tag ? state : undefined;
-  }
-
-  rememberReturned(id: string): void {
-    this.returned.add(id);
-    if (this.returned.size <= MAX_OPEN_COLLECTIVES) return;
-    for (const oldest of this.returned) {
-      this.returned.delete(oldest);
-      return;
-    }
   }
 
   *operations(): Generator<Operation> {

@@ -1,144 +1,154 @@
-/** A peer's connection to the coordinator: greets, proves that it knows the token, makes the coordinator prove it too. */
-import { ConnectError, ProtocolError, type SkeinError, UnauthorizedError } from '../errors.ts';
-import { nonce, prove, sameProof } from '../transport/secure.ts';
+/**
+ * A peer's way to the coordinator. When the connection is lost it dials again and again, and comes back with a report of the
+ * run, to the same coordinator or to one that took its place.
+ *
+ *     connected ──lost──▶ seeking ──resumed──▶ connected
+ *
+ * What is sent while it seeks is dropped: the report, and what its owner sends again, make up for it.
+ */
+import { ConnectError, ProtocolError, SkeinError } from '../errors.ts';
 import type { Address } from '../transport/transport.ts';
-import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
-import {
-  COORDINATOR_MESSAGES,
-  type Control,
-  type CoordinatorMessage,
-  type PeerDescription,
-  type PeerMessage,
-} from '../wire/messages.ts';
-import { ControlConnection } from './control-connection.ts';
-import type { TransportKind } from './host.ts';
+import type { CoordinatorMessage, PeerMessage, RunReport } from '../wire/messages.ts';
+import { type Credentials, type Greeted, greet, type PeerConnection } from './greeting.ts';
 import type { Platform } from './platform.ts';
-
-export interface Credentials {
-  readonly run: string;
-  readonly token: string;
-  readonly startWorldSize: number;
-  readonly description: PeerDescription;
-  readonly transports: readonly TransportKind[];
-}
 
 export interface ClientEvents {
   onMessage(message: CoordinatorMessage): void;
-  /** The connection is gone. */
+  /** The connection is gone, and another is sought. */
   onLost(reason: string): void;
+  /** There is a connection again. */
+  onBack(): void;
+  /** The coordinator will not have this peer back. */
+  onRefused(error: SkeinError): void;
+  /** What to tell a coordinator to which this peer comes back. */
+  report(): Omit<RunReport, 'term' | 'epoch'>;
 }
 
 export type Welcome = Extract<CoordinatorMessage, { type: 'welcome' }>;
 
+/** Wait before the coordinator is dialled again (ms): doubled from the first to the last, with a random part. */
+const SEEK_FIRST_MS = 25;
+const SEEK_LAST_MS = 500;
+
 export class CoordinatorClient {
   readonly welcome: Welcome;
-  readonly #connection: ControlConnection<CoordinatorMessage, PeerMessage>;
-  readonly #fence: Fence;
+  readonly #platform: Platform;
+  readonly #address: Address;
+  readonly #credentials: Credentials;
+  readonly #events: ClientEvents;
+  readonly #abort: AbortController = new AbortController();
+  /** Highest heard so far: lower ones are refused. */
+  readonly #fence: { term: number; epoch: number };
+  #connection: PeerConnection | null = null;
+  #cancelSeek: () => void = () => {};
 
-  /**
-   * @throws ConnectError when nobody answers, UnauthorizedError when the token is wrong, ProtocolError when the versions
-   *   differ or the other end is no coordinator
-   */
+  /** @throws ConnectError, UnauthorizedError, ProtocolError; see `greet` */
   static async connect(
     platform: Platform,
     address: Address,
     credentials: Credentials,
     events: ClientEvents,
-    signal: AbortSignal | undefined,
   ): Promise<CoordinatorClient> {
-    const options = { timeoutMs: HANDSHAKE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
-    const raw = await platform.dialCoordinator(address, credentials.transports, options);
-    const fence: Fence = { term: 0, epoch: 0 };
-    let client: CoordinatorClient | null = null;
-    return new Promise<CoordinatorClient>((resolve, reject) => {
-      const own = nonce();
-      const fail = (error: SkeinError) => {
-        stopTimer();
-        connection.fail(error.message);
-        reject(error);
-      };
-      const stopTimer = platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
-        fail(
-          new ConnectError(
-            `The coordinator at ${raw.remote} did not finish the handshake within ${HANDSHAKE_TIMEOUT_MS} ms.`,
-            { phase: 'join' },
-          ),
-        );
-      });
-      const greet = (message: CoordinatorMessage) => {
-        if (message.type === 'challenge') {
-          if (!sameProof(message.proof, prove(credentials.token, 'coordinator', credentials.run, message.nonce, own))) {
-            const text = `The coordinator at ${raw.remote} does not know this token: check \`token\` (or SKEIN_TOKEN) on both sides.`;
-            fail(new UnauthorizedError(text, { phase: 'join' }));
-            return;
-          }
-          // It knows the token: the welcome, which lists all peers, may be long.
-          connection.trust();
-          const proof = prove(credentials.token, 'peer', credentials.run, own, message.nonce);
-          const { startWorldSize, description } = credentials;
-          connection.send({ type: 'prove', proof, startWorldSize, ...description }, fence.term, 0);
-        } else if (message.type === 'welcome') {
-          stopTimer();
-          client = new CoordinatorClient(connection, message, fence);
-          resolve(client);
-        } else if (message.type === 'refuse') {
-          const context = { phase: 'join' };
-          fail(
-            message.code === 'unauthorized'
-              ? new UnauthorizedError(message.message, context)
-              : new ProtocolError(message.message, context),
-          );
-        } else {
-          fail(
-            new ProtocolError(`The coordinator at ${raw.remote} sent ${message.type} during the handshake.`, {
-              phase: 'join',
-            }),
-          );
-        }
-      };
-      const connection = new ControlConnection<CoordinatorMessage, PeerMessage>(raw, COORDINATOR_MESSAGES, {
-        onMessage: (control: Control<CoordinatorMessage>) => {
-          if (control.term < fence.term || control.epoch < fence.epoch) return; // fenced: a coordinator that was replaced
-          fence.term = control.term;
-          fence.epoch = control.epoch;
-          if (client === null) greet(control.message);
-          else events.onMessage(control.message);
-        },
-        onClosed: (reason) => {
-          stopTimer();
-          if (client === null) {
-            reject(
-              new ConnectError(
-                `${raw.remote} closed the connection during the handshake (${reason ?? 'no reason given'}): is it a Skein coordinator?`,
-                { phase: 'join' },
-              ),
-            );
-          } else events.onLost(reason ?? 'it closed the connection');
-        },
-      });
-      const { run } = credentials;
-      connection.send({ type: 'hello', version: PROTOCOL_VERSION, run, nonce: own }, 0, 0);
-    });
+    const greeted = await greet(platform, address, credentials, null, new AbortController().signal);
+    const { message, term, epoch } = greeted.answer;
+    if (message.type !== 'welcome') {
+      greeted.connection.fail('it is no answer to a newcomer');
+      throw new ProtocolError(`The coordinator answered a newcomer with ${message.type}.`, { phase: 'join' });
+    }
+    const client = new CoordinatorClient(platform, address, credentials, events, message, { term, epoch });
+    client.#take(greeted);
+    return client;
   }
 
-  private constructor(connection: ControlConnection<CoordinatorMessage, PeerMessage>, welcome: Welcome, fence: Fence) {
-    this.#connection = connection;
+  private constructor(
+    platform: Platform,
+    address: Address,
+    credentials: Credentials,
+    events: ClientEvents,
+    welcome: Welcome,
+    fence: { term: number; epoch: number },
+  ) {
+    this.#platform = platform;
+    this.#address = address;
+    this.#credentials = credentials;
+    this.#events = events;
     this.welcome = welcome;
     this.#fence = fence;
   }
 
   send(message: PeerMessage): void {
-    this.#connection.send(message, this.#fence.term, this.#fence.epoch);
+    this.#connection?.send(message, this.#fence.term, this.#fence.epoch);
   }
 
-  /** Closes at once. */
+  get connected(): boolean {
+    return this.#connection !== null;
+  }
+
+  /** Gives up a connection on which nothing is heard, and seeks another. */
+  renew(reason: string): void {
+    this.#connection?.fail(reason);
+  }
+
+  /** Closes for good. */
   close(): void {
-    this.#connection.fail('this peer closed it');
+    this.#abort.abort();
+    this.#cancelSeek();
+    this.#connection?.fail('this peer closed it');
   }
-}
 
-/** Highest term and epoch heard so far: lower ones are refused. */
-interface Fence {
-  term: number;
-  epoch: number;
+  #take({ connection, takeOver }: Greeted): void {
+    this.#connection = connection;
+    takeOver({
+      onMessage: ({ term, epoch, message }) => {
+        const fence = this.#fence;
+        if (term < fence.term || epoch < fence.epoch) return; // fenced: a coordinator that was replaced
+        fence.term = term;
+        fence.epoch = epoch;
+        this.#events.onMessage(message);
+      },
+      onClosed: (reason) => {
+        this.#connection = null;
+        this.#events.onLost(reason ?? 'it closed the connection');
+        this.#seek(SEEK_FIRST_MS);
+      },
+    });
+  }
+
+  #seek(delayMs: number): void {
+    if (this.#abort.signal.aborted) return;
+    // Peers that lost the coordinator together do not come back together.
+    const share = 0.5 + this.#platform.random(1)[0]! / 512;
+    this.#cancelSeek = this.#platform.clock.schedule(delayMs * share, () => {
+      const report = { ...this.#events.report(), ...this.#fence };
+      greet(this.#platform, this.#address, this.#credentials, report, this.#abort.signal).then(
+        (greeted) => this.#onAnswer(greeted),
+        (error: unknown) => this.#onSeekFailed(error, delayMs),
+      );
+    });
+  }
+
+  #onAnswer(greeted: Greeted): void {
+    const { message, term } = greeted.answer;
+    if (this.#abort.signal.aborted) {
+      greeted.connection.fail('this peer has closed');
+    } else if (message.type === 'evicted') {
+      this.#abort.abort();
+      greeted.connection.fail('this peer was evicted');
+      this.#events.onMessage(message);
+    } else {
+      this.#fence.term = Math.max(this.#fence.term, term);
+      this.#take(greeted);
+      if (this.connected) this.#events.onBack();
+    }
+  }
+
+  #onSeekFailed(error: unknown, delayMs: number): void {
+    if (this.#abort.signal.aborted) return;
+    if (error instanceof ConnectError || !(error instanceof SkeinError)) {
+      this.#seek(Math.min(SEEK_LAST_MS, 2 * delayMs));
+    } else {
+      this.#abort.abort();
+      this.#events.onRefused(error);
+    }
+  }
 }

@@ -10,14 +10,21 @@ import {
   type CoordinatorSnapshot,
   type PeerId,
 } from '../membership/coordinator.ts';
-import { formatTcpAddress } from '../transport/address.ts';
+import { DEFAULT_PORT, formatTcpAddress } from '../transport/address.ts';
 import { every } from '../transport/clock.ts';
 import { nonce, prove, sameProof } from '../transport/secure.ts';
 import type { Address, Connection, Listener } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
-import { type Control, type CoordinatorMessage, PEER_MESSAGES, type PeerMessage } from '../wire/messages.ts';
+import {
+  type Control,
+  type CoordinatorMessage,
+  PEER_MESSAGES,
+  type PeerMessage,
+  type RunReport,
+} from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
 import { type Platform, systemPlatform } from './platform.ts';
+import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
 
 export interface CoordinatorListenOptions {
   /** TCP port; 0 takes a free one. @default 7400 */
@@ -30,6 +37,11 @@ export interface CoordinatorListenOptions {
   readonly heartbeatMs?: number;
   /** A silent peer is never lost sooner than this (ms). @default 3000 */
   readonly lostAfterMs?: number;
+  /**
+   * Where it keeps what a successor must know: the path of a file, or a store of your own.
+   * @default none: the members' reports must do
+   */
+  readonly store?: string | CoordinatorStore;
   /** Receives a line for each change of membership. @default none */
   readonly onNote?: (line: string) => void;
 }
@@ -38,6 +50,12 @@ const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
 
 /** Connections that may be in the handshake at once; more are closed unheard. */
 const MAX_UNAUTHENTICATED = 1_024;
+
+/** How long a coordinator on a given port waits for members of an earlier one there, which dial at least every 500 ms. */
+const GRACE_MS = 1_000;
+
+/** How long a peer that was let go has to close its connection (ms). */
+const DISMISS_MS = 2_000;
 
 /** Between ticks of the machines (ms). */
 const TICK_MS = 25;
@@ -57,11 +75,14 @@ type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
 interface Session {
   readonly connection: PeerConnection;
   readonly number: number;
-  readonly stopTimer: () => void;
+  /** Of the handshake, later of the farewell. */
+  stopTimer: () => void;
   ownNonce: Uint8Array;
   peerNonce: Uint8Array | null;
   /** What its greeting asked for. */
   runName: string;
+  /** It has proved that it knows the token, and will tell where it comes back from. */
+  returning: Extract<PeerMessage, { type: 'prove' }> | null;
   /** Where it has been let in. */
   run: Run | null;
   peerId: PeerId | null;
@@ -72,10 +93,11 @@ export class CoordinatorServer {
   readonly #options: CoordinatorListenOptions;
   readonly #platform: Platform;
   readonly #token: string;
-  /** Distinguishes this coordinator's messages from those of one that spoke before it. */
-  readonly #term: number = 1;
+  readonly #store: CoordinatorStore;
   readonly #runs: Map<string, Run> = new Map();
   readonly #sessions: Map<number, Session> = new Map();
+  /** Members of an earlier coordinator's runs may come back until then. */
+  readonly #graceUntil: number;
   readonly #stopTicks: () => void;
   #unauthenticated = 0;
   #nextSession = 1;
@@ -89,26 +111,38 @@ export class CoordinatorServer {
         `A coordinator on ${host} can be reached from other machines: give it a \`token\`, or listen on 127.0.0.1.`,
       );
     }
-    return CoordinatorServer.listenAt({ kind: 'tcp', host, port: options.port ?? 7400 }, options, systemPlatform);
+    const port = options.port ?? DEFAULT_PORT;
+    // On a port of its own choosing it can't be anybody's successor.
+    const graceMs = port === 0 ? 0 : GRACE_MS;
+    return CoordinatorServer.listenAt({ kind: 'tcp', host, port }, options, systemPlatform, graceMs);
   }
 
   static async listenAt(
     address: Address,
     options: CoordinatorListenOptions,
     platform: Platform,
+    graceMs: number,
   ): Promise<CoordinatorServer> {
     const accepted: { handle: (connection: Connection) => void } = { handle: (connection) => connection.destroy() };
     const listeners = await platform.listenCoordinator(address, (connection) => accepted.handle(connection));
-    const server = new CoordinatorServer(listeners, options, platform);
+    const server = new CoordinatorServer(listeners, options, platform, graceMs);
     accepted.handle = (connection) => server.#accept(connection);
     return server;
   }
 
-  private constructor(listeners: readonly Listener[], options: CoordinatorListenOptions, platform: Platform) {
+  private constructor(
+    listeners: readonly Listener[],
+    options: CoordinatorListenOptions,
+    platform: Platform,
+    graceMs: number,
+  ) {
     this.#listeners = listeners;
     this.#options = options;
+    const { store = memoryStore() } = options;
+    this.#store = typeof store === 'string' ? fileStore(store) : store;
     this.#platform = platform;
     this.#token = options.token ?? '';
+    this.#graceUntil = platform.clock.now() + graceMs;
     this.#stopTicks = every(platform.clock, TICK_MS, () => this.#tick());
   }
 
@@ -152,6 +186,7 @@ export class CoordinatorServer {
       ownNonce: nonce(),
       peerNonce: null,
       runName: '',
+      returning: null,
       run: null,
       peerId: null,
     };
@@ -161,14 +196,17 @@ export class CoordinatorServer {
   #onMessage(session: Session, control: Control<PeerMessage>): void {
     const { message } = control;
     if (session.peerId !== null && session.run !== null) {
-      if (control.term !== this.#term || control.epoch > session.run.machine.epoch) {
+      const { machine } = session.run;
+      if (control.term > machine.term || control.epoch > machine.epoch) {
         session.connection.fail(`it speaks of term ${control.term}, epoch ${control.epoch}, which have not been`);
         return;
       }
       this.#step(session.run, { type: 'message', peerId: session.peerId, message });
     } else if (message.type === 'hello' && session.peerNonce === null) {
       this.#challenge(session, message);
-    } else if (message.type === 'prove' && session.peerNonce !== null) {
+    } else if (message.type === 'resume' && session.returning !== null) {
+      this.#resume(session, session.returning, message.report);
+    } else if (message.type === 'prove' && session.peerNonce !== null && session.returning === null) {
       this.#admit(session, session.peerNonce, message);
     } else {
       session.connection.fail(`it sent ${message.type} before it had proved who it is`);
@@ -184,11 +222,7 @@ export class CoordinatorServer {
     session.peerNonce = hello.nonce;
     session.runName = hello.run;
     const proof = prove(this.#token, 'coordinator', hello.run, session.ownNonce, hello.nonce);
-    session.connection.send(
-      { type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof },
-      this.#term,
-      0,
-    );
+    session.connection.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof }, 0, 0);
   }
 
   #admit(session: Session, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
@@ -197,23 +231,36 @@ export class CoordinatorServer {
       this.#refuse(session, 'unauthorized', 'The token is wrong: use the one that the coordinator was started with.');
       return;
     }
+    session.connection.trust();
+    if (message.resume) {
+      session.returning = message;
+      return;
+    }
+    const run = this.#enter(session);
+    const { hostKey, site, addresses, startWorldSize } = message;
+    const description = { hostKey, site, addresses };
+    this.#step(run, { type: 'joined', connection: session.number, description, startWorldSize });
+  }
+
+  #resume(session: Session, proved: Extract<PeerMessage, { type: 'prove' }>, report: RunReport): void {
+    const run = this.#enter(session);
+    const { hostKey, site, addresses, startWorldSize } = proved;
+    const description = { hostKey, site, addresses };
+    this.#step(run, { type: 'resumed', connection: session.number, description, startWorldSize, report });
+  }
+
+  /** The handshake is over. */
+  #enter(session: Session): Run {
     session.stopTimer();
     this.#unauthenticated -= 1;
-    session.connection.trust();
-    const { hostKey, site, addresses, startWorldSize } = message;
     // Only now: a run that nobody has come to yet is forgotten when the last of its visitors leaves.
-    const run = this.#run(runName);
+    const run = this.#run(session.runName);
     session.run = run;
-    this.#step(run, {
-      type: 'joined',
-      connection: session.number,
-      description: { hostKey, site, addresses },
-      startWorldSize,
-    });
+    return run;
   }
 
   #refuse(session: Session, code: string, message: string): void {
-    session.connection.send({ type: 'refuse', code, message }, this.#term, 0);
+    session.connection.send({ type: 'refuse', code, message }, 0, 0);
     session.connection.end();
   }
 
@@ -221,10 +268,8 @@ export class CoordinatorServer {
     this.#sessions.delete(session.number);
     session.stopTimer();
     const { run, peerId } = session;
-    if (peerId === null || run === null) {
-      this.#unauthenticated -= 1;
-      return;
-    }
+    if (run === null) this.#unauthenticated -= 1;
+    if (peerId === null || run === null) return;
     if (run.peers.get(peerId) !== session) return;
     run.peers.delete(peerId);
     if (!this.#closed) this.#step(run, { type: 'closed', peerId });
@@ -238,11 +283,14 @@ export class CoordinatorServer {
     if (run === undefined) {
       const heartbeatMs = this.#options.heartbeatMs ?? 250;
       const minimumMs = this.#options.lostAfterMs ?? 3_000;
-      const machine = new CoordinatorMachine({
+      const options = {
         heartbeatMs,
         bounds: { minimumMs, maximumMs: PATIENCE * minimumMs },
-        random: (length) => this.#platform.random(length),
-      });
+        random: (length: number) => this.#platform.random(length),
+        stored: this.#store.load(name),
+        graceMs: Math.max(0, this.#graceUntil - this.#platform.clock.now()),
+      };
+      const machine = new CoordinatorMachine(options, this.#platform.clock.now());
       run = { name, machine, peers: new Map() };
       this.#runs.set(name, run);
     }
@@ -259,6 +307,9 @@ export class CoordinatorServer {
 
   #carryOut(run: Run, effect: CoordinatorEffect): void {
     switch (effect.type) {
+      case 'store':
+        this.#store.save(run.name, effect.run);
+        break;
       case 'assign': {
         const session = this.#sessions.get(effect.connection);
         if (session === undefined) break;
@@ -267,10 +318,10 @@ export class CoordinatorServer {
         break;
       }
       case 'send':
-        run.peers.get(effect.peerId)?.connection.send(effect.message, this.#term, run.machine.epoch);
+        run.peers.get(effect.peerId)?.connection.send(effect.message, run.machine.term, run.machine.epoch);
         break;
       case 'close':
-        run.peers.get(effect.peerId)?.connection.end();
+        this.#dismiss(run.peers.get(effect.peerId));
         run.peers.delete(effect.peerId);
         break;
       case 'note':
@@ -279,5 +330,14 @@ export class CoordinatorServer {
       default:
         effect satisfies never;
     }
+  }
+
+  /** Lets what was sent leave; a peer that does not close its side then is gone. */
+  #dismiss(session: Session | undefined): void {
+    if (session === undefined) return;
+    session.connection.end();
+    session.stopTimer = this.#platform.clock.schedule(DISMISS_MS, () =>
+      session.connection.fail('it did not close its side'),
+    );
   }
 }

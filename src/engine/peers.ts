@@ -73,10 +73,17 @@ export class Peers {
     return this.#entries.keys();
   }
 
+  /** Who was introduced, and by which introduction. */
+  introductions(): { peerId: string; pair: number }[] {
+    return [...this.#entries.values()].map(({ introduction: { peerId, pair } }) => ({ peerId, pair }));
+  }
+
   /** A peer was introduced: dials it, and lets it dial us. */
   add(introduction: Introduction): void {
     const { peerId } = introduction;
-    if (this.#entries.has(peerId) || peerId === this.#options.self) return;
+    if (peerId === this.#options.self) return;
+    // A pair that one side forgot gets a new key, and with it a new link.
+    this.remove(peerId, 'it was introduced anew');
     const events = this.#events(peerId);
     const link = new Link({
       ...bound(events),

@@ -8,10 +8,11 @@ import type { Member, ViewOf } from '../collectives/context.ts';
 import { Inbound } from '../collectives/inbound.ts';
 import type { Operation } from '../collectives/operation.ts';
 import { ClosedError, ConnectError, EvictedError, QuorumError, type SkeinError, TimeoutError } from '../errors.ts';
+import { concernedBy, ViewHistory } from '../membership/history.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
-import type { Address } from '../transport/transport.ts';
-import type { CoordinatorMessage } from '../wire/messages.ts';
+import type { Address, Connection } from '../transport/transport.ts';
+import type { CoordinatorMessage, RunReport } from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
 import type { Listeners, TransportKind } from './host.ts';
 import { ScratchPool } from './memory.ts';
@@ -51,6 +52,7 @@ export type RuntimeEvent =
   | { readonly type: 'view'; readonly view: RuntimeView }
   | { readonly type: 'peer-lost'; readonly peerId: PeerId; readonly reason: string; readonly epoch: number }
   | { readonly type: 'coordinator-lost'; readonly reason: string }
+  | { readonly type: 'coordinator-back' }
   | { readonly type: 'evicted'; readonly reason: string };
 
 export interface LinkStatus {
@@ -76,9 +78,6 @@ const TICK_MS = 25;
 /** A tick later than this means that this process was stopped: the coordinator's silence is no evidence then (ms). */
 const ASLEEP_MS = 1_000;
 
-/** The coordinator counts as lost after so many of its own bounds without a word. */
-const COORDINATOR_PATIENCE = 4;
-
 /** How long a newcomer waits for its links to come up before it asks to be admitted all the same (ms). */
 const WARM_MS = 3_000;
 
@@ -87,6 +86,7 @@ const LEAVE_MS = 2_000;
 
 interface BoundaryWaiter {
   readonly index: number;
+  readonly minWorldSize: number;
   readonly resolve: (admission: Admission) => void;
   readonly reject: (error: SkeinError) => void;
   readonly stopTimer: () => void;
@@ -118,6 +118,9 @@ export class Runtime {
   /** Lost since the last boundary. */
   #left: PeerId[] = [];
   #view: ViewOf | null = null;
+  readonly #history: ViewHistory = new ViewHistory();
+  /** Has asked to be admitted. */
+  #ready = false;
   #boundary = 0;
   #lossEpoch = 0;
   #lastHeard: number;
@@ -145,15 +148,17 @@ export class Runtime {
     const ready = new Promise<Runtime>((resolve) => {
       toRuntime = resolve;
     });
+    const early = { connections: new Set<Connection>(), messages: [] as CoordinatorMessage[] };
     const listeners = await platform.listen(transports, coordinator, (connection) => {
       connection.pause();
+      early.connections.add(connection);
       void ready.then((runtime) => {
+        early.connections.delete(connection);
         const accepted = runtime.#peers.accept(connection);
         connection.resume();
         return accepted;
       });
     });
-    const early: CoordinatorMessage[] = [];
     let runtime: Runtime | null = null;
     try {
       const hostKey = await platform.hostKey();
@@ -162,26 +167,28 @@ export class Runtime {
         platform,
         coordinator,
         { run, token, startWorldSize, description, transports },
+        // No connection is lost before the turn in which it was made has ended, and then there is a runtime.
         {
           onMessage: (message) => {
-            if (runtime === null) early.push(message);
+            if (runtime === null) early.messages.push(message);
             else runtime.#onMessage(message);
           },
-          onLost: (reason) => {
-            if (runtime !== null) runtime.#onCoordinatorLost(reason);
-          },
+          onLost: (reason) => runtime!.#onCoordinatorLost(reason),
+          onBack: () => runtime!.#onCoordinatorBack(),
+          onRefused: (error) => runtime!.#onRefused(error),
+          report: () => runtime!.#report(),
         },
-        undefined,
       );
       const { readBuffers } = memory;
       const peersOptions = { platform, run, self: client.welcome.peerId, hostKey, transports, stripes, readBuffers };
       const joined = new Runtime(client, listeners, peersOptions, memory, emit);
       runtime = joined;
       toRuntime(joined);
-      for (const message of early) joined.#onMessage(message);
+      for (const message of early.messages) joined.#onMessage(message);
       const admission = await joined.#enter(options, startedAt);
       return { runtime: joined, admission };
     } catch (error) {
+      for (const connection of early.connections) connection.destroy();
       if (runtime === null) await listeners.close();
       else await (runtime as Runtime).close();
       throw error;
@@ -236,6 +243,7 @@ export class Runtime {
     });
     try {
       await Promise.race([this.#warm(), admitted]);
+      this.#ready = true;
       this.#client.send({ type: 'ready' });
       return await admitted;
     } finally {
@@ -313,6 +321,7 @@ export class Runtime {
         break;
       case 'challenge':
       case 'welcome':
+      case 'resumed':
       case 'refuse':
         break; // the handshake is over: the client has dealt with them
       default:
@@ -323,6 +332,7 @@ export class Runtime {
   #onAdmitted(message: Extract<CoordinatorMessage, { type: 'admitted' }>): void {
     this.#boundary = message.index;
     this.#install(message.view);
+    for (const verdict of message.failed) this.#collectives.onFail(verdict);
     this.#admitted?.resolve({
       boundary: message.index,
       epoch: message.view.epoch,
@@ -333,9 +343,12 @@ export class Runtime {
   }
 
   #install(view: ViewOf): void {
-    this.#view = view;
+    // A member that comes late to a boundary may have heard of a later loss, which did not concern that boundary's view.
+    const epoch = Math.max(view.epoch, this.#view?.epoch ?? 0);
+    this.#view = { ...view, epoch };
+    this.#history.add({ ...view, members: [...view.members] });
     this.#collectives.onView(view);
-    this.#emit({ type: 'view', view: { epoch: view.epoch, members: view.members } });
+    this.#emit({ type: 'view', view: { epoch, members: view.members } });
   }
 
   #onBoundary(message: Extract<CoordinatorMessage, { type: 'boundary' }>): void {
@@ -343,6 +356,7 @@ export class Runtime {
     const at = this.#boundaries.findIndex((waiter) => waiter.index === message.index);
     this.#boundary = message.index;
     if (message.view !== null) this.#install(message.view);
+    for (const verdict of message.failed) this.#collectives.onFail(verdict);
     if (at < 0) return;
     const [waiter] = this.#boundaries.splice(at, 1);
     waiter!.stopTimer();
@@ -367,7 +381,9 @@ export class Runtime {
       this.#view = { ...view, epoch: message.epoch, members };
     }
     for (const { peerId, reason } of message.lost) this.#peers.remove(peerId, reason);
-    const { held, returned } = this.#collectives.onLoss(message.epoch, lost, message.broken);
+    const { epoch, broken, resumed } = message;
+    this.#history.onLoss(epoch, lost, concernedBy(lost, broken, resumed));
+    const { held, returned } = this.#collectives.onLoss(epoch, lost, broken, resumed);
     this.#client.send({ type: 'progress', epoch: message.epoch, held: [...held], returned: [...returned] });
     this.#left.push(...lost);
     if (this.#view === null) return;
@@ -385,18 +401,38 @@ export class Runtime {
     this.#emit({ type: 'evicted', reason });
   }
 
+  /** Nothing is lost yet: collectives go on as far as they can without a decision, and boundaries wait. */
   #onCoordinatorLost(reason: string): void {
-    if (this.#leaving !== null) {
-      this.#leaving();
-      return;
-    }
-    if (this.#dead !== null) return;
+    this.#lastHeard = this.#platform.clock.now();
+    if (this.#leaving !== null) this.#leaving();
+    else if (this.#dead === null) this.#emit({ type: 'coordinator-lost', reason });
+  }
+
+  #onCoordinatorBack(): void {
+    this.#lastHeard = this.#platform.clock.now();
+    this.#emit({ type: 'coordinator-back' });
+    // The answers may have been lost.
+    for (const { index, minWorldSize } of this.#boundaries) this.#ask(index, minWorldSize);
+  }
+
+  #onRefused(error: SkeinError): void {
     const epoch = this.#view?.epoch;
     this.#die((op) => {
-      const message = `${op} failed: the connection to the coordinator was lost (${reason}). Join again when it is back.`;
-      return new ConnectError(message, { op, epoch, phase: 'commit' });
+      const message = `${op} failed: the coordinator refused this peer when it came back (${error.message})`;
+      return new ConnectError(message, { op, epoch, phase: 'commit', cause: error });
     });
-    this.#emit({ type: 'coordinator-lost', reason });
+  }
+
+  #report(): Omit<RunReport, 'term' | 'epoch'> {
+    const waiting = this.#ready ? 'ready' : 'warming';
+    return {
+      peerId: this.peerId,
+      state: this.#view === null ? waiting : 'member',
+      boundary: this.#boundary,
+      views: [...this.#history.views],
+      peers: this.#peers.introductions(),
+      failed: [...this.#collectives.failures],
+    };
   }
 
   /** Ends everything that is open; what is called later fails at once, for the same reason. */
@@ -417,8 +453,8 @@ export class Runtime {
     this.#lastTick = now;
     if (asleep) this.#lastHeard = now;
     const silence = now - this.#lastHeard;
-    if (silence > COORDINATOR_PATIENCE * this.#client.welcome.boundMs) {
-      this.#onCoordinatorLost(`it has been silent for ${Math.round(silence)} ms`);
+    if (this.#client.connected && silence > this.#client.welcome.boundMs) {
+      this.#client.renew(`it has been silent for ${Math.round(silence)} ms`);
     }
     this.#collectives.tick();
   }
@@ -465,9 +501,14 @@ export class Runtime {
         const silence = `The coordinator did not answer at a boundary within ${timeoutMs} ms.`;
         reject(present < minWorldSize ? new QuorumError(quorum, context) : new TimeoutError(silence, context));
       });
-      this.#boundaries.push({ index, resolve, reject, stopTimer });
-      this.#client.send({ type: 'boundary', index, minWorldSize, oldest: this.#collectives.oldestGeneration });
+      this.#boundaries.push({ index, minWorldSize, resolve, reject, stopTimer });
+      this.#ask(index, minWorldSize);
     });
+  }
+
+  #ask(index: number, minWorldSize: number): void {
+    const oldest = this.#collectives.oldestGeneration;
+    this.#client.send({ type: 'boundary', index, passed: this.#boundary, minWorldSize, oldest });
   }
 
   status(): RuntimeStatus {
@@ -487,7 +528,7 @@ export class Runtime {
 
   /** Tells the coordinator, lets what is queued leave, and closes. */
   async leave(): Promise<void> {
-    if (this.#dead === null) {
+    if (this.#dead === null && this.#client.connected) {
       const gone = new Promise<void>((resolve) => {
         const stopTimer = this.#platform.clock.schedule(LEAVE_MS, resolve);
         this.#leaving = () => {

@@ -12,20 +12,30 @@
  *   its signs of life are late. Then: next epoch, `loss` to all; each answers with `progress` (what it holds); what all
  *   survivors hold is committed, everything else is redone (`decide`).
  * - A link that closed between two live members is repaired the same way, with nobody lost.
+ * - A peer whose connection broke comes back with a report (`resume`); a coordinator that was restarted waits for its members'
+ *   reports, and makes its state from them. Messages may have been lost either way, so everything open is decided anew.
  *
  * Invariants: epochs only grow. A generation's members only shrink. `commit` is sent only when all members of the view hold
  * the result, so any later decision by "do all survivors hold it" agrees with it.
  */
-import { MAX_OPEN_COLLECTIVES, MAX_TEXT_LENGTH, MAX_WORLD_SIZE } from '../wire/limits.ts';
+import {
+  MAX_OPEN_COLLECTIVES,
+  MAX_REPORTED_FAILURES,
+  MAX_REPORTED_VIEWS,
+  MAX_TEXT_LENGTH,
+  MAX_WORLD_SIZE,
+} from '../wire/limits.ts';
 import type {
   CoordinatorMessage,
   Introduction,
   PeerDescription,
   PeerMessage,
+  RunReport,
   WireMember,
   WireView,
 } from '../wire/messages.ts';
 import { Detector, type DetectorBounds } from './detector.ts';
+import { newestMembers, rebuild } from './recovery.ts';
 
 export type PeerId = string;
 
@@ -34,6 +44,17 @@ export interface CoordinatorOptions {
   readonly bounds: DetectorBounds;
   /** Cryptographically strong random bytes. */
   random(length: number): Uint8Array;
+  /** What an earlier coordinator of the run stored; null when there was none, or its store is gone. */
+  readonly stored: StoredRun | null;
+  /** Milliseconds in which members of a run that an earlier coordinator led may come back before a new one begins. */
+  readonly graceMs: number;
+}
+
+/** What must outlive a coordinator: its successor speaks with a higher term, and never gives an epoch twice. */
+export interface StoredRun {
+  readonly term: number;
+  readonly epoch: number;
+  readonly members: readonly PeerId[];
 }
 
 export type CoordinatorEvent =
@@ -43,11 +64,20 @@ export type CoordinatorEvent =
       readonly description: PeerDescription;
       readonly startWorldSize: number;
     }
+  | {
+      readonly type: 'resumed';
+      readonly connection: number;
+      readonly description: PeerDescription;
+      readonly startWorldSize: number;
+      readonly report: RunReport;
+    }
   | { readonly type: 'message'; readonly peerId: PeerId; readonly message: PeerMessage }
   | { readonly type: 'closed'; readonly peerId: PeerId }
   | { readonly type: 'tick' };
 
 export type CoordinatorEffect =
+  /** To be stored before anything that follows is carried out. */
+  | { readonly type: 'store'; readonly run: StoredRun }
   /** The connection on which a peer joined now belongs to `peerId`. */
   | { readonly type: 'assign'; readonly connection: number; readonly peerId: PeerId }
   | { readonly type: 'send'; readonly peerId: PeerId; readonly message: CoordinatorMessage }
@@ -66,6 +96,8 @@ export interface CoordinatorSnapshot {
   readonly ready: readonly PeerId[];
   /** Held by some members, and not yet by all. */
   readonly openCollectives: number;
+  /** Restarted, and waiting for the members' reports. */
+  readonly recovering: boolean;
 }
 
 interface PeerRecord {
@@ -78,8 +110,15 @@ interface PeerRecord {
   disconnectedAt: number | null;
   /** When a neighbour last saw its link to this peer close. */
   linkClosedAt: number;
+  /** Last boundary that it has passed for sure. */
   boundary: number;
+  /** Last boundary whose decision it was sent. */
+  answered: number;
   oldest: number;
+  /** Peers that it was introduced to, and by which introduction. */
+  readonly knows: Map<PeerId, number>;
+  /** Losses that it may not have heard of. */
+  missed: Lost[];
 }
 
 interface Generation {
@@ -88,20 +127,23 @@ interface Generation {
   readonly boundary: number;
   epoch: number;
   members: PeerId[];
+  readonly joined: readonly PeerId[];
+}
+
+/** A restarted coordinator waits for these, at most until its patience ends. */
+interface Recovery {
+  readonly reports: Map<PeerId, RunReport>;
+  awaited: ReadonlySet<PeerId>;
+  readonly until: number;
 }
 
 interface Decision {
   readonly epoch: number;
   readonly awaited: Set<PeerId>;
-  readonly held: Map<PeerId, Set<string>>;
+  /** By member: ids, and the epoch of the attempt that each result is of. */
+  readonly held: Map<PeerId, ReadonlyMap<string, number>>;
   /** Eager calls, and the members where they have returned. */
   readonly returned: Map<string, Set<PeerId>>;
-}
-
-interface Boundary {
-  /** null: nothing changed. */
-  readonly generation: number | null;
-  readonly joined: readonly PeerId[];
 }
 
 interface PendingBoundary {
@@ -141,13 +183,19 @@ export class CoordinatorMachine {
   readonly #options: CoordinatorOptions;
   readonly #peers: Map<PeerId, PeerRecord> = new Map();
   readonly #generations: Map<number, Generation> = new Map();
-  readonly #boundaries: Map<number, Boundary> = new Map();
   readonly #done: Map<string, { readonly generation: number; readonly by: Set<PeerId> }> = new Map();
   readonly #failed: Map<string, FailedCollective> = new Map();
   readonly #repairs: Map<string, { readonly pair: readonly [PeerId, PeerId]; readonly at: number }> = new Map();
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
-  #epoch = 0;
+  #recovery: Recovery | null = null;
+  #term: number;
+  #epoch: number;
+  /** No view was formed by this coordinator, so what it does not know is what another one decided. */
+  #isBlank = true;
+  readonly #graceUntil: number;
+  /** The last step was within the grace. */
+  #inGrace = true;
   #current: Generation | null = null;
   #boundary = 0;
   #joins = 0;
@@ -155,8 +203,20 @@ export class CoordinatorMachine {
   #effects: CoordinatorEffect[] = [];
   #now = 0;
 
-  constructor(options: CoordinatorOptions) {
+  constructor(options: CoordinatorOptions, now = 0) {
     this.#options = options;
+    const { stored, bounds, graceMs } = options;
+    this.#graceUntil = now + graceMs;
+    this.#term = (stored?.term ?? 0) + 1;
+    this.#epoch = stored?.epoch ?? 0;
+    if (stored !== null && stored.members.length > 0) {
+      this.#recovery = { reports: new Map(), awaited: new Set(stored.members), until: now + bounds.minimumMs };
+    }
+  }
+
+  /** Which coordinator speaks: every message bears it. */
+  get term(): number {
+    return this.#term;
   }
 
   /** The epoch that every message bears. */
@@ -180,15 +240,20 @@ export class CoordinatorMachine {
       warming: inState('warming'),
       ready: inState('ready'),
       openCollectives: this.#done.size,
+      recovering: this.#recovery !== null,
     };
   }
 
   step(event: CoordinatorEvent, now: number): CoordinatorEffect[] {
     this.#effects = [];
     this.#now = now;
+    const [term, epoch] = [this.#term, this.#epoch];
     switch (event.type) {
       case 'joined':
         this.#join(event);
+        break;
+      case 'resumed':
+        this.#resume(event);
         break;
       case 'message': {
         const peer = this.#peers.get(event.peerId);
@@ -206,6 +271,10 @@ export class CoordinatorMachine {
       default:
         event satisfies never;
     }
+    if (term !== this.#term || epoch !== this.#epoch) {
+      const run = { term: this.#term, epoch: this.#epoch, members: [...(this.#current?.members ?? [])] };
+      this.#effects.unshift({ type: 'store', run });
+    }
     return this.#effects;
   }
 
@@ -217,28 +286,55 @@ export class CoordinatorMachine {
     const peers: Introduction[] = [];
     for (const other of this.#peers.values()) {
       const key = this.#options.random(32);
-      peers.push({ peerId: other.peerId, key, ...other.description });
-      this.#send(other.peerId, { type: 'introduce', peer: { peerId, key, ...event.description } });
+      const pair = this.#newPair();
+      peers.push({ peerId: other.peerId, pair, key, ...other.description });
+      this.#introduce(other, { peerId, pair, key, ...event.description });
     }
-    this.#peers.set(peerId, {
+    const peer = this.#enroll(peerId, event);
+    for (const other of peers) peer.knows.set(other.peerId, other.pair);
+    const { heartbeatMs, bounds } = this.#options;
+    this.#send(peerId, { type: 'welcome', peerId, heartbeatMs, boundMs: bounds.minimumMs, peers });
+  }
+
+  #introduce(to: PeerRecord, peer: Introduction): void {
+    to.knows.set(peer.peerId, peer.pair);
+    this.#send(to.peerId, { type: 'introduce', peer });
+  }
+
+  #newPair(): number {
+    return this.#options.random(4).reduce((number, byte) => number * 256 + byte, 0);
+  }
+
+  #enroll(peerId: PeerId, event: Extract<CoordinatorEvent, { type: 'joined' | 'resumed' }>): PeerRecord {
+    const { description, startWorldSize, connection } = event;
+    const peer: PeerRecord = {
       peerId,
-      description: event.description,
-      startWorldSize: event.startWorldSize,
+      description,
+      startWorldSize,
       detector: new Detector(this.#now, this.#options.heartbeatMs, this.#options.bounds),
       state: 'warming',
       disconnectedAt: null,
       linkClosedAt: Number.NEGATIVE_INFINITY,
       boundary: 0,
+      answered: 0,
       oldest: 0,
-    });
-    this.#effects.push({ type: 'assign', connection: event.connection, peerId });
-    const { heartbeatMs, bounds } = this.#options;
-    this.#send(peerId, { type: 'welcome', peerId, heartbeatMs, boundMs: bounds.minimumMs, peers });
+      knows: new Map(),
+      missed: [],
+    };
+    this.#peers.set(peerId, peer);
+    this.#effects.push({ type: 'assign', connection, peerId });
+    return peer;
   }
 
   #ready(peer: PeerRecord): void {
     if (peer.state !== 'warming') return;
     peer.state = 'ready';
+    this.#letIn();
+  }
+
+  /** Whoever is ready may now come in, or somebody's quorum be there. */
+  #letIn(): void {
+    if (this.#recovery !== null || this.#now < this.#graceUntil) return;
     if (this.#memberCount === 0) this.#formFirstView();
     else this.#retryPending();
   }
@@ -261,10 +357,12 @@ export class CoordinatorMachine {
   // --- boundaries --------------------------------------------------------------------------------------------------
 
   #onBoundary(peer: PeerRecord, message: Extract<PeerMessage, { type: 'boundary' }>): void {
-    const { index, minWorldSize, oldest } = message;
+    const { index, passed, minWorldSize, oldest } = message;
+    if (peer.state !== 'member') return;
+    peer.boundary = Math.max(peer.boundary, Math.min(passed, this.#boundary));
     // One that ran out of patience may ask again while the answer is on its way: it must not get a second.
-    if (peer.state !== 'member' || index <= peer.boundary) return;
-    if (index > this.#boundary + MAX_BOUNDARIES_AHEAD) {
+    if (index <= peer.answered) return;
+    if (this.#recovery === null && index > this.#boundary + MAX_BOUNDARIES_AHEAD) {
       this.#expel(peer, `it asked for boundary ${index} where ${this.#boundary + 1} is next`);
       return;
     }
@@ -273,7 +371,7 @@ export class CoordinatorMachine {
     const before = this.#pending.findIndex((one) => one.peerId === peer.peerId && one.index === index);
     if (before >= 0) this.#pending[before] = asked;
     else this.#pending.push(asked);
-    this.#retryPending();
+    this.#letIn();
   }
 
   /** Decides the next boundaries at which one of those waiting would have its quorum, and answers all that can be answered. */
@@ -293,10 +391,8 @@ export class CoordinatorMachine {
   #decideBoundary(index: number): void {
     const joining = this.#readyPeers().slice(0, MAX_WORLD_SIZE - this.#memberCount);
     this.#boundary = index;
-    if (joining.length === 0) {
-      this.#boundaries.set(index, { generation: null, joined: [] });
-      return;
-    }
+    if (joining.length === 0) return;
+    this.#isBlank = false;
     this.#epoch += 1;
     const joined = joining.map((peer) => peer.peerId);
     const generation: Generation = {
@@ -304,33 +400,46 @@ export class CoordinatorMachine {
       boundary: index,
       epoch: this.#epoch,
       members: [...(this.#current?.members ?? []), ...joined],
+      joined,
     };
     this.#current = generation;
     this.#generations.set(generation.generation, generation);
-    this.#boundaries.set(index, { generation: generation.generation, joined });
-    const view = this.#wireView(generation);
-    for (const peer of joining) {
-      peer.state = 'member';
-      peer.boundary = index;
-      peer.oldest = generation.generation;
-      this.#send(peer.peerId, { type: 'admitted', index, view, joined });
-    }
+    for (const peer of joining) this.#admit(peer, generation);
     this.#note(
       `boundary ${index}: epoch ${this.#epoch}, ${generation.members.length} members, joined ${joined.join(', ')}`,
     );
   }
 
+  #admit(peer: PeerRecord, generation: Generation): void {
+    peer.state = 'member';
+    peer.boundary = generation.boundary;
+    peer.answered = generation.boundary;
+    peer.oldest = generation.generation;
+    const joined = generation.joined.filter((peerId) => generation.members.includes(peerId));
+    this.#send(peer.peerId, {
+      type: 'admitted',
+      index: generation.boundary,
+      view: this.#wireView(generation),
+      joined,
+      failed: this.#verdictsOf(generation),
+    });
+  }
+
+  #verdictsOf(generation: Generation | undefined): Omit<FailedCollective['message'], 'type'>[] {
+    const failed = [...this.#failed.values()].filter((one) => one.generation === generation?.generation);
+    return failed.slice(-MAX_REPORTED_FAILURES).map(({ message: { type, ...verdict } }) => verdict);
+  }
+
+  /** A boundary is decided when its number is passed; the generation that was made there, if one was, says how. */
   #answerBoundary(one: PendingBoundary): void {
     const peer = this.#peers.get(one.peerId);
-    const boundary = this.#boundaries.get(one.index);
-    if (peer === undefined || boundary === undefined) return;
-    peer.boundary = one.index;
-    const generation = boundary.generation === null ? undefined : this.#generations.get(boundary.generation);
+    if (peer === undefined) return;
+    peer.answered = one.index;
+    const generation = [...this.#generations.values()].find((made) => made.boundary === one.index);
     const view = generation === undefined ? null : this.#wireView(generation);
-    const joined = boundary.joined.filter((peerId) => generation?.members.includes(peerId));
-    this.#send(one.peerId, { type: 'boundary', index: one.index, view, joined });
-    for (const failed of this.#failed.values())
-      if (failed.generation === generation?.generation) this.#send(one.peerId, failed.message);
+    const joined = generation?.joined.filter((peerId) => generation.members.includes(peerId)) ?? [];
+    const failed = this.#verdictsOf(generation);
+    this.#send(one.peerId, { type: 'boundary', index: one.index, view, joined, failed });
   }
 
   #wireView(generation: Generation): WireView {
@@ -338,10 +447,11 @@ export class CoordinatorMachine {
       peerId,
       site: this.#peers.get(peerId)?.description.site ?? '',
     }));
-    return { epoch: generation.epoch, generation: generation.generation, members };
+    const { epoch, generation: number, boundary } = generation;
+    return { epoch, generation: number, boundary, members };
   }
 
-  /** Forgets decisions that every member has passed, and generations in which nobody can have anything open. */
+  /** Forgets generations that every member has passed, and in which nobody can have anything open. */
   #prune(): void {
     let passed = this.#boundary;
     let oldest = this.#current?.generation ?? 0;
@@ -350,8 +460,8 @@ export class CoordinatorMachine {
       passed = Math.min(passed, peer.boundary);
       oldest = Math.min(oldest, peer.oldest);
     }
-    for (const index of this.#boundaries.keys()) if (index < passed) this.#boundaries.delete(index);
-    for (const number of this.#generations.keys()) if (number < oldest) this.#generations.delete(number);
+    for (const { generation, boundary } of this.#generations.values())
+      if (generation < oldest && boundary <= passed) this.#generations.delete(generation);
   }
 
   // --- messages ----------------------------------------------------------------------------------------------------
@@ -393,6 +503,7 @@ export class CoordinatorMachine {
         break;
       case 'hello':
       case 'prove':
+      case 'resume':
         this.#expel(peer, 'it greeted twice');
         break;
       default:
@@ -439,7 +550,156 @@ export class CoordinatorMachine {
     this.#done.delete(id);
     // Who does not know the generation yet is told along with its view.
     for (const member of generation.members)
-      if ((this.#peers.get(member)?.boundary ?? 0) >= generation.boundary) this.#send(member, fail);
+      if ((this.#peers.get(member)?.answered ?? 0) >= generation.boundary) this.#send(member, fail);
+  }
+
+  // --- coming back -------------------------------------------------------------------------------------------------
+
+  #resume(event: Extract<CoordinatorEvent, { type: 'resumed' }>): void {
+    const { report, connection } = event;
+    const { peerId } = report;
+    const known = this.#peers.get(peerId);
+    const isForeign = report.state === 'member' && known?.state !== 'member' && !this.#isBlank;
+    if (isForeign || (known !== undefined && report.term > this.#term)) {
+      this.#effects.push({ type: 'assign', connection, peerId });
+      this.#send(peerId, { type: 'evicted', reason: 'the run went on while it was away' });
+      this.#effects.push({ type: 'close', peerId });
+      return;
+    }
+    if (this.#isBlank) {
+      // From the first word on: peers refuse what bears less than they have heard.
+      this.#term = Math.max(this.#term, report.term + 1);
+      this.#epoch = Math.max(this.#epoch, report.epoch);
+    }
+    if (known !== undefined && known.disconnectedAt === null) this.#effects.push({ type: 'close', peerId });
+    const peer = known ?? this.#enroll(peerId, event);
+    if (known !== undefined) this.#effects.push({ type: 'assign', connection, peerId });
+    peer.disconnectedAt = null;
+    peer.detector.signal(this.#now);
+    peer.knows.clear();
+    for (const other of report.peers) peer.knows.set(other.peerId, other.pair);
+    const { heartbeatMs, bounds } = this.#options;
+    this.#send(peerId, { type: 'resumed', heartbeatMs, boundMs: bounds.minimumMs });
+    this.#acquaint(peer);
+    if (report.state === 'member' && peer.state !== 'member') this.#expect(peer, report);
+    else if (peer.state === 'member') this.#catchUp(peer, report);
+    else if (report.state === 'ready') this.#ready(peer);
+  }
+
+  /** Introduces a peer to all who missed that, each pair with a fresh key. */
+  #acquaint(peer: PeerRecord): void {
+    for (const other of this.#peers.values()) {
+      const known = peer.knows.get(other.peerId);
+      if (other === peer || (known !== undefined && known === other.knows.get(peer.peerId))) continue;
+      const key = this.#options.random(32);
+      const pair = this.#newPair();
+      this.#introduce(peer, { peerId: other.peerId, pair, key, ...other.description });
+      this.#introduce(other, { peerId: peer.peerId, pair, key, ...peer.description });
+    }
+  }
+
+  /** A member of ours is back: tells it what it may have missed. */
+  #catchUp(peer: PeerRecord, report: RunReport): void {
+    if (this.#recovery !== null) {
+      this.#expect(peer, report);
+      return;
+    }
+    this.#dismissGone(peer);
+    peer.boundary = report.boundary;
+    peer.answered = report.boundary;
+    peer.missed = this.#goneFrom(report);
+    for (const failed of report.failed)
+      this.#failCollective(peer.peerId, failed.id, failed.generation, failed.code, failed.message);
+    for (const failed of this.#failed.values())
+      if ((this.#generations.get(failed.generation)?.boundary ?? 0) <= peer.answered)
+        this.#send(peer.peerId, failed.message);
+    this.#newEpoch([], null, true);
+    // After the loss, so that it calls nothing before what was open is decided.
+    const made = [...this.#generations.values()].find((generation) => generation.joined.includes(peer.peerId));
+    if (report.state !== 'member' && made !== undefined) this.#admit(peer, made);
+  }
+
+  #goneFrom(report: RunReport): Lost[] {
+    const named = new Set(report.views.flatMap((view) => view.members.map((member) => member.peerId)));
+    const gone = [...named].filter((peerId) => !this.#peers.has(peerId));
+    return gone.map((peerId) => ({ peerId, reason: 'it was lost while this peer was away' }));
+  }
+
+  #dismissGone(peer: PeerRecord): void {
+    for (const peerId of peer.knows.keys()) {
+      if (this.#peers.has(peerId)) continue;
+      peer.knows.delete(peerId);
+      this.#send(peer.peerId, { type: 'dismiss', peerId });
+    }
+  }
+
+  /** A member of a run that another coordinator led: its report is part of what the run is rebuilt from. */
+  #expect(peer: PeerRecord, report: RunReport): void {
+    peer.state = 'member';
+    const until = this.#now + this.#options.bounds.minimumMs;
+    this.#recovery ??= { reports: new Map(), awaited: new Set(), until };
+    const recovery = this.#recovery;
+    recovery.reports.set(peer.peerId, report);
+    const newest = newestMembers(recovery.reports.values());
+    recovery.awaited = new Set([...recovery.awaited, ...newest]);
+    if ([...recovery.awaited].every((peerId) => this.#peers.get(peerId)?.disconnectedAt === null))
+      this.#rebuild(recovery);
+  }
+
+  /** Makes the run's state from the reports. Who has not reported is lost. */
+  #rebuild({ reports }: Recovery): void {
+    const { epoch, boundary, views } = rebuild(reports.values());
+    this.#epoch = Math.max(this.#epoch, epoch);
+    this.#boundary = Math.max(this.#boundary, boundary);
+    const present = new Set(views.at(-1)?.members.map((member) => member.peerId));
+    const strangers = [...reports.keys()].filter((peerId) => !present.has(peerId));
+    this.#lose(strangers.map((peerId) => ({ peerId, reason: 'the run went on while it was away' })));
+    this.#recovery = null;
+    let before: readonly PeerId[] = [];
+    const missing = new Map<PeerId, Lost>();
+    for (const view of views) {
+      const members = view.members.map((member) => member.peerId);
+      const joined = members.filter((peerId) => !before.includes(peerId));
+      before = members;
+      for (const peerId of members)
+        if (!this.#peers.has(peerId))
+          missing.set(peerId, { peerId, reason: 'it did not come back to the coordinator' });
+      const generation: Generation = { ...view, members, joined };
+      this.#generations.set(view.generation, generation);
+      this.#current = generation;
+    }
+    if (this.#current !== null) this.#isBlank = false;
+    for (const [peerId, report] of reports) {
+      const peer = this.#peers.get(peerId);
+      if (peer === undefined) continue;
+      peer.boundary = report.boundary;
+      peer.answered = report.boundary;
+      peer.missed = this.#goneFrom(report);
+      this.#dismissGone(peer);
+    }
+    for (const [peerId, report] of reports) {
+      for (const failed of report.failed)
+        this.#failCollective(peerId, failed.id, failed.generation, failed.code, failed.message);
+    }
+    this.#note(`rebuilt from ${reports.size} reports: epoch ${this.#epoch}, boundary ${this.#boundary}`);
+    if (this.#current !== null) this.#newEpoch([...missing.values()], null, true);
+    for (const generation of this.#generations.values()) {
+      for (const peerId of generation.joined) {
+        const peer = this.#peers.get(peerId);
+        if (peer !== undefined && peer.state !== 'member') this.#admit(peer, generation);
+      }
+    }
+    this.#lose(this.#laggards(reports));
+    this.#letIn();
+  }
+
+  /** Members so far behind that nobody remembers what was decided at their next boundaries. */
+  #laggards(reports: ReadonlyMap<PeerId, RunReport>): Lost[] {
+    let horizon = 0;
+    for (const { views } of reports.values())
+      if (views.length === MAX_REPORTED_VIEWS) horizon = Math.max(horizon, views[0]!.boundary);
+    const behind = [...reports].filter(([, report]) => report.boundary < horizon);
+    return behind.map(([peerId]) => ({ peerId, reason: 'it was too far behind when the coordinator was restarted' }));
   }
 
   // --- losses ------------------------------------------------------------------------------------------------------
@@ -448,9 +708,8 @@ export class CoordinatorMachine {
     const peer = this.#peers.get(peerId);
     if (peer === undefined) return;
     peer.disconnectedAt = this.#now;
-    const alone = peer.state !== 'member' || this.#memberCount === 1;
     const seen = this.#now - peer.linkClosedAt < EVIDENCE_MS;
-    if (alone || seen) this.#lose([{ peerId, reason: 'its connections closed' }]);
+    if (peer.state !== 'member' || seen) this.#lose([{ peerId, reason: 'its connections closed' }]);
   }
 
   #onLinkClosed(reporter: PeerRecord, peerId: PeerId): void {
@@ -481,11 +740,16 @@ export class CoordinatorMachine {
       }
     }
     if (lost.length > 0) this.#lose(lost);
+    if (this.#recovery !== null && this.#now >= this.#recovery.until) this.#rebuild(this.#recovery);
+    if (this.#inGrace && this.#now >= this.#graceUntil) {
+      this.#inGrace = false;
+      this.#letIn();
+    }
     for (const [key, repair] of this.#repairs) {
       if (this.#now < repair.at) continue;
       this.#repairs.delete(key);
       if (repair.pair.every((peerId) => this.#peers.get(peerId)?.disconnectedAt === null))
-        this.#newEpoch([], repair.pair);
+        this.#newEpoch([], repair.pair, false);
     }
   }
 
@@ -505,23 +769,28 @@ export class CoordinatorMachine {
       this.#note(`${peerId} is gone: ${reason}`);
       // Members learn of a lost member by `loss`; everyone else only has to stop dialling it.
       for (const other of this.#peers.values()) {
+        other.knows.delete(peerId);
         if (peer.state !== 'member' || other.state !== 'member') this.#send(other.peerId, { type: 'dismiss', peerId });
       }
     }
     this.#pending = this.#pending.filter((one) => this.#peers.has(one.peerId));
-    if (members.length > 0) this.#newEpoch(members, null);
-    if (this.#memberCount === 0) this.#formFirstView();
-    else this.#retryPending();
+    if (this.#recovery !== null) return;
+    if (members.length > 0) this.#newEpoch(members, null, false);
+    this.#letIn();
   }
 
-  /** Shrinks every generation by the lost, and asks the survivors what they hold of it. */
-  #newEpoch(lost: readonly Lost[], broken: readonly [PeerId, PeerId] | null): void {
+  /**
+   * Shrinks every generation by the lost, and asks the survivors what they hold of it.
+   *
+   * @param resumed messages may have been lost: everything that is open is concerned
+   */
+  #newEpoch(lost: readonly Lost[], broken: readonly [PeerId, PeerId] | null, resumed: boolean): void {
     this.#epoch += 1;
     const gone = new Set(lost.map((one) => one.peerId));
     for (const generation of this.#generations.values()) {
       const loses = generation.members.some((peerId) => gone.has(peerId));
       const breaks = broken?.every((peerId) => generation.members.includes(peerId)) === true;
-      if (!loses && !breaks) continue;
+      if (!loses && !breaks && !resumed) continue;
       generation.epoch = this.#epoch;
       generation.members = generation.members.filter((peerId) => !gone.has(peerId));
       for (const [id, done] of this.#done) if (done.generation === generation.generation) this.#done.delete(id);
@@ -531,24 +800,26 @@ export class CoordinatorMachine {
       this.#current = null;
       this.#decision = null;
       this.#generations.clear();
-      this.#boundaries.clear();
       this.#done.clear();
       return;
     }
     this.#decision = { epoch: this.#epoch, awaited: new Set(survivors), held: new Map(), returned: new Map() };
-    const message: CoordinatorMessage = {
-      type: 'loss',
-      epoch: this.#epoch,
-      lost: [...lost],
-      broken: broken === null ? null : [...broken],
-    };
-    for (const peerId of survivors) this.#send(peerId, message);
+    for (const peerId of survivors) {
+      const missed = this.#peers.get(peerId)?.missed.splice(0) ?? [];
+      this.#send(peerId, {
+        type: 'loss',
+        epoch: this.#epoch,
+        lost: [...lost, ...missed.filter((one) => !gone.has(one.peerId))],
+        broken: broken === null ? null : [...broken],
+        resumed,
+      });
+    }
   }
 
   #onProgress(peer: PeerRecord, message: Extract<PeerMessage, { type: 'progress' }>): void {
     const decision = this.#decision;
     if (decision === null || message.epoch !== decision.epoch || !decision.awaited.delete(peer.peerId)) return;
-    decision.held.set(peer.peerId, new Set(message.held));
+    decision.held.set(peer.peerId, new Map(message.held.map(({ id, epoch }) => [id, epoch])));
     for (const id of message.returned) {
       const by = decision.returned.get(id) ?? new Set();
       decision.returned.set(id, by.add(peer.peerId));
@@ -556,9 +827,11 @@ export class CoordinatorMachine {
     if (decision.awaited.size > 0) return;
     this.#decision = null;
     this.#failHalfReturned(decision);
-    const candidates = new Set<string>();
-    for (const held of decision.held.values()) for (const id of held) candidates.add(id);
-    const committed = [...candidates].filter((id) => this.#heldByAll(id, decision));
+    const candidates = new Map<string, number>();
+    for (const held of decision.held.values()) for (const [id, epoch] of held) candidates.set(id, epoch);
+    const committed = [...candidates].flatMap(([id, epoch]) =>
+      this.#heldByAll(id, epoch, decision) ? [{ id, epoch }] : [],
+    );
     for (const peerId of decision.held.keys()) this.#send(peerId, { type: 'decide', epoch: decision.epoch, committed });
   }
 
@@ -573,10 +846,10 @@ export class CoordinatorMachine {
     }
   }
 
-  #heldByAll(id: string, decision: Decision): boolean {
+  #heldByAll(id: string, epoch: number, decision: Decision): boolean {
     const generation = this.#generations.get(generationOf(id));
     if (generation === undefined || this.#failed.has(id)) return false;
-    return generation.members.every((peerId) => decision.held.get(peerId)?.has(id) === true);
+    return generation.members.every((peerId) => decision.held.get(peerId)?.get(id) === epoch);
   }
 
   #send(peerId: PeerId, message: CoordinatorMessage): void {

@@ -60,6 +60,8 @@ export class MemoryNetwork {
   readonly #listeners: Map<string, { readonly host: Host; readonly onConnection: (connection: Connection) => void }> =
     new Map();
   readonly #connections: Set<MemoryConnection> = new Set();
+  /** Processes that have died. */
+  readonly #gone: WeakSet<Host> = new WeakSet();
   readonly #random: () => number;
   #isBlocked: (from: string, to: string) => boolean = () => false;
   #weatherOf: (from: string, to: string) => Partial<Weather> | null = () => null;
@@ -135,6 +137,7 @@ export class MemoryNetwork {
    * ends of its connections stay open.
    */
   down(host: Host, silent: boolean): void {
+    this.#gone.add(host);
     for (const [name, listener] of this.#listeners) if (listener.host === host) this.#listeners.delete(name);
     for (const connection of [...this.#connections]) {
       if (connection.host !== host) continue;
@@ -226,7 +229,8 @@ export class MemoryNetwork {
           far.open();
           listener.onConnection(far);
         });
-        this.deliver(target, host.name, () =>
+        this.deliver(target, host.name, () => {
+          if (this.#gone.has(host)) near.destroy();
           host.run(() => {
             if (settled) {
               near.destroy();
@@ -235,8 +239,8 @@ export class MemoryNetwork {
             settle();
             near.open();
             resolve(near);
-          }),
-        );
+          });
+        });
       };
       if (signal?.aborted === true) onAbort();
       else {

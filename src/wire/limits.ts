@@ -9,8 +9,8 @@ export const MAX_HANDSHAKE_BYTES: number = 4 * 1024;
 /** Milliseconds a connection has to prove who it is. */
 export const HANDSHAKE_TIMEOUT_MS = 5_000;
 
-/** Largest control message between authenticated ends: room for the ids of all open collectives with the longest tags. */
-export const MAX_CONTROL_BYTES: number = 4 * 1024 * 1024;
+/** Largest control message between authenticated ends: room for three times the ids of all open collectives with the longest tags. */
+export const MAX_CONTROL_BYTES: number = 12 * 1024 * 1024;
 
 /** Largest payload of a data frame: one segment. */
 export const MAX_SEGMENT_BYTES: number = 1024 * 1024;
@@ -45,3 +45,7 @@ export const LINK_HIGH_WATER_BYTES: number = 512 * 1024;
 
 /** Bytes queued towards one peer on the control connection above which it is considered lost. */
 export const MAX_CONTROL_QUEUE_BYTES: number = 16 * 1024 * 1024;
+
+/** Views and failed collectives that a peer tells a coordinator of to which it comes back. */
+export const MAX_REPORTED_VIEWS = 16;
+export const MAX_REPORTED_FAILURES = 512;

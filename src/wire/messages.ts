@@ -9,7 +9,14 @@
  */
 import { Packr } from 'msgpackr';
 import * as v from 'valibot';
-import { MAX_OPEN_COLLECTIVES, MAX_TAG_LENGTH, MAX_TEXT_LENGTH, MAX_WORLD_SIZE } from './limits.ts';
+import {
+  MAX_OPEN_COLLECTIVES,
+  MAX_REPORTED_FAILURES,
+  MAX_REPORTED_VIEWS,
+  MAX_TAG_LENGTH,
+  MAX_TEXT_LENGTH,
+  MAX_WORLD_SIZE,
+} from './limits.ts';
 
 export const CONTROL_HEADER_BYTES = 12;
 
@@ -22,6 +29,8 @@ const secret = v.custom<Uint8Array>(
 );
 /** `generation:tag:sequence`. */
 const collectiveId = v.pipe(v.string(), v.minLength(3), v.maxLength(MAX_TAG_LENGTH + 32));
+/** A result, and the epoch of the attempt that made it: results of different attempts are not the same. */
+const heldResult = v.strictObject({ id: collectiveId, epoch: u32 });
 const worldSize = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORLD_SIZE));
 
 const address = v.variant('kind', [
@@ -38,23 +47,65 @@ const description = {
   addresses: v.pipe(v.array(address), v.maxLength(16)),
 };
 
-const introduction = v.strictObject({ peerId: name, key: secret, ...description });
+/** `pair`: a number that both ends of one introduction have in common, and with them the key. */
+const introduction = v.strictObject({ peerId: name, pair: u32, key: secret, ...description });
 const member = v.strictObject({ peerId: name, site: v.pipe(v.string(), v.maxLength(256)) });
 const members = v.pipe(v.array(member), v.maxLength(MAX_WORLD_SIZE));
-const view = v.strictObject({ epoch: u32, generation: u32, members });
+/** `boundary`: where the generation was made. */
+const view = v.strictObject({ epoch: u32, generation: u32, boundary: u32, members });
 const lost = v.strictObject({ peerId: name, reason: text });
+const failure = {
+  id: collectiveId,
+  code: v.picklist(['mismatch', 'withdrawn', 'lost']),
+  message: text,
+};
+
+/** Collectives of a view that failed before a member came to it: along with the view, or it could make those calls first. */
+const verdicts = v.pipe(v.array(v.strictObject({ ...failure, peerId: name })), v.maxLength(MAX_REPORTED_FAILURES));
+
+/** What a peer tells of itself and of the run when it comes back to a coordinator, perhaps one that knows nothing. */
+const runReport = v.strictObject({
+  peerId: name,
+  /** Highest that it has heard. */
+  term: u32,
+  epoch: u32,
+  state: v.picklist(['warming', 'ready', 'member']),
+  /** Last that it has passed. */
+  boundary: u32,
+  views: v.pipe(v.array(view), v.maxLength(MAX_REPORTED_VIEWS)),
+  /** Peers that were introduced to it. */
+  peers: v.pipe(v.array(v.strictObject({ peerId: name, pair: u32 })), v.maxLength(MAX_WORLD_SIZE)),
+  /** Collectives that failed, or that it withdrew from. */
+  failed: v.pipe(v.array(v.strictObject({ ...failure, generation: u32 })), v.maxLength(MAX_REPORTED_FAILURES)),
+});
 
 const peerMessage = v.variant('type', [
   v.strictObject({ type: v.literal('hello'), version: u32, run: name, nonce: secret }),
-  v.strictObject({ type: v.literal('prove'), proof: secret, startWorldSize: worldSize, ...description }),
+  /** `resume`: a `resume` message follows. */
+  v.strictObject({
+    type: v.literal('prove'),
+    proof: secret,
+    startWorldSize: worldSize,
+    resume: v.boolean(),
+    ...description,
+  }),
+  v.strictObject({ type: v.literal('resume'), report: runReport }),
   v.strictObject({ type: v.literal('ready') }),
   v.strictObject({ type: v.literal('beat'), sent: v.number() }),
-  v.strictObject({ type: v.literal('boundary'), index: u32, minWorldSize: worldSize, oldest: u32 }),
+  /** `passed`: the last boundary whose answer has come. */
+  v.strictObject({
+    type: v.literal('boundary'),
+    index: u32,
+    passed: u32,
+    minWorldSize: worldSize,
+    oldest: u32,
+  }),
   v.strictObject({ type: v.literal('done'), id: collectiveId, generation: u32, epoch: u32 }),
   v.strictObject({
     type: v.literal('progress'),
     epoch: u32,
-    held: v.pipe(v.array(collectiveId), v.maxLength(MAX_OPEN_COLLECTIVES)),
+    /** Results held in full; after `resumed` also those committed lately, as others may not have heard of that. */
+    held: v.pipe(v.array(heldResult), v.maxLength(2 * MAX_OPEN_COLLECTIVES)),
     /** Eager calls that have returned there. */
     returned: v.pipe(v.array(collectiveId), v.maxLength(MAX_OPEN_COLLECTIVES)),
   }),
@@ -80,29 +131,32 @@ const coordinatorMessage = v.variant('type', [
     boundMs: u32,
     peers: v.pipe(v.array(introduction), v.maxLength(MAX_WORLD_SIZE)),
   }),
+  /** The answer to `resume`. */
+  v.strictObject({ type: v.literal('resumed'), heartbeatMs: u32, boundMs: u32 }),
   v.strictObject({ type: v.literal('refuse'), code: name, message: text }),
   v.strictObject({ type: v.literal('introduce'), peer: introduction }),
   v.strictObject({ type: v.literal('dismiss'), peerId: name }),
-  v.strictObject({ type: v.literal('admitted'), index: u32, view, joined: v.array(name) }),
+  v.strictObject({ type: v.literal('admitted'), index: u32, view, joined: v.array(name), failed: verdicts }),
   v.strictObject({
     type: v.literal('boundary'),
     index: u32,
     view: v.nullable(view),
     joined: v.pipe(v.array(name), v.maxLength(MAX_WORLD_SIZE)),
+    failed: verdicts,
   }),
   v.strictObject({
     type: v.literal('loss'),
     epoch: u32,
     lost: v.pipe(v.array(lost), v.maxLength(MAX_WORLD_SIZE)),
     broken: v.nullable(v.strictTuple([name, name])),
+    /** Somebody came back, or the coordinator did: everything open is decided anew. */
+    resumed: v.boolean(),
   }),
-  v.strictObject({ type: v.literal('decide'), epoch: u32, committed: v.array(collectiveId) }),
+  v.strictObject({ type: v.literal('decide'), epoch: u32, committed: v.array(heldResult) }),
   v.strictObject({ type: v.literal('commit'), id: collectiveId, epoch: u32 }),
   v.strictObject({
     type: v.literal('fail'),
-    id: collectiveId,
-    code: v.picklist(['mismatch', 'withdrawn', 'lost']),
-    message: text,
+    ...failure,
     peerId: name,
   }),
   v.strictObject({ type: v.literal('evicted'), reason: text }),
@@ -129,6 +183,8 @@ export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessage>;
 export type DialMessage = v.InferOutput<typeof dialMessage>;
 export type Introduction = v.InferOutput<typeof introduction>;
 export type PeerDescription = Pick<Introduction, 'hostKey' | 'site' | 'addresses'>;
+export type HeldResult = v.InferOutput<typeof heldResult>;
+export type RunReport = v.InferOutput<typeof runReport>;
 export type WireView = v.InferOutput<typeof view>;
 export type WireMember = v.InferOutput<typeof member>;
 

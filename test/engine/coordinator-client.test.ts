@@ -1,13 +1,20 @@
 /** Greeting the coordinator, without any engine behind it. */
 import { expect, test } from 'vitest';
-import { CoordinatorClient, type Credentials } from '../../src/engine/coordinator-client.ts';
+import { type ClientEvents, CoordinatorClient } from '../../src/engine/coordinator-client.ts';
+import type { Credentials } from '../../src/engine/greeting.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
 import { ConnectError, UnauthorizedError } from '../../src/errors.ts';
 import { Coordinator } from '../../src/index.ts';
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import { unixTransport } from '../../src/transport/unix.ts';
 
-const SILENT = { onMessage: () => {}, onLost: () => {} };
+const SILENT: ClientEvents = {
+  onMessage: () => {},
+  onLost: () => {},
+  onBack: () => {},
+  onRefused: () => {},
+  report: () => ({ peerId: 'nobody', state: 'warming', boundary: 0, views: [], peers: [], failed: [] }),
+};
 
 function credentials(name: string, changes: Partial<Credentials> = {}): Credentials {
   return {
@@ -40,7 +47,6 @@ test.each([[['unix', 'tcp'] as const], [['tcp'] as const]])(
           parseTcpAddress(coordinator.address),
           wanted,
           SILENT,
-          undefined,
         );
         clients.push(client);
         expect(client.welcome.peers).toHaveLength(index);
@@ -72,7 +78,6 @@ test('a wrong token is refused on both ways in', async () => {
       parseTcpAddress(coordinator.address),
       credentials('stranger', { token: 'wrong', transports }),
       SILENT,
-      undefined,
     );
     await expect(attempt).rejects.toThrow(UnauthorizedError);
   }

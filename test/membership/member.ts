@@ -86,7 +86,8 @@ export class Member {
     this.asking = true;
     const open = this.openCalls().map((call) => call.generation);
     const oldest = Math.min(this.#current!.generation, ...open); // a member has a view
-    this.#around.control({ type: 'boundary', index: this.boundary + 1, minWorldSize, oldest });
+    const index = this.boundary + 1;
+    this.#around.control({ type: 'boundary', index, passed: this.boundary, minWorldSize, oldest });
   }
 
   #call(): void {
@@ -163,6 +164,7 @@ export class Member {
         if (this.state === 'ready') this.state = 'member';
         this.boundary = message.index;
         this.#install(message.view);
+        for (const { id } of message.failed) this.#onFail(id);
         break;
       case 'boundary':
         this.#onBoundary(message);
@@ -171,7 +173,8 @@ export class Member {
         this.#onLoss(message);
         break;
       case 'decide':
-        if (message.epoch === this.#lossEpoch) this.#onDecide(new Set(message.committed));
+        if (message.epoch === this.#lossEpoch)
+          this.#onDecide(new Map(message.committed.map(({ id, epoch }) => [id, epoch])));
         break;
       case 'commit':
         this.#onCommit(message);
@@ -184,6 +187,7 @@ export class Member {
         break;
       case 'challenge':
       case 'welcome':
+      case 'resumed':
       case 'refuse':
       case 'introduce':
       case 'dismiss':
@@ -192,12 +196,13 @@ export class Member {
     }
   }
 
-  #onBoundary({ index, view }: Extract<CoordinatorMessage, { type: 'boundary' }>): void {
+  #onBoundary({ index, view, failed }: Extract<CoordinatorMessage, { type: 'boundary' }>): void {
     if (index !== this.boundary + 1) this.#around.violation(`boundary ${index} was answered after ${this.boundary}`);
     this.boundary = index;
     this.asking = false;
     this.#callsInStep = 0;
     if (view !== null) this.#install(view);
+    for (const { id } of failed) this.#onFail(id);
   }
 
   #install(view: WireView): void {
@@ -216,25 +221,30 @@ export class Member {
     if (previous !== null) this.#forget(previous);
   }
 
-  #onLoss({ epoch, lost, broken }: Extract<CoordinatorMessage, { type: 'loss' }>): void {
+  #onLoss({ epoch, lost, broken, resumed }: Extract<CoordinatorMessage, { type: 'loss' }>): void {
     this.#lossEpoch = epoch;
     const gone = new Set(lost.map((one) => one.peerId));
     for (const context of this.#contexts.values()) {
       const loses = context.members.some((peerId) => gone.has(peerId));
       const breaks = broken?.every((peerId) => context.members.includes(peerId)) === true;
-      if (!loses && !breaks) continue;
+      if (!loses && !breaks && !resumed) continue;
       context.epoch = epoch;
       context.members = context.members.filter((peerId) => !gone.has(peerId));
       for (const call of context.calls.values()) if (isOpen(call)) call.state = 'frozen';
     }
     const held = this.openCalls().filter((call) => call.state === 'frozen' && call.holds);
-    this.#around.control({ type: 'progress', epoch, held: held.map((call) => call.id), returned: [] });
+    this.#around.control({
+      type: 'progress',
+      epoch,
+      held: held.map((call) => ({ id: call.id, epoch: call.attempt.epoch })),
+      returned: [],
+    });
   }
 
-  #onDecide(committed: ReadonlySet<string>): void {
+  #onDecide(committed: ReadonlyMap<string, number>): void {
     for (const call of this.openCalls()) {
       if (call.state !== 'frozen') continue;
-      if (committed.has(call.id)) this.#commit(call);
+      if (committed.get(call.id) === call.attempt.epoch) this.#commit(call);
       else {
         const { epoch, members } = this.#contexts.get(call.generation)!; // it has an open call
         call.attempt = { epoch, members };

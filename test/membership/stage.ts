@@ -7,9 +7,10 @@ import {
   type CoordinatorEvent,
   CoordinatorMachine,
   type CoordinatorSnapshot,
+  type StoredRun,
 } from '../../src/membership/coordinator.ts';
 import type { DetectorBounds } from '../../src/membership/detector.ts';
-import type { CoordinatorMessage, PeerDescription, PeerMessage, WireView } from '../../src/wire/messages.ts';
+import type { CoordinatorMessage, PeerDescription, PeerMessage, RunReport, WireView } from '../../src/wire/messages.ts';
 
 export const HEARTBEAT_MS = 250;
 export const BOUNDS: DetectorBounds = { minimumMs: 3_000, maximumMs: 12_000 };
@@ -17,12 +18,14 @@ export const BOUNDS: DetectorBounds = { minimumMs: 3_000, maximumMs: 12_000 };
 /** Milliseconds between ticks, as the server has it. */
 const TICK_MS = 25;
 
-export function newMachine(): CoordinatorMachine {
+export function newMachine(stored: StoredRun | null = null): CoordinatorMachine {
   let count = 0;
   return new CoordinatorMachine({
     heartbeatMs: HEARTBEAT_MS,
     bounds: BOUNDS,
     random: (length) => new Uint8Array(length).fill(count++ & 0xff),
+    stored,
+    graceMs: 0,
   });
 }
 
@@ -31,10 +34,14 @@ export function descriptionOf(site: string): PeerDescription {
 }
 
 export class Stage {
-  readonly machine: CoordinatorMachine = newMachine();
+  readonly machine: CoordinatorMachine;
   now = 0;
   readonly #ids: Map<string, string> = new Map();
   readonly #names: Map<string, string> = new Map();
+
+  constructor(stored: StoredRun | null = null) {
+    this.machine = newMachine(stored);
+  }
 
   /** A view of so many members, all of whom have come at once. */
   static withMembers(count: number): Stage {
@@ -63,12 +70,36 @@ export class Stage {
     return name;
   }
 
+  /** A peer comes back to this machine, perhaps from another one, under the name that it had there. */
+  resume(name: string, report: Partial<RunReport> = {}): string[] {
+    this.#ids.set(name, this.id(name));
+    this.#names.set(this.id(name), name);
+    const known = [...this.#ids.values()].filter((peerId) => peerId !== this.id(name));
+    return this.#step({
+      type: 'resumed',
+      connection: 100 + this.#ids.size,
+      description: descriptionOf(name),
+      startWorldSize: 1,
+      report: {
+        peerId: this.id(name),
+        term: 1,
+        epoch: 1,
+        state: 'member',
+        boundary: 1,
+        views: [],
+        peers: known.map((peerId) => ({ peerId, pair: 0 })),
+        failed: [],
+        ...report,
+      },
+    });
+  }
+
   say(name: string, message: PeerMessage): string[] {
     return this.#step({ type: 'message', peerId: this.id(name), message });
   }
 
   boundary(name: string, index: number, minWorldSize = 1, oldest = 1): string[] {
-    return this.say(name, { type: 'boundary', index, minWorldSize, oldest });
+    return this.say(name, { type: 'boundary', index, passed: index - 1, minWorldSize, oldest });
   }
 
   done(name: string, id: string, epoch: number): string[] {
@@ -76,7 +107,7 @@ export class Stage {
   }
 
   progress(name: string, epoch: number, ...held: string[]): string[] {
-    return this.say(name, { type: 'progress', epoch, held, returned: [] });
+    return this.say(name, { type: 'progress', epoch, held: held.map((id) => ({ id, epoch: 0 })), returned: [] });
   }
 
   linkClosed(name: string, to: string): string[] {
@@ -120,7 +151,8 @@ export class Stage {
 
   #step(event: CoordinatorEvent): string[] {
     const effects = this.machine.step(event, this.now);
-    for (const effect of effects) if (effect.type === 'assign') this.#enter(effect.peerId);
+    for (const effect of effects)
+      if (effect.type === 'assign' && !this.#names.has(effect.peerId)) this.#enter(effect.peerId);
     return effects.flatMap((effect) => this.#write(effect));
   }
 
@@ -141,6 +173,7 @@ export class Stage {
       case 'close':
         return [`${this.#name(effect.peerId)} closed`];
       case 'assign':
+      case 'store':
       case 'note':
         return []; // for the server and the log
     }
@@ -148,6 +181,8 @@ export class Stage {
 
   #text(message: CoordinatorMessage): string {
     switch (message.type) {
+      case 'resumed':
+        return 'welcome back';
       case 'welcome':
         return `welcome, meet ${this.#list(message.peers.map((peer) => peer.peerId))}`;
       case 'introduce':
@@ -155,15 +190,18 @@ export class Stage {
       case 'dismiss':
         return `forget ${this.#name(message.peerId)}`;
       case 'admitted':
-      case 'boundary':
-        return `${message.type} ${message.index}: ${this.#view(message.view)}, joined ${this.#list(message.joined)}`;
+      case 'boundary': {
+        const failed = message.failed.map(({ id }) => `, failed ${id}`).join('');
+        return `${message.type} ${message.index}: ${this.#view(message.view)}, joined ${this.#list(message.joined)}${failed}`;
+      }
       case 'loss': {
         const lost = message.lost.map((one) => `${this.#name(one.peerId)} (${one.reason})`);
         const link = message.broken === null ? [] : [`link ${message.broken.map((one) => this.#name(one)).join('–')}`];
-        return `loss @${message.epoch}: ${[...lost, ...link].join(', ')}`;
+        const back = message.resumed ? ['everything anew'] : [];
+        return `loss @${message.epoch}: ${[...lost, ...link, ...back].join(', ')}`;
       }
       case 'decide':
-        return `decide @${message.epoch}: ${message.committed.join(' ') || 'nothing'}`;
+        return `decide @${message.epoch}: ${message.committed.map(({ id }) => id).join(' ') || 'nothing'}`;
       case 'commit':
         return `commit ${message.id} @${message.epoch}`;
       case 'fail':

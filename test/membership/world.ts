@@ -158,7 +158,7 @@ export class World {
   }
 
   #carryOut(effect: CoordinatorEffect): void {
-    if (effect.type === 'note') return;
+    if (effect.type === 'note' || effect.type === 'store') return;
     if (effect.type === 'assign') {
       this.seats.push(this.#newSeat(effect.peerId));
       return;

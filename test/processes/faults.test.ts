@@ -1,6 +1,8 @@
+import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
 import { Coordinator, join } from 'skein';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import { Cluster, type PeerProcess, RemoteError } from '../harness/cluster.ts';
 import { requireIPv6 } from '../harness/requirements.ts';
@@ -87,27 +89,73 @@ describe('a stopped peer', () => {
 });
 
 describe('the coordinator is killed', () => {
-  test('every open and later call ends with a named error within its time-out', async () => {
+  /** A coordinator in a process of its own, at a port that it can be started at again. */
+  async function startCoordinator(host: PeerProcess, port: number, file: string | null): Promise<string> {
+    return host.run(
+      async ({ skein, state }, { port, file }) => {
+        const coordinator = await skein.Coordinator.listen(file === null ? { port } : { port, store: file });
+        state['coordinator'] = coordinator;
+        return coordinator.address;
+      },
+      { port, file },
+    );
+  }
+
+  test('every call that needs it ends with a named error within its time-out', async () => {
     const run = await cluster();
     const host = run.spawn();
-    const address = await host.run(async ({ skein, state }) => {
-      const coordinator = await skein.Coordinator.listen({ port: 0 });
-      state['coordinator'] = coordinator;
-      return coordinator.address;
-    });
+    const address = await startCoordinator(host, 0, null);
     const peers = [run.spawn(), run.spawn()];
-    await Promise.all(peers.map((peer) => peer.join(address, { startWorldSize: 2, timeout: BOUND_MS })));
+    await Promise.all(peers.map((peer) => peer.join(address, { startWorldSize: 2, timeout: 4_000 })));
     // One of two calls, so the collective is open when the coordinator dies.
-    const open = failure(allReduce(peers[0]!));
+    const open = failure(allReduce(peers[0]!, { timeout: 2_000 }));
     await peers[0]!.run(({ state }) => state.group!.status());
     await host.kill();
-    expect((await open).code).toBe('SKEIN_CONNECT');
+    expect((await open).code).toBe('SKEIN_TIMEOUT');
     for (const peer of peers) {
-      await expect
-        .poll(async () => (await failure(allReduce(peer, { timeout: 2_000 }))).code, { timeout: BOUND_MS })
-        .toBe('SKEIN_CONNECT');
-      expect((await failure(peer.run(({ state }) => state.group!.admit()))).code).toBe('SKEIN_CONNECT');
+      expect((await failure(allReduce(peer, { timeout: 1_000 }))).code).toBe('SKEIN_TIMEOUT');
+      expect((await failure(peer.run(({ state }) => state.group!.admit({ timeout: 500 })))).code).toBe('SKEIN_TIMEOUT');
     }
+  });
+
+  test.each([
+    ['without a store', false],
+    ['with a file', true],
+  ])('and started again %s: the members come back, and what was open is finished', async (_, stores) => {
+    const run = await cluster();
+    const folder = mkdtempSync(`${tmpdir()}/skein-store-`);
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const file = stores ? `${folder}/runs.json` : null;
+    const first = run.spawn();
+    const address = await startCoordinator(first, 0, file);
+    const peers = [run.spawn(), run.spawn(), run.spawn()];
+    await Promise.all(peers.map((peer) => peer.join(address, { startWorldSize: 3, timeout: BOUND_MS })));
+    await Promise.all(peers.map((peer) => allReduce(peer)));
+    // Two of three calls: open when the coordinator dies, and still when it is back.
+    const open = [allReduce(peers[0]!), allReduce(peers[1]!)];
+    await peers[0]!.run(({ state }) => state.group!.status());
+    await first.kill();
+    const second = run.spawn();
+    expect(await startCoordinator(second, Number(address.split(':').at(-1)), file)).toBe(address);
+    const last = await allReduce(peers[2]!);
+    const results = [...(await Promise.all(open)), last];
+    for (const { first, report } of results) {
+      expect(first).toBe(3);
+      expect([report.id, report.epoch]).toEqual([last.report.id, last.report.epoch]);
+    }
+    // A newcomer is let in by the new coordinator.
+    const newcomer = run.spawn();
+    const joining = newcomer.join(address, { timeout: BOUND_MS });
+    await expect
+      .poll(
+        async () => {
+          const views = await Promise.all(peers.map((peer) => peer.run(({ state }) => state.group!.admit())));
+          return views[0]!.worldSize;
+        },
+        { timeout: BOUND_MS },
+      )
+      .toBe(4);
+    expect((await joining).worldSize).toBe(4);
   });
 });
 

@@ -25,15 +25,21 @@ function same(left: ArrayLike<number>, right: ArrayLike<number>, count: number):
 export class Oracle {
   readonly #settled: Map<string, readonly Settled[]> = new Map();
   readonly #epochs: Map<string, number> = new Map();
+  #amnesia = false;
   succeeded = 0;
   failed = 0;
   retried = 0;
 
-  /** A peer has come to a view. */
-  onView(peerId: string, epoch: number): void {
+  /** The coordinator was restarted without its store. */
+  onAmnesia(): void {
+    this.#amnesia = true;
+  }
+
+  /** A peer has come to a view; what is wrong with that, or null. */
+  onView(peerId: string, epoch: number): string | null {
     const before = this.#epochs.get(peerId) ?? 0;
-    if (epoch < before) throw new InvariantError(`epochs: ${peerId} went from epoch ${before} back to ${epoch}`);
     this.#epochs.set(peerId, epoch);
+    return epoch < before ? `epochs: ${peerId} went from epoch ${before} back to ${epoch}` : null;
   }
 
   onSuccess(call: Call, report: Report): void {
@@ -53,6 +59,9 @@ export class Oracle {
       // Who returned from an eager call and is gone since can tell nobody: the others may have redone it without it.
       const isRedone = planned.consistency === 'eager' && !contributors.includes(before.peerId);
       if (isRedone && before.epoch < epoch) continue;
+      // Peers that a coordinator without memory found before the members came back are a run of their own.
+      const isOther = this.#amnesia && !before.contributors.some((one) => contributors.includes(one));
+      if (isOther) continue;
       for (const key of ['boundary', 'index', 'epoch', 'contributors'] as const) {
         if (`${before[key]}` === `${now[key]}`) continue;
         throw new InvariantError(

@@ -4,6 +4,7 @@
  */
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { createInlineEngine } from '../../src/engine/inline.ts';
+import { type CoordinatorStore, memoryStore } from '../../src/engine/store.ts';
 import { SkeinError } from '../../src/errors.ts';
 import { Group } from '../../src/group.ts';
 import type { Kernels } from '../../src/kernels/kernels.ts';
@@ -87,6 +88,8 @@ class World {
   readonly #blocks: Set<(from: string, to: string) => boolean> = new Set();
   readonly #slow: Map<string, Parameters<MemoryNetwork['shape']>[0]> = new Map();
   #coordinator: SimProcess;
+  #store: CoordinatorStore = memoryStore();
+  #coordinatorStarts = 0;
   #server: CoordinatorServer | null = null;
   #calmSince: number | null = null;
   #lastBoundary = 0;
@@ -117,10 +120,12 @@ class World {
         break;
       }
       events += 1;
-      if (this.clock.now() > stormMs + CALM_MS) await this.#reportHang();
+      if (this.clock.now() > stormMs + CALM_MS)
+        this.#fail(`progress: not everything has ended ${CALM_MS} ms after the storm`);
       if (events > MAX_EVENTS) this.#fail(`progress: ${events} events, and no end`);
     }
     if (this.#failure === null) await this.#checkNothingIsLeft();
+    else await this.#describe();
     const { succeeded, failed, retried } = this.#oracle;
     return {
       failure: this.#failure,
@@ -146,7 +151,8 @@ class World {
     this.#trace.push(`${this.clock.now().toFixed(2).padStart(10)}  ${text}`);
   }
 
-  async #reportHang(): Promise<void> {
+  /** What everybody is waiting for. */
+  async #describe(): Promise<void> {
     for (const machine of this.#machines) {
       if (machine.finished || machine.process.dead) continue;
       const { group } = machine;
@@ -156,7 +162,6 @@ class World {
     for (const [name, run] of Object.entries(this.#server?.status() ?? {}))
       this.#note(`${name}: ${JSON.stringify(run)}`);
     await settled();
-    this.#fail(`progress: not everything has ended ${CALM_MS} ms after the storm`);
   }
 
   /** All have left: no connection is open, and no bytes are queued. */
@@ -174,8 +179,13 @@ class World {
     const { heartbeatMs, lostAfterMs } = this.#scenario;
     const platform = simPlatform(process, this.#surroundings);
     const onNote = (line: string) => this.#note(line);
-    const options = { heartbeatMs, lostAfterMs, onNote, token: TOKEN };
-    this.#server = await CoordinatorServer.listenAt(COORDINATOR, options, platform);
+    const options = { heartbeatMs, lostAfterMs, onNote, token: TOKEN, store: this.#store };
+    this.#server = await CoordinatorServer.listenAt(
+      COORDINATOR,
+      options,
+      platform,
+      this.#coordinatorStarts++ === 0 ? 0 : 1_000,
+    );
   }
 
   get #surroundings() {
@@ -222,7 +232,10 @@ class World {
         continue;
       }
       machine.group = group;
-      group.on('view', ({ epoch }) => this.#oracle.onView(group.peerId, epoch));
+      group.on('view', ({ epoch }) => {
+        const broken = this.#oracle.onView(group.peerId, epoch);
+        if (broken !== null) this.#fail(broken);
+      });
       await this.#train(machine, process, group);
       machine.group = null;
       await group.leave();
@@ -384,6 +397,10 @@ class World {
         this.#kill(this.#coordinator, false);
         this.clock.schedule(fault.restartMs, () => {
           this.#coordinator = new SimProcess('coordinator', this.clock);
+          if (!fault.keepsStore) {
+            this.#store = memoryStore();
+            this.#oracle.onAmnesia();
+          }
           void this.#startCoordinator();
         });
         break;
@@ -484,7 +501,11 @@ class World {
     this.#slow.clear();
     this.#reblock();
     this.#reshape();
-    for (const machine of this.#machines) machine.process.goOn();
+    for (const machine of this.#machines) {
+      machine.process.goOn();
+      machine.wrong = false;
+      machine.lateMs = 0;
+    }
     this.#coordinator.goOn();
     this.clock.schedule(SETTLE_MS / 2, () => {
       this.#stopAfter = this.#lastBoundary + LAST_STEPS;

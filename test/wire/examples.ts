@@ -10,7 +10,7 @@ export function secretOf(seed: number): Uint8Array {
 
 const U32_MAX = 0xffff_ffff;
 
-const description: Omit<Introduction, 'peerId' | 'key'> = {
+const description: Omit<Introduction, 'peerId' | 'pair' | 'key'> = {
   hostKey: 'machine-1',
   site: 'zürich',
   addresses: [
@@ -23,6 +23,7 @@ const description: Omit<Introduction, 'peerId' | 'key'> = {
 const view: WireView = {
   epoch: U32_MAX,
   generation: 3,
+  boundary: 2,
   members: [
     { peerId: 'p0-00000000', site: '' },
     { peerId: 'p1-ffffffff', site: 'zürich' },
@@ -31,17 +32,40 @@ const view: WireView = {
 
 export const PEER_EXAMPLES = {
   hello: { type: 'hello', version: 1, run: 'default', nonce: secretOf(1) },
-  prove: { type: 'prove', proof: secretOf(2), startWorldSize: 4, ...description },
+  prove: { type: 'prove', proof: secretOf(2), startWorldSize: 4, resume: true, ...description },
+  resume: {
+    type: 'resume',
+    report: {
+      peerId: 'p0-00000000',
+      term: 3,
+      epoch: U32_MAX,
+      state: 'member',
+      boundary: 7,
+      views: [view],
+      peers: [{ peerId: 'p1-ffffffff', pair: U32_MAX }],
+      failed: [{ id: '3:a:0', generation: 3, code: 'lost', message: 'a peer was lost' }],
+    },
+  },
   ready: { type: 'ready' },
   beat: { type: 'beat', sent: 123.456 },
-  boundary: { type: 'boundary', index: 7, minWorldSize: 1, oldest: 3 },
+  boundary: { type: 'boundary', index: 7, passed: 6, minWorldSize: 1, oldest: 3 },
   done: { type: 'done', id: '3:gradients:12', generation: 3, epoch: 5 },
-  progress: { type: 'progress', epoch: 5, held: ['3:a:b:0', '3:🧶:1'], returned: ['3::2'] },
+  progress: {
+    type: 'progress',
+    epoch: 5,
+    held: [
+      { id: '3:a:b:0', epoch: 4 },
+      { id: '3:🧶:1', epoch: 5 },
+    ],
+    returned: ['3::2'],
+  },
   mismatch: { type: 'mismatch', id: '3:a:0', generation: 3, mine: 'allReduce(…)', theirs: 'barrier(…)', with: 'p1' },
   withdraw: { type: 'withdraw', id: '3:a:0', generation: 3, reason: 'it ran out of time' },
   'link-closed': { type: 'link-closed', peerId: 'p1' },
   leave: { type: 'leave' },
 } satisfies OneOfEach<PeerMessage>;
+
+const failed = { id: '3:a:0', code: 'mismatch', message: 'the peers called it differently', peerId: 'p1' } as const;
 
 export const COORDINATOR_EXAMPLES = {
   challenge: { type: 'challenge', version: 1, nonce: secretOf(3), proof: secretOf(4) },
@@ -51,19 +75,20 @@ export const COORDINATOR_EXAMPLES = {
     heartbeatMs: 250,
     boundMs: 3_000,
     peers: [
-      { peerId: 'p0', key: secretOf(5), ...description },
-      { peerId: 'p2', key: secretOf(6), hostKey: 'machine-2', site: '', addresses: [] },
+      { peerId: 'p0', pair: 1, key: secretOf(5), ...description },
+      { peerId: 'p2', pair: 2, key: secretOf(6), hostKey: 'machine-2', site: '', addresses: [] },
     ],
   },
   refuse: { type: 'refuse', code: 'unauthorized', message: 'The token is wrong.' },
-  introduce: { type: 'introduce', peer: { peerId: 'p2', key: secretOf(7), ...description } },
+  introduce: { type: 'introduce', peer: { peerId: 'p2', pair: 3, key: secretOf(7), ...description } },
   dismiss: { type: 'dismiss', peerId: 'p2' },
-  admitted: { type: 'admitted', index: 1, view, joined: ['p0-00000000'] },
-  boundary: { type: 'boundary', index: 2, view: null, joined: [] },
-  loss: { type: 'loss', epoch: 6, lost: [{ peerId: 'p2', reason: 'left' }], broken: ['p0', 'p1'] },
-  decide: { type: 'decide', epoch: 6, committed: ['3:gradients:12'] },
+  admitted: { type: 'admitted', index: 1, view, joined: ['p0-00000000'], failed: [] },
+  boundary: { type: 'boundary', index: 2, view: null, joined: [], failed: [failed] },
+  loss: { type: 'loss', epoch: 6, lost: [{ peerId: 'p2', reason: 'left' }], broken: ['p0', 'p1'], resumed: true },
+  resumed: { type: 'resumed', heartbeatMs: 250, boundMs: 3_000 },
+  decide: { type: 'decide', epoch: 6, committed: [{ id: '3:gradients:12', epoch: 5 }] },
   commit: { type: 'commit', id: '3:gradients:13', epoch: 6 },
-  fail: { type: 'fail', id: '3:a:0', code: 'mismatch', message: 'the peers called it differently', peerId: 'p1' },
+  fail: { type: 'fail', ...failed },
   evicted: { type: 'evicted', reason: 'it gave no sign of life' },
   beat: { type: 'beat', sent: 0 },
 } satisfies OneOfEach<CoordinatorMessage>;

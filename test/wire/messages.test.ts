@@ -5,7 +5,10 @@ import {
   MAX_CONTROL_BYTES,
   MAX_HANDSHAKE_BYTES,
   MAX_OPEN_COLLECTIVES,
+  MAX_REPORTED_FAILURES,
+  MAX_REPORTED_VIEWS,
   MAX_TAG_LENGTH,
+  MAX_TEXT_LENGTH,
   MAX_WORLD_SIZE,
 } from '../../src/wire/limits.ts';
 import {
@@ -173,8 +176,10 @@ describe('limits of control messages', () => {
   test('the largest messages of a run within its limits can be sent', () => {
     const longestId = (index: number) => `${U32_MAX}:${'語'.repeat(MAX_TAG_LENGTH)}:${U32_MAX - index}`;
     const ids = Array.from({ length: MAX_OPEN_COLLECTIVES }, (_, index) => longestId(index));
+    const held = [...ids, ...ids].map((id) => ({ id, epoch: U32_MAX }));
     const peer = (index: number) => ({
       peerId: `p${index}-ffffffff`,
+      pair: U32_MAX,
       key: secretOf(index),
       hostKey: 'a'.repeat(64),
       site: 'europe-west6-a',
@@ -184,12 +189,29 @@ describe('limits of control messages', () => {
       ],
     });
     const peers = Array.from({ length: MAX_WORLD_SIZE - 1 }, (_, index) => peer(index));
-    const progress = encodeControl({ type: 'progress', epoch: 1, held: ids, returned: [] }, 1, 1);
+    const progress = encodeControl({ type: 'progress', epoch: 1, held, returned: ids }, 1, 1);
     expect(readAll(PEER_MESSAGES, progress).error).toBeNull();
-    const decide = encodeControl({ type: 'decide', epoch: 1, committed: ids }, 1, 1);
+    const decide = encodeControl({ type: 'decide', epoch: 1, committed: held }, 1, 1);
     expect(readAll(COORDINATOR_MESSAGES, decide).error).toBeNull();
     const welcome = encodeControl({ ...COORDINATOR_EXAMPLES.welcome, peers }, 1, 1);
     expect(readAll(COORDINATOR_MESSAGES, welcome).error).toBeNull();
+    const site = 'a'.repeat(256);
+    const members = [...peers, peer(MAX_WORLD_SIZE)].map(({ peerId }) => ({ peerId, site }));
+    const views = Array.from({ length: MAX_REPORTED_VIEWS }, (_, boundary) => ({
+      epoch: U32_MAX,
+      generation: U32_MAX,
+      boundary,
+      members,
+    }));
+    const failed = ids.slice(0, MAX_REPORTED_FAILURES).map((id) => ({
+      id,
+      generation: U32_MAX,
+      code: 'mismatch' as const,
+      message: '語'.repeat(MAX_TEXT_LENGTH),
+    }));
+    const known = peers.map(({ peerId, pair }) => ({ peerId, pair }));
+    const report = { ...PEER_EXAMPLES.resume.report, views, failed, peers: known };
+    expect(readAll(PEER_MESSAGES, encodeControl({ type: 'resume', report }, 1, 1)).error).toBeNull();
   });
 });
 
@@ -236,7 +258,7 @@ describe('wrong control messages', () => {
     ['an extra key in an address', { ...PEER_EXAMPLES.prove, addresses: [{ kind: 'unix', path: 'x', mode: 1 }] }],
     [
       'too many held collectives',
-      { ...PEER_EXAMPLES.progress, held: new Array(MAX_OPEN_COLLECTIVES + 1).fill('1:a:0') },
+      { ...PEER_EXAMPLES.progress, held: new Array(2 * MAX_OPEN_COLLECTIVES + 1).fill({ id: '1:a:0', epoch: 1 }) },
     ],
     ['a held collective without a name', { ...PEER_EXAMPLES.progress, held: [''] }],
     ['a tag that is too long', { ...PEER_EXAMPLES.done, id: `1:${'x'.repeat(MAX_TAG_LENGTH + 32)}:0` }],

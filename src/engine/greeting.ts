@@ -1,0 +1,126 @@
+/**
+ * The handshake of a control connection, from the peer's side:
+ *
+ *     peer                                      coordinator
+ *       │ ── hello {run, nonce} ───────────────▶ │
+ *       │ ◀── challenge {nonce, proof} ───────── │   it knows the token
+ *       │ ── prove {proof, description} ───────▶ │   and so do we
+ *       │ ── resume {report} ──────────────────▶ │   only when we come back
+ *       │ ◀── welcome, resumed or evicted ────── │
+ */
+import { ConnectError, ProtocolError, type SkeinError, UnauthorizedError } from '../errors.ts';
+import { nonce, prove, sameProof } from '../transport/secure.ts';
+import type { Address } from '../transport/transport.ts';
+import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
+import {
+  COORDINATOR_MESSAGES,
+  type Control,
+  type CoordinatorMessage,
+  type PeerDescription,
+  type PeerMessage,
+  type RunReport,
+} from '../wire/messages.ts';
+import { ControlConnection, type ControlHandler } from './control-connection.ts';
+import type { TransportKind } from './host.ts';
+import type { Platform } from './platform.ts';
+
+export interface Credentials {
+  readonly run: string;
+  readonly token: string;
+  readonly startWorldSize: number;
+  readonly description: PeerDescription;
+  readonly transports: readonly TransportKind[];
+}
+
+export type PeerConnection = ControlConnection<CoordinatorMessage, PeerMessage>;
+type Answer = Control<Extract<CoordinatorMessage, { type: 'welcome' | 'resumed' | 'evicted' }>>;
+
+export interface Greeted {
+  readonly answer: Answer;
+  readonly connection: PeerConnection;
+  /** What has come since the answer, and whatever will come, goes to this handler. */
+  takeOver(handler: ControlHandler<CoordinatorMessage>): void;
+}
+
+/**
+ * Greets the coordinator at an address; with a report it comes back to it.
+ *
+ * @throws ConnectError when nobody answers, UnauthorizedError when the token is wrong, ProtocolError when the versions
+ *   differ or the other end is no coordinator
+ */
+export async function greet(
+  platform: Platform,
+  address: Address,
+  credentials: Credentials,
+  report: RunReport | null,
+  signal: AbortSignal,
+): Promise<Greeted> {
+  const { run, token, startWorldSize, description, transports } = credentials;
+  const raw = await platform.dialCoordinator(address, transports, { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal });
+  return new Promise<Greeted>((resolve, reject) => {
+    const own = nonce();
+    const early: Control<CoordinatorMessage>[] = [];
+    let owner: ControlHandler<CoordinatorMessage> | null = null;
+    let answered = false;
+    /** Why the connection is gone; undefined while it is not. */
+    let closed: string | null | undefined;
+    const fail = (error: SkeinError) => {
+      stopTimer();
+      connection.fail(error.message);
+      reject(error);
+    };
+    const context = { phase: 'join' };
+    const stopTimer = platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
+      const text = `The coordinator at ${raw.remote} did not finish the handshake within ${HANDSHAKE_TIMEOUT_MS} ms.`;
+      fail(new ConnectError(text, context));
+    });
+    const send = (message: PeerMessage) => connection.send(message, 0, 0);
+    const onChallenge = (message: Extract<CoordinatorMessage, { type: 'challenge' }>) => {
+      if (!sameProof(message.proof, prove(token, 'coordinator', run, message.nonce, own))) {
+        const text = `The coordinator at ${raw.remote} does not know this token: check \`token\` (or SKEIN_TOKEN) on both sides.`;
+        fail(new UnauthorizedError(text, context));
+        return;
+      }
+      // It knows the token: the welcome, which lists all peers, may be long.
+      connection.trust();
+      const proof = prove(token, 'peer', run, own, message.nonce);
+      send({ type: 'prove', proof, startWorldSize, resume: report !== null, ...description });
+      if (report !== null) send({ type: 'resume', report });
+    };
+    const onAnswer = (answer: Answer) => {
+      answered = true;
+      stopTimer();
+      const takeOver = (handler: ControlHandler<CoordinatorMessage>) => {
+        owner = handler;
+        for (const control of early.splice(0)) handler.onMessage(control);
+        if (closed !== undefined) handler.onClosed(closed);
+      };
+      resolve({ answer, connection, takeOver });
+    };
+    const onMessage = (control: Control<CoordinatorMessage>) => {
+      const { message, term, epoch } = control;
+      if (owner !== null) owner.onMessage(control);
+      else if (answered) early.push(control);
+      else if (message.type === 'challenge') onChallenge(message);
+      else if (message.type === 'welcome' || message.type === 'resumed' || message.type === 'evicted') {
+        onAnswer({ message, term, epoch });
+      } else if (message.type === 'refuse') {
+        const ErrorType = message.code === 'unauthorized' ? UnauthorizedError : ProtocolError;
+        fail(new ErrorType(message.message, context));
+      } else {
+        fail(new ProtocolError(`The coordinator at ${raw.remote} sent ${message.type} during the handshake.`, context));
+      }
+    };
+    const onClosed = (reason: string | null) => {
+      stopTimer();
+      if (owner !== null) owner.onClosed(reason);
+      else if (answered) closed = reason;
+      else {
+        const text = `${raw.remote} closed the connection during the handshake (${reason ?? 'no reason given'}): is it a Skein coordinator?`;
+        reject(new ConnectError(text, context));
+      }
+    };
+    const connection: PeerConnection = new ControlConnection(raw, COORDINATOR_MESSAGES, { onMessage, onClosed });
+    send({ type: 'hello', version: PROTOCOL_VERSION, run, nonce: own });
+  });
+}
