@@ -9,7 +9,7 @@ import { simulate } from './world.ts';
 const MAX_FAILURES = 5;
 const REPORT_EVERY = 10;
 
-const { first, stride, end, faults } = workerData as CampaignTask; // set by runCampaign
+const { first, stride, end, faults, onlyFirst } = workerData as CampaignTask; // set by runCampaign
 const port = parentPort!; // this file only runs as a worker
 const post = (message: CampaignMessage) => port.postMessage(message);
 
@@ -26,8 +26,8 @@ for (let seed = first; seed < end && failures < MAX_FAILURES; seed += stride) {
   totals.retried += outcome.retried;
   if (outcome.failure !== null) {
     failures += 1;
-    const smallest = await shrink(scenario, outcome.failure);
-    const again = await simulate(smallest);
+    const smallest = onlyFirst ? scenario : await shrink(scenario, outcome.failure);
+    const again = onlyFirst ? outcome : await simulate(smallest);
     post({
       type: 'failure',
       failure: { seed, failure: again.failure ?? outcome.failure, smallest, trace: again.trace },

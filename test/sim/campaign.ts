@@ -11,6 +11,8 @@ export interface CampaignTask {
   readonly stride: number;
   readonly end: number;
   readonly faults: readonly FaultKind[] | null;
+  /** One failure is enough, and it need not be shrunk. */
+  readonly onlyFirst: boolean;
 }
 
 export interface SeedFailure {
@@ -45,31 +47,42 @@ const WORKER = fileURLToPath(new URL('../../dist/test/sim/campaign-worker.js', i
 
 /** Runs seeds `first` to `first + count − 1`. */
 export async function runCampaign(
-  options: { readonly first: number; readonly count: number; readonly faults: readonly FaultKind[] | null },
+  options: {
+    readonly first: number;
+    readonly count: number;
+    readonly faults: readonly FaultKind[] | null;
+    readonly onlyFirst?: boolean;
+  },
   onProgress: (runs: number) => void = () => {},
 ): Promise<CampaignResult> {
-  const { first, count, faults } = options;
+  const { first, count, faults, onlyFirst = false } = options;
+  const workers: Worker[] = [];
   const stride = Math.min(count, availableParallelism());
   const totals: Totals[] = [];
   const failures: SeedFailure[] = [];
   await Promise.all(
     Array.from({ length: stride }, async (_, index) => {
-      const task: CampaignTask = { first: first + index, stride, end: first + count, faults };
+      const task: CampaignTask = { first: first + index, stride, end: first + count, faults, onlyFirst };
       const worker = new Worker(WORKER, { workerData: task });
+      workers.push(worker);
       worker.on('message', (message: CampaignMessage) => {
-        if (message.type === 'failure') failures.push(message.failure);
-        else {
+        if (message.type === 'failure') {
+          failures.push(message.failure);
+          if (onlyFirst) for (const one of workers) void one.terminate();
+        } else {
           totals[index] = message.totals;
           onProgress(totals.reduce((sum, one) => sum + (one?.runs ?? 0), 0));
         }
       });
       await new Promise<void>((resolve, reject) => {
         worker.once('error', reject);
-        worker.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`a worker ended with ${code}`))));
+        worker.once('exit', (code) =>
+          code === 0 || failures.length > 0 ? resolve() : reject(new Error(`a worker ended with ${code}`)),
+        );
       });
     }),
   );
-  const sum = (key: keyof Totals) => totals.reduce((all, one) => all + one[key], 0);
+  const sum = (key: keyof Totals) => totals.reduce((all, one) => all + (one?.[key] ?? 0), 0);
   return {
     runs: sum('runs'),
     events: sum('events'),

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import pc from 'picocolors';
 import { runCampaign, type SeedFailure } from './campaign.ts';
+import { countVisits } from './coverage.ts';
 import { drawScenario, FAULT_KINDS, type FaultKind, type Scenario } from './scenario.ts';
 import { type Outcome, simulate } from './world.ts';
 
@@ -12,6 +13,8 @@ interface Options {
   readonly seed?: string;
   readonly scenario?: string;
   readonly faults?: string;
+  readonly first?: boolean;
+  readonly coverage?: boolean;
 }
 
 const TRACE_LINES = 40;
@@ -40,6 +43,18 @@ function showFailure({ seed, failure, smallest, trace }: SeedFailure): void {
   console.log(`The smallest scenario that fails this way is in ${file}: npm run sim -- --scenario ${file}`);
 }
 
+/** How often the seeds come to each part of the protocol; all must be visited. */
+async function showCoverage(first: number, count: number, faults: readonly FaultKind[] | null): Promise<number> {
+  const visits = await countVisits(async () => {
+    for (let seed = first; seed < first + count; seed++) await simulate(drawScenario(seed, faults ?? undefined));
+  });
+  for (const { place, count: visited } of visits) console.log(`${String(visited).padStart(10)}  ${place}`);
+  const blind = visits.filter((visit) => visit.count === 0);
+  console.log(`${visits.length - blind.length} of ${visits.length} parts of the protocol were visited`);
+  for (const { place } of blind) console.log(pc.red(`never visited: ${place}`));
+  return blind.length === 0 ? 0 : 1;
+}
+
 function faultList(text: string | undefined): readonly FaultKind[] | null {
   if (text === undefined) return null;
   const wanted = text.split(',');
@@ -58,8 +73,9 @@ async function main(options: Options): Promise<number> {
   if (options.seed !== undefined) return runOne(drawScenario(Number(options.seed), faults ?? undefined));
   const first = Number(options.from);
   const count = Number(options.seeds);
+  if (options.coverage === true) return showCoverage(first, count, faults);
   const startedAt = performance.now();
-  const result = await runCampaign({ first, count, faults }, (runs) => {
+  const result = await runCampaign({ first, count, faults, onlyFirst: options.first === true }, (runs) => {
     if (process.stderr.isTTY) process.stderr.write(`\r${runs} of ${count} seeds`);
   });
   if (process.stderr.isTTY) process.stderr.write('\r');
@@ -79,6 +95,8 @@ const program = new Command('sim')
   .option('--from <seed>', 'the first of them', '1')
   .option('--seed <seed>', 'runs this one alone and shows its trace')
   .option('--scenario <file>', 'runs a scenario that an earlier failure wrote')
+  .option('--first', 'stops at the first failure, and does not shrink it')
+  .option('--coverage', 'counts how often the seeds come to each part of the protocol')
   .option('--faults <kinds>', `only these kinds of fault, of ${FAULT_KINDS.join(', ')}`)
   .addHelpText('after', '\nA seed repeats exactly. A failing one is shrunk, and the result written to a file.');
 program.parse();

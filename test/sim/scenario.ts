@@ -121,6 +121,9 @@ const MAKERS: Readonly<Record<FaultKind, Make>> = {
 
 export const FAULT_KINDS: readonly FaultKind[] = Object.keys(MAKERS) as FaultKind[]; // keys of a Record<FaultKind, …>
 
+/** Users who wait so long find everything working again: none of their calls may run out of time. */
+export const PATIENT_MS = 25_000;
+
 /** Swarm testing (A. Groce et al., "Swarm Testing", 2012): each seed has a random subset of the kinds of fault. */
 export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT_KINDS): Scenario {
   const random = new Random(seed);
@@ -128,6 +131,8 @@ export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT
   const kinds = allowed.filter(() => random.chance(0.35));
   const stormMs = random.integer(300, 2_500);
   const count = kinds.length === 0 ? 0 : random.integer(1, 8);
+  const minWorldSize = random.chance(0.7) ? 1 : random.integer(1, machines);
+  const patience = random.pick([600, 1_500, 4_000, PATIENT_MS, PATIENT_MS]);
   const lossless = random.chance(0.8);
   const faults = Array.from({ length: count }, () => ({
     at: random.integer(0, stormMs),
@@ -136,12 +141,13 @@ export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT
   return {
     seed,
     machines,
-    minWorldSize: random.chance(0.7) ? 1 : random.integer(1, machines),
+    minWorldSize,
     stripes: random.integer(1, 3),
     segmentBytes: random.pick([4_096, 16_384]),
     heartbeatMs: 100,
     lostAfterMs: random.pick([300, 700]),
-    callTimeoutMs: random.pick([600, 1_500, 4_000]),
+    // Where a quorum is wanted, waiting for it may be in vain.
+    callTimeoutMs: minWorldSize > 1 ? Math.min(patience, 4_000) : patience,
     weather: {
       latencyMs: random.pick([0, 0.2, 2, 15]),
       jitterMs: random.pick([0, 0.5, 10]),

@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { runCampaign, type SeedFailure } from './campaign.ts';
 import { REGRESSIONS } from './regressions.ts';
@@ -40,6 +42,14 @@ describe('the simulator', () => {
     const other = await simulate(drawScenario(1_048_584));
     expect(other.trace).not.toEqual(first.trace);
   });
+
+  it('comes to every part of the protocol', async () => {
+    const command = ['dist/test/sim/run.js', '--seeds', '120', '--coverage'];
+    const { stdout } = await promisify(execFile)(process.execPath, command, { timeout: 120_000 }).catch(
+      (error: { readonly stdout: string }) => error, // exit code 1: something was never visited
+    );
+    expect(stdout).toMatch(/(\d+) of \1 parts of the protocol were visited/);
+  }, 150_000);
 
   it('makes calls that succeed after a loss, and calls that fail', async () => {
     const { succeeded, retried, failed } = await runCampaign({ first: 1, count: 60, faults: ['crash', 'cut', 'stop'] });

@@ -50,6 +50,9 @@ const KINDS: readonly Kind[] = [
 ];
 const COUNTS = [0, 1, 2, 5, 64, 64, 1_000, 1_000, 3_000, 3_000, 3_000, 20_000];
 
+/** A rank that passes on more segments than there are slots keeps the rest in scratch. */
+const REDUCE_COUNTS = [0, 1, 64, 3_000, 40_000];
+
 function drawPlanned(seed: number, boundary: number, index: number): Planned {
   let asked = 0;
   const draw = <T>(choices: readonly T[]): T => choices[mix(seed, boundary, index, asked++) % choices.length]!;
@@ -61,7 +64,7 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
     index,
     kind,
     dtype,
-    count: kind === 'barrier' ? 1 : draw(COUNTS),
+    count: kind === 'barrier' ? 1 : draw(kind === 'reduce' ? REDUCE_COUNTS : COUNTS),
     op: draw<ReduceOp>(['sum', 'sum', 'avg', 'min', 'max']),
     codec: isAllReduce && dtype === 'f32' ? draw(['f32', 'f32', 'bf16']) : 'f32',
     algorithm: isAllReduce ? draw(['auto', 'ring', 'tree']) : 'auto',

@@ -15,7 +15,7 @@ import { InvariantError, Oracle } from './oracle.ts';
 import { freshKernels, simPlatform } from './platform.ts';
 import { SimProcess } from './process.ts';
 import { mix, Random } from './random.ts';
-import type { Scenario, TimedFault } from './scenario.ts';
+import { PATIENT_MS, type Scenario, type TimedFault } from './scenario.ts';
 import { type Call, call, stepPlan } from './workload.ts';
 
 export interface Outcome {
@@ -33,7 +33,7 @@ const COORDINATOR: Address = { kind: 'memory', name: 'coordinator' };
 const TOKEN = 'of the simulation';
 
 /** After the storm, everything must have come to its end within so much virtual time. */
-const CALM_MS = 40_000;
+const CALM_MS = 60_000;
 
 /** So long after the storm calls may still fail by what happened in it. */
 const SETTLE_MS = 10_000;
@@ -363,6 +363,9 @@ class World {
     if (!cancelled && (code === null || !EXPECTED_CODES.has(code))) {
       this.#fail(`defect: ${title} failed with ${error instanceof Error ? (error.stack ?? text) : text}`);
     }
+    const isPatient = this.#scenario.callTimeoutMs >= PATIENT_MS;
+    if (isPatient && code === 'SKEIN_TIMEOUT')
+      this.#fail(`progress: ${title} failed although its user was patient: ${text}`);
     const settled = this.#calmSince !== null && this.clock.now() > this.#calmSince + SETTLE_MS;
     // Whoever comes last may find that the others have gone.
     if (code === 'SKEIN_QUORUM') return;

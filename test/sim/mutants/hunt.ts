@@ -1,0 +1,53 @@
+/** Breeds a mutant in a folder of its own, and lets the simulator loose on it. */
+import { execFile } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import type { Mutant } from './mutants.ts';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const PARTS = ['src', 'test/sim', 'package.json', 'tsconfig.json', 'tsconfig.build.json'];
+
+/** A mutant must be found within so many seeds. */
+const SEEDS = 2_000;
+const DEADLINE_MS = 240_000;
+
+const run = promisify(execFile);
+
+export interface Catch {
+  readonly caught: boolean;
+  /** The simulator's last lines. */
+  readonly report: string;
+}
+
+export async function hunt({ file, find, replace, faults }: Mutant): Promise<Catch> {
+  const folder = mkdtempSync(join(tmpdir(), 'skein-mutant-'));
+  try {
+    for (const part of PARTS) cpSync(join(ROOT, part), join(folder, part), { recursive: true });
+    symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+    const source = readFileSync(join(folder, file), 'utf8');
+    const places = source.split(find).length - 1;
+    if (places !== 1) throw new Error(`${JSON.stringify(find)} occurs ${places} times in ${file}: mend the mutant`);
+    writeFileSync(
+      join(folder, file),
+      source.replace(find, () => replace),
+    );
+    const options = { cwd: folder, timeout: DEADLINE_MS, killSignal: 'SIGKILL' as const };
+    const compiler = join(ROOT, 'node_modules/.bin/tsc');
+    await run(compiler, ['-p', 'tsconfig.build.json', '--noCheck', '--declaration', 'false'], options);
+    const weather = faults === undefined ? [] : ['--faults', faults];
+    const command = ['dist/test/sim/run.js', '--seeds', String(SEEDS), '--first', ...weather];
+    return await run(process.execPath, command, options).then(
+      ({ stdout }) => ({ caught: false, report: stdout.slice(-500) }),
+      // Exit code 1 is a broken invariant; a crash of the simulator itself would tell nothing.
+      (error: { readonly code?: number; readonly stdout?: string }) => {
+        const report = error.stdout ?? '';
+        return { caught: error.code === 1 && /^seed \d+: /m.test(report), report: report.slice(-500) };
+      },
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}

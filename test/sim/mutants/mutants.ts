@@ -1,0 +1,106 @@
+/** Defects that the simulator must find: each changes one place of the source, as somebody might by mistake. */
+
+export interface Mutant {
+  readonly title: string;
+  readonly file: string;
+  /** Occurs exactly once in the file. */
+  readonly find: string;
+  readonly replace: string;
+  /** Weather in which it shows; all kinds where none is named. */
+  readonly faults?: string;
+}
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    title: 'commit is sent one vote early',
+    file: 'src/membership/coordinator.ts',
+    find: 'if (done.by.size < generation.members.length) return;',
+    replace: 'if (done.by.size < generation.members.length - 1) return;',
+  },
+  {
+    title: 'the epoch of a data frame is not checked',
+    file: 'src/collectives/collectives.ts',
+    find: 'const live = header.epoch === epoch && !operation.mismatched.has(from);',
+    replace: 'const live = !operation.mismatched.has(from);',
+  },
+  {
+    title: 'the result is built in the tensor itself, not in scratch',
+    file: 'src/collectives/collectives.ts',
+    find: 'const built = call.atomic && !keeps && outputBytes > 0 ? this.#scratch(operation, outputBytes) : call.output;',
+    replace: 'const built = keeps ? call.output : call.output;',
+  },
+  {
+    title: 'an epoch is given twice when a peer or the coordinator comes back',
+    file: 'src/membership/coordinator.ts',
+    find: '    this.#epoch += 1;\n    const gone',
+    replace: '    if (!resumed) this.#epoch += 1;\n    const gone',
+  },
+  {
+    title: 'what one survivor holds is committed',
+    file: 'src/membership/coordinator.ts',
+    find: 'return generation.members.every((peerId) => decision.held.get(peerId)?.get(id) === epoch);',
+    replace: 'return generation.members.some((peerId) => decision.held.get(peerId)?.get(id) === epoch);',
+  },
+  {
+    title: 'results of different attempts count as the same',
+    file: 'src/membership/coordinator.ts',
+    find: 'decision.held.get(peerId)?.get(id) === epoch',
+    replace: 'decision.held.get(peerId)?.has(id) === (epoch > 0)',
+    faults: 'cut-control',
+  },
+  {
+    title: 'a call starts between a loss and its decision',
+    file: 'src/collectives/collectives.ts',
+    find: 'if (context.undecided) {',
+    replace: 'if (context.undecided && context.members.length === 0) {',
+  },
+  {
+    title: 'an eager call from which some have returned is redone by the others',
+    file: 'src/membership/coordinator.ts',
+    find: '    this.#failHalfReturned(decision);\n',
+    replace: '    if (decision.epoch === 0) this.#failHalfReturned(decision);\n',
+  },
+  {
+    title: 'what was committed lately is not told to those who missed it',
+    file: 'src/collectives/collectives.ts',
+    find: 'const known = resumed ? this.#committed.values : [];',
+    replace: 'const known = resumed ? this.#committed.values.slice(0, 0) : [];',
+    faults: 'cut-control,coordinator-crash',
+  },
+  {
+    title: 'an answer at a boundary that was lost on the way is not given again',
+    file: 'src/membership/coordinator.ts',
+    find: '    peer.boundary = report.boundary;\n    peer.answered = report.boundary;\n    peer.missed = this.#goneFrom(report);\n    for (const failed',
+    replace: '    peer.boundary = report.boundary;\n    peer.missed = this.#goneFrom(report);\n    for (const failed',
+  },
+  {
+    title: 'a mean is taken over the members before a loss',
+    file: 'src/collectives/collectives.ts',
+    find: '      contributors: members.length,\n',
+    replace: '      contributors: members.length + (operation.retries > 0 ? 1 : 0),\n',
+  },
+  {
+    title: 'peers that missed their introduction stay strangers',
+    file: 'src/membership/coordinator.ts',
+    find: '    this.#acquaint(peer);\n',
+    replace: '    if (report.term === 0) this.#acquaint(peer);\n',
+  },
+  {
+    title: 'a lost peer stays in the generation',
+    file: 'src/membership/coordinator.ts',
+    find: 'generation.members = generation.members.filter((peerId) => !gone.has(peerId));',
+    replace: 'generation.members = generation.members.filter((peerId) => peerId !== "");',
+  },
+  {
+    title: 'a call that failed while its bytes were in flight never ends',
+    file: 'src/collectives/collectives.ts',
+    find: "    if (operation.state === 'failing')\n      this.#settle(operation, operation.failure!); // set with that state\n",
+    replace: "    if (operation.state === 'failing') return;\n",
+  },
+  {
+    title: 'a restarted coordinator takes no heed of epochs that it did not give',
+    file: 'src/membership/coordinator.ts',
+    find: '      this.#epoch = Math.max(this.#epoch, report.epoch);\n',
+    replace: '',
+  },
+];
