@@ -12,6 +12,10 @@ export const HANDSHAKE_TIMEOUT_MS = 5_000;
 /** Largest control message between authenticated ends: room for the ids of all open collectives with the longest tags. */
 export const MAX_CONTROL_BYTES: number = 4 * 1024 * 1024;
 
+/** Values in one control message, and how deep they are in one another: a welcome to the largest run has half as many. */
+export const MAX_CONTROL_VALUES: number = 256 * 1024;
+export const MAX_CONTROL_DEPTH = 8;
+
 /** Largest payload of a data frame: one segment. */
 export const MAX_SEGMENT_BYTES: number = 1024 * 1024;
 
