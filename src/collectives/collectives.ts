@@ -198,10 +198,15 @@ export class Collectives {
         this.#freeze(operation, lost);
       }
     }
-    for (const peerId of lost) this.#arrivals.dropFrom(peerId);
+    for (const peerId of lost) this.forget(peerId);
     const frozen = this.open().filter((operation) => operation.state === 'frozen');
     const held = frozen.filter((operation) => operation.attempt?.transfer.held === true);
     return { held: held.map((operation) => operation.id), returned: returned.slice(-MAX_OPEN_COLLECTIVES) };
+  }
+
+  /** A peer is gone: what it sent ahead of its calls will not be asked for. */
+  forget(peerId: PeerId): void {
+    this.#arrivals.dropFrom(peerId);
   }
 
   #freeze(operation: Operation, lost: readonly PeerId[]): void {
@@ -248,14 +253,18 @@ export class Collectives {
   /** The coordinator failed a collective for all its members; this one may not have called it yet. */
   onFail(message: Extract<CoordinatorMessage, { type: 'fail' }>): void {
     const { generation, tag, sequence } = parseId(message.id);
-    const state = this.#contexts.get(generation)?.tag(tag);
-    if (state === undefined) return;
-    const operation = state.open.find((one) => one.sequence === sequence);
+    const context = this.#contexts.get(generation);
+    const operation = this.#byId(message.id);
     if (operation !== undefined) {
       this.#settle(operation, operation.failure ?? this.#verdictError(operation, message));
-    } else if (sequence >= state.nextSequence && state.verdicts.size < MAX_OPEN_COLLECTIVES) {
-      state.verdicts.set(sequence, message);
+      return;
     }
+    // A verdict costs memory, and a tag that was not used here yet does: both are bounded for all tags together.
+    if (context === undefined || context.verdicts >= MAX_OPEN_COLLECTIVES) return;
+    const state = context.tag(tag);
+    if (state === undefined || !(sequence >= state.nextSequence) || state.verdicts.has(sequence)) return;
+    state.verdicts.set(sequence, message);
+    context.verdicts += 1;
   }
 
   #verdictError(operation: Operation, verdict: Verdict): SkeinError {
@@ -274,10 +283,8 @@ export class Collectives {
 
   #byId(id: string): Operation | undefined {
     const { generation, tag, sequence } = parseId(id);
-    return this.#contexts
-      .get(generation)
-      ?.tag(tag)
-      ?.open.find((one) => one.sequence === sequence);
+    const state = this.#contexts.get(generation)?.find(hashTag(tag));
+    return state?.tag === tag ? findOpen(state, sequence) : undefined;
   }
 
   #forget(context: Context): void {
@@ -311,6 +318,7 @@ export class Collectives {
       this.#begin(operation);
     } else {
       state.verdicts.delete(operation.sequence);
+      context.verdicts -= 1;
       this.#settle(operation, this.#verdictError(operation, verdict));
     }
   }
@@ -529,6 +537,8 @@ export class Collectives {
   #onOpen(operation: Operation, arrival: Arrival): string | null {
     const { from, payload } = arrival;
     const attempt = operation.attempt!; // route compared its epoch
+    // Whoever is in no view with us must not be able to fail what its members do.
+    if (rankIn(attempt, from) < 0) return 'it announced a call in which it has no part';
     if (!sameBytes(payload, attempt.announcement.subarray(HEADER_BYTES))) {
       const parsed = parseBody(descriptionSchema, payload);
       if (!parsed.ok) return parsed.error;

@@ -14,7 +14,7 @@ import { formatTcpAddress } from '../transport/address.ts';
 import { every } from '../transport/clock.ts';
 import { nonce, prove, sameProof } from '../transport/secure.ts';
 import type { Address, Connection, Listener } from '../transport/transport.ts';
-import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
+import { HANDSHAKE_TIMEOUT_MS, MAX_RUNS, MAX_WORLD_SIZE, PROTOCOL_VERSION } from '../wire/limits.ts';
 import { type Control, type CoordinatorMessage, PEER_MESSAGES, type PeerMessage } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
 import { type Platform, systemPlatform } from './platform.ts';
@@ -57,7 +57,8 @@ type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
 interface Session {
   readonly connection: PeerConnection;
   readonly number: number;
-  readonly stopTimer: () => void;
+  /** Stops what would close it: the handshake takes too long, or the farewell. */
+  stopTimer: () => void;
   ownNonce: Uint8Array;
   peerNonce: Uint8Array | null;
   /** What its greeting asked for. */
@@ -197,12 +198,17 @@ export class CoordinatorServer {
       this.#refuse(session, 'unauthorized', 'The token is wrong: use the one that the coordinator was started with.');
       return;
     }
+    // Only now: a run that nobody has come to yet is forgotten when the last of its visitors leaves.
+    const run = this.#run(runName);
+    if (run === null || run.machine.size >= MAX_WORLD_SIZE) {
+      const full = run === null ? `${MAX_RUNS} runs` : `${MAX_WORLD_SIZE} peers in this run`;
+      this.#refuse(session, 'full', `This coordinator serves ${full} already: start another one.`);
+      return;
+    }
     session.stopTimer();
     this.#unauthenticated -= 1;
     session.connection.trust();
     const { hostKey, site, addresses, startWorldSize } = message;
-    // Only now: a run that nobody has come to yet is forgotten when the last of its visitors leaves.
-    const run = this.#run(runName);
     session.run = run;
     this.#step(run, {
       type: 'joined',
@@ -233,9 +239,11 @@ export class CoordinatorServer {
 
   // --- the machines ------------------------------------------------------------------------------------------------
 
-  #run(name: string): Run {
+  /** The run of this name; null when there are too many already. */
+  #run(name: string): Run | null {
     let run = this.#runs.get(name);
     if (run === undefined) {
+      if (this.#runs.size >= MAX_RUNS && !this.#forgetRun()) return null;
       const heartbeatMs = this.#options.heartbeatMs ?? 250;
       const minimumMs = this.#options.lostAfterMs ?? 3_000;
       const machine = new CoordinatorMachine({
@@ -247,6 +255,12 @@ export class CoordinatorServer {
       this.#runs.set(name, run);
     }
     return run;
+  }
+
+  /** Makes room: of the runs where nobody is left, the oldest goes, and its epoch with it. */
+  #forgetRun(): boolean {
+    for (const { name, machine } of this.#runs.values()) if (machine.empty) return this.#runs.delete(name);
+    return false;
   }
 
   #tick(): void {
@@ -269,10 +283,17 @@ export class CoordinatorServer {
       case 'send':
         run.peers.get(effect.peerId)?.connection.send(effect.message, this.#term, run.machine.epoch);
         break;
-      case 'close':
-        run.peers.get(effect.peerId)?.connection.end();
+      case 'close': {
+        const session = run.peers.get(effect.peerId);
         run.peers.delete(effect.peerId);
+        if (session === undefined) break;
+        session.connection.end();
+        // Its own side is its to close, but it may be gone without a word, or mean ill.
+        session.stopTimer = this.#platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () =>
+          session.connection.fail('it did not close its side'),
+        );
         break;
+      }
       case 'note':
         this.#options.onNote?.(`run ${run.name}: ${effect.text}`);
         break;

@@ -248,8 +248,13 @@ export class Runtime {
   async #warm(): Promise<void> {
     const { clock } = this.#platform;
     const deadline = clock.now() + WARM_MS;
-    await this.#peers.warmed();
-    while (!this.#peers.allUp && clock.now() < deadline) {
+    let dialled = false;
+    void this.#peers.warmed().then(() => {
+      dialled = true;
+      this.#onLinkUp();
+    });
+    // One that tells addresses where nobody answers must not keep the others out.
+    while (!(dialled && this.#peers.allUp) && clock.now() < deadline) {
       await new Promise<void>((resolve) => {
         this.#onLinkUp = resolve;
         clock.schedule(TICK_MS, resolve);
@@ -287,6 +292,7 @@ export class Runtime {
         break;
       case 'dismiss':
         this.#peers.remove(message.peerId, 'the peer is gone');
+        this.#collectives.forget(message.peerId);
         break;
       case 'admitted':
         this.#onAdmitted(message);
@@ -321,6 +327,7 @@ export class Runtime {
   }
 
   #onAdmitted(message: Extract<CoordinatorMessage, { type: 'admitted' }>): void {
+    if (!this.#accepts(message.view)) return;
     this.#boundary = message.index;
     this.#install(message.view);
     this.#admitted?.resolve({
@@ -332,6 +339,22 @@ export class Runtime {
     });
   }
 
+  /** Whether a new view can be one: with another, no program could be made. */
+  #accepts(view: ViewOf): boolean {
+    const ids = new Set(view.members.map((member) => member.peerId));
+    if (!ids.has(this.peerId)) this.#distrust('it sent a view without this peer');
+    else if (ids.size < view.members.length) this.#distrust('it sent a view with the same member twice');
+    else if (view.generation <= (this.#view?.generation ?? 0)) this.#distrust('it sent a view that is not new');
+    else return true;
+    return false;
+  }
+
+  /** The coordinator broke the protocol, which is no better than its being gone. */
+  #distrust(reason: string): void {
+    this.#onCoordinatorLost(reason);
+    this.#client.close();
+  }
+
   #install(view: ViewOf): void {
     this.#view = view;
     this.#collectives.onView(view);
@@ -340,6 +363,7 @@ export class Runtime {
 
   #onBoundary(message: Extract<CoordinatorMessage, { type: 'boundary' }>): void {
     if (message.index <= this.#boundary) return; // passed already
+    if (message.view !== null && !this.#accepts(message.view)) return;
     const at = this.#boundaries.findIndex((waiter) => waiter.index === message.index);
     this.#boundary = message.index;
     if (message.view !== null) this.#install(message.view);
@@ -360,6 +384,10 @@ export class Runtime {
 
   #onLoss(message: Extract<CoordinatorMessage, { type: 'loss' }>): void {
     const lost = message.lost.map((one) => one.peerId);
+    if (lost.includes(this.peerId)) {
+      this.#distrust('it told this peer of its own loss');
+      return;
+    }
     this.#lossEpoch = message.epoch;
     const view = this.#view;
     if (view !== null) {

@@ -34,6 +34,9 @@ export const MAX_TAGS = 65_536;
 /** Peers in a run. */
 export const MAX_WORLD_SIZE = 1_024;
 
+/** Runs of one coordinator: the epoch of each is remembered when nobody is left in it. */
+export const MAX_RUNS = 1_024;
+
 /** A call whose logical vector is at most this large sends data without waiting for the receiver's `open`. */
 export const EAGER_BYTES: number = 64 * 1024;
 
@@ -43,6 +46,9 @@ export const MAX_UNEXPECTED_FRAMES = 16_384;
 
 /** Collectives that one peer may have open at once. */
 export const MAX_OPEN_COLLECTIVES = 4_096;
+
+/** Parallel connections per link and direction. */
+export const MAX_STRIPES = 16;
 
 /** Bytes queued on one connection above which no new segment is given to it. */
 export const LINK_HIGH_WATER_BYTES: number = 512 * 1024;

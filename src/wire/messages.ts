@@ -23,6 +23,8 @@ const secret = v.custom<Uint8Array>(
 );
 /** `generation:tag:sequence`. */
 const collectiveId = v.pipe(v.string(), v.minLength(3), v.maxLength(MAX_TAG_LENGTH + 32));
+/** What timers can count. */
+const milliseconds = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1));
 const worldSize = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORLD_SIZE));
 
 const address = v.variant('kind', [
@@ -77,8 +79,8 @@ const coordinatorMessage = v.variant('type', [
   v.strictObject({
     type: v.literal('welcome'),
     peerId: name,
-    heartbeatMs: u32,
-    boundMs: u32,
+    heartbeatMs: milliseconds,
+    boundMs: milliseconds,
     peers: v.pipe(v.array(introduction), v.maxLength(MAX_WORLD_SIZE)),
   }),
   v.strictObject({ type: v.literal('refuse'), code: name, message: text }),
