@@ -2,7 +2,7 @@
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import type { Address, Connection } from '../../src/transport/transport.ts';
 import { HEADER_BYTES, hashTag } from '../../src/wire/frame.ts';
-import { type Control, encodeControl, type PeerMessage } from '../../src/wire/messages.ts';
+import { encodeControl, type PeerMessage } from '../../src/wire/messages.ts';
 import type { Random } from '../sim/random.ts';
 import { damagedControl, damagedFrame } from './bytes.ts';
 import { type Corpus, type Said, TOKEN } from './corpus.ts';
@@ -13,8 +13,16 @@ import { twistedMessage } from './values.ts';
 /** Messages or frames that one connection gets, unless it is closed before. */
 const MOST_PER_CONNECTION = 24;
 
-/** The term of every coordinator, and an epoch that each run has reached. */
-const FENCES: Omit<Control<never>, 'message'> = { term: 1, epoch: 1 };
+/** The term of every coordinator. */
+const TERM = 1;
+
+/** Where the good peers are: what is aimed there gets furthest. */
+interface Aim {
+  epoch: number;
+  generation: number;
+  /** Least sequence number of their calls by now. */
+  sequence: number;
+}
 
 export interface AssaultTally {
   /** Damaged messages and frames that were sent. */
@@ -32,10 +40,10 @@ export function emptyTally(): AssaultTally {
 
 type Sendable = Said<{ readonly type: string }>;
 
-function hostileMessage({ bytes, message }: Sendable, random: Random): Uint8Array {
+function hostileMessage({ bytes, message }: Sendable, epoch: number, random: Random): Uint8Array {
   const how = random.next();
   if (how < 0.08) return random.bytes(random.integer(1, 400));
-  if (how < 0.5) return twistedMessage(message, FENCES.term, FENCES.epoch, random);
+  if (how < 0.5) return twistedMessage(message, TERM, epoch, random);
   return damagedControl(bytes, random);
 }
 
@@ -45,6 +53,7 @@ export class Assault {
   readonly #corpus: Corpus;
   readonly #frames: readonly Uint8Array[];
   readonly #ports: readonly Address[];
+  readonly #aim: Aim = { epoch: 1, generation: 1, sequence: 0 };
   #sessions = 1;
 
   constructor(garrison: Garrison, corpus: Corpus) {
@@ -63,6 +72,7 @@ export class Assault {
 
   /** One wave: a few strangers, and a peer that joins, fires on all it can reach, and vanishes. */
   async wave(random: Random): Promise<void> {
+    this.#aim.sequence = this.#garrison.sequence;
     const peer = await this.#join();
     try {
       for (let times = random.integer(1, 3); times > 0; times--) await this.#stranger(peer, random);
@@ -76,15 +86,17 @@ export class Assault {
   /**
    * A wave from inside: the peer becomes a member. To be called while the good peers let newcomers in.
    *
-   * @param admitted resolves when the good peers have passed a boundary since the peer was ready
+   * @param admitted makes the good peers pass a boundary, and does not wait until they have
    */
-  async treason(random: Random, admitted: (peer: HostilePeer) => Promise<void>): Promise<void> {
+  async treason(random: Random, admitted: () => Promise<void>): Promise<void> {
     const peer = await this.#join();
     try {
       const heard = peer.hears('admitted');
       peer.say({ type: 'ready' });
-      await Promise.race([admitted(peer), heard]);
-      await heard;
+      await admitted();
+      const admission = await heard;
+      // Numbers begin anew in the view that it made.
+      if (admission.type === 'admitted') Object.assign(this.#aim, admission.view, { sequence: 0 });
       this.tally.members += 1;
       await this.#fireFrames(peer, random);
       await this.#fireControl(peer, random);
@@ -113,7 +125,7 @@ export class Assault {
     ignore(connection);
     await this.#fire(connection, random, () => {
       this.tally.messages += 1;
-      return hostileMessage(random.pick(sources), random);
+      return hostileMessage(random.pick(sources), 0, random);
     });
     connection.destroy();
   }
@@ -146,24 +158,25 @@ export class Assault {
       const one = random.pick(sources);
       // Valid, but not true: what is refused at once goes no further.
       if (random.chance(0.5)) return this.#lie(one, peer, random);
-      return hostileMessage(one, random);
+      return hostileMessage(one, this.#aim.epoch, random);
     });
   }
 
   /** A valid message about things that are not so. */
   #lie({ message }: Said<PeerMessage>, peer: HostilePeer, random: Random): Uint8Array {
-    const { tags, sequence, goodIds } = this.#garrison;
-    const id = `1:${random.pick(tags)}:${sequence + random.integer(-2, 3)}`;
+    const { tags, goodIds } = this.#garrison;
+    const { epoch, generation, sequence } = this.#aim;
+    const id = `${generation}:${random.pick(tags)}:${sequence + random.integer(0, 2)}`;
     const lies: readonly PeerMessage[] = [
       message.type === 'ready' ? { type: 'beat', sent: random.next() } : message,
-      { type: 'done', id, generation: 1, epoch: random.integer(1, 3) },
-      { type: 'withdraw', id, generation: 1, reason: 'so' },
-      { type: 'mismatch', id, generation: 1, mine: 'a', theirs: 'b', with: random.pick(goodIds) },
+      { type: 'done', id, generation, epoch: epoch + random.integer(0, 1) },
+      { type: 'withdraw', id, generation, reason: 'so' },
+      { type: 'mismatch', id, generation, mine: 'a', theirs: 'b', with: random.pick(goodIds) },
       { type: 'link-closed', peerId: random.pick([...goodIds, peer.welcome.peerId]) },
-      { type: 'progress', epoch: random.integer(1, 3), held: [id], returned: [id] },
+      { type: 'progress', epoch: epoch + random.integer(0, 2), held: [id], returned: [id] },
       { type: 'boundary', index: random.integer(1, 70), minWorldSize: random.integer(1, 1_024), oldest: 0 },
     ];
-    return encodeControl(random.pick(lies), FENCES.term, random.pick([0, 1, 1, 1, 2, 0xffff_ffff]));
+    return encodeControl(random.pick(lies), TERM, random.chance(0.9) ? epoch : random.pick([0, 0xffff_ffff]));
   }
 
   /** A recorded frame, aimed at what the good peers do now, and damaged or not. */
@@ -175,8 +188,10 @@ export class Assault {
     if (aimed.length >= HEADER_BYTES && random.chance(0.8)) {
       view.setUint32(12, tag % 2 ** 32, true);
       view.setUint32(16, Math.floor(tag / 2 ** 32), true);
-      view.setUint32(20, Math.max(0, this.#garrison.sequence + random.integer(-1, 4)), true);
-      if (random.chance(0.2)) view.setUint32(8, random.integer(0, 5), true);
+      view.setUint32(4, this.#aim.epoch, true);
+      view.setUint32(8, this.#aim.generation, true);
+      view.setUint32(20, this.#aim.sequence + random.integer(0, 4), true);
+      if (random.chance(0.2)) view.setUint32(random.pick([4, 8]), random.integer(0, 5), true);
     }
     return random.chance(0.5) ? aimed : damagedFrame(aimed, random);
   }

@@ -2,6 +2,9 @@
  * Real traffic to be damaged: a small run on loopback, recorded when it is needed, so that it never is of another version
  * than the code. Three peers join through relays, make all calls of the workload, pass a boundary, and lose one of them.
  */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { deserialize, serialize } from 'node:v8';
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { type Platform, systemPlatform } from '../../src/engine/platform.ts';
 import { Runtime } from '../../src/engine/runtime.ts';
@@ -156,7 +159,24 @@ async function play(coordinator: Address, platform: Platform): Promise<void> {
   }
 }
 
-export async function recordCorpus(): Promise<Corpus> {
+/** A corpus that an earlier failure left, to repeat it exactly. */
+const VARIABLE = 'SKEIN_FUZZ_CORPUS';
+
+/** Damage repeats with its seed, on the same bytes: those of a new recording have other keys, and frames in another order. */
+export function corpusToFuzz(): Promise<Corpus> {
+  const file = process.env[VARIABLE] ?? '';
+  if (file === '') return recordCorpus();
+  return Promise.resolve(deserialize(readFileSync(file)) as Corpus); // written by `keepCorpus`
+}
+
+/** Keeps what a failure was found with; returns what repeats it. */
+export function keepCorpus(corpus: Corpus, seed: number): string {
+  const file = resolve(`fuzz-${seed}.corpus`);
+  writeFileSync(file, serialize(corpus));
+  return `${VARIABLE}=${file}`;
+}
+
+async function recordCorpus(): Promise<Corpus> {
   const coordinator = await CoordinatorServer.listen({ port: 0, token: TOKEN });
   const dataRelays: Relay[] = [];
   const control = await Relay.open(parseTcpAddress(coordinator.address));

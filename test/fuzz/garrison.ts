@@ -145,13 +145,13 @@ export class Garrison {
     return { checked: sum('checked'), failed: sum('failed') };
   }
 
-  /** Members and newcomers of the good peers' run, and how many runs there are. */
-  status(): Promise<{ readonly members: readonly string[]; readonly newcomers: number; readonly runs: number }> {
+  /** Members of the good peers' run, who would be at their next boundary, and how many runs there are. */
+  status(): Promise<{ readonly members: readonly string[]; readonly ready: number; readonly runs: number }> {
     return this.coordinator.run(({ state }, run) => {
       const listening = state['coordinator'] as Coordinator; // put there at the start
       const all = listening.status();
-      const { members, warming, ready } = all[run]!; // the good peers are in it
-      return { members, newcomers: warming.length + ready.length, runs: Object.keys(all).length };
+      const { members, ready } = all[run]!; // the good peers are in it
+      return { members, ready: ready.length, runs: Object.keys(all).length };
     }, RUN);
   }
 

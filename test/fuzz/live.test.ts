@@ -2,7 +2,7 @@ import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { PeerProcess } from '../harness/cluster.ts';
 import { Random } from '../sim/random.ts';
 import { Assault } from './assault.ts';
-import { type Corpus, recordCorpus, TOKEN } from './corpus.ts';
+import { type Corpus, corpusToFuzz, TOKEN } from './corpus.ts';
 import { Garrison } from './garrison.ts';
 import { deceive, type ImpostorTally } from './impostor.ts';
 import { CAN_LOOK, openSockets, until } from './processes.ts';
@@ -16,7 +16,7 @@ let corpus: Corpus;
 const victims: PeerProcess[] = [];
 
 beforeAll(async () => {
-  corpus = await recordCorpus();
+  corpus = await corpusToFuzz();
 });
 
 afterEach(async () => {

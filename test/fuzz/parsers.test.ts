@@ -5,7 +5,7 @@ import { COORDINATOR_MESSAGES, ControlReader, DIAL_MESSAGES, PEER_MESSAGES } fro
 import { LonePeer } from '../collectives/lone.ts';
 import { pieceLengths, pushInPieces } from '../wire/cut.ts';
 import { type ControlTally, controlRound, controlSources } from './control-rounds.ts';
-import { type Corpus, recordCorpus } from './corpus.ts';
+import { type Corpus, corpusToFuzz } from './corpus.ts';
 import { type DataTally, dataRound, undamagedRound } from './data-rounds.ts';
 import { fuzzSeed, round } from './seed.ts';
 import { smallMemory, WORKLOAD } from './workload.ts';
@@ -18,7 +18,7 @@ const { workspace } = await smallMemory();
 let corpus: Corpus;
 
 beforeAll(async () => {
-  corpus = await recordCorpus();
+  corpus = await corpusToFuzz();
 });
 
 describe('the corpus', () => {
@@ -48,7 +48,7 @@ describe('damaged data frames', () => {
   test('never throw, never touch memory that is not theirs, and leave nothing behind', () => {
     const tally: DataTally = { frames: 0, refused: 0, held: 0 };
     for (let number = 0; number < DATA_ROUNDS; number++) {
-      round(seed, number, (random) => dataRound(corpus, workspace, random, tally));
+      round(seed, number, corpus, (random) => dataRound(corpus, workspace, random, tally));
     }
     console.log(`data: ${JSON.stringify(tally)}`);
     expect(tally.refused).toBeGreaterThan(DATA_ROUNDS / 10);
@@ -75,7 +75,7 @@ describe('damaged control messages', () => {
     const sources = controlSources(corpus);
     const tally: ControlTally = { messages: 0, refused: 0, taken: 0 };
     for (let number = 0; number < CONTROL_ROUNDS; number++) {
-      round(seed, number, (random) => controlRound(sources, random, tally));
+      round(seed, number, corpus, (random) => controlRound(sources, random, tally));
     }
     console.log(`control: ${JSON.stringify(tally)}`);
     expect(tally.refused).toBeGreaterThan(CONTROL_ROUNDS / 4);

@@ -27,10 +27,15 @@ export function openSockets(pid: number): number {
 }
 
 /** Looks again and again until it holds; what it was instead is told when it never does. */
-export async function until<T>(look: () => T, holds: (seen: T) => boolean, what: string, withinMs: number): Promise<T> {
+export async function until<T>(
+  look: () => T | Promise<T>,
+  holds: (seen: T) => boolean,
+  what: string,
+  withinMs: number,
+): Promise<T> {
   const deadline = performance.now() + withinMs;
   for (;;) {
-    const seen = look();
+    const seen = await look();
     if (holds(seen)) return seen;
     if (performance.now() > deadline) throw new Error(`${what}: still ${JSON.stringify(seen)} after ${withinMs} ms`);
     await sleep(LOOK_MS);

@@ -1,5 +1,7 @@
 /** Every choice of a fuzzer comes from one seed, which is told at its start and in each failure. */
+
 import { Random } from '../sim/random.ts';
+import { type Corpus, keepCorpus } from './corpus.ts';
 
 const VARIABLE = 'SKEIN_FUZZ_SEED';
 
@@ -12,12 +14,12 @@ export function fuzzSeed(what: string): number {
 }
 
 /** Runs one round of a fuzzer; what it throws says how to repeat it. */
-export function round<T>(seed: number, number: number, body: (random: Random) => T): T {
+export function round(seed: number, number: number, corpus: Corpus, body: (random: Random) => void): void {
   try {
-    return body(new Random((seed + 7_919 * number) | 0));
+    body(new Random((seed + 7_919 * number) | 0));
   } catch (error) {
-    throw new Error(`${VARIABLE}=${seed}, round ${number}: ${error instanceof Error ? error.message : error}`, {
-      cause: error,
-    });
+    const repeat = `${VARIABLE}=${seed} ${keepCorpus(corpus, seed)}`;
+    const text = error instanceof Error ? error.message : String(error);
+    throw new Error(`round ${number}: ${text} (${repeat} repeats it)`, { cause: error });
   }
 }

@@ -2,6 +2,10 @@
 import { Random } from '../sim/random.ts';
 import type { Assault } from './assault.ts';
 import type { Garrison } from './garrison.ts';
+import { until } from './processes.ts';
+
+/** How long the coordinator may take to hear of it (ms). */
+const READY_MS = 10_000;
 
 interface SiegePlan {
   readonly seed: number;
@@ -10,6 +14,11 @@ interface SiegePlan {
   /** So many of them before the first look. */
   readonly warmUp: number;
   readonly onProgress?: (sent: number) => void;
+}
+
+interface TreasonPlan extends Pick<SiegePlan, 'seed' | 'onProgress'> {
+  /** Hostile peers that become members. */
+  readonly waves: number;
 }
 
 function told(seed: number, sent: number, error: unknown): Error {
@@ -67,7 +76,7 @@ export async function siege(garrison: Garrison, assault: Assault, plan: SiegePla
 export async function treason(
   garrison: Garrison,
   assault: Assault,
-  { seed, waves }: { readonly seed: number; readonly waves: number },
+  { seed, waves, onProgress }: TreasonPlan,
 ): Promise<string> {
   const random = new Random(seed);
   let checked = 0;
@@ -79,6 +88,12 @@ export async function treason(
       // The good peers pass a boundary, which lets it in, and go on reducing with it while it fires and vanishes.
       const batches: Promise<void>[] = [];
       await assault.treason(random, async () => {
+        await until(
+          () => garrison.status(),
+          ({ ready }) => ready > 0,
+          'a hostile peer that is ready',
+          READY_MS,
+        );
         const batch = garrison.batch(true).then((result) => {
           checked += result.checked;
           failed += result.failed;
@@ -87,6 +102,7 @@ export async function treason(
         batches.push(batch);
       });
       await Promise.all(batches);
+      onProgress?.(assault.sent);
     }
     return `${await garrison.check(quiet)}; ${checked} results checked, ${failed} calls failed as they may;`;
   } catch (error) {
