@@ -6,7 +6,7 @@ import type { RuntimeOptions } from './engine/runtime.ts';
 import { ArgumentError } from './errors.ts';
 import { REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
 import { parseTcpAddress } from './transport/address.ts';
-import { MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
+import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 
 export interface JoinOptions {
   /** Name of the job. @default SKEIN_RUN, else 'default' */
@@ -73,7 +73,6 @@ export interface RootedReduceOptions extends ReduceOptions {
 
 const DEFAULT_TIMEOUT_MS = 300_000;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
-const MAX_STRIPES = 16;
 
 function checkInteger(value: number, least: number, most: number, name: string): number {
   if (!Number.isInteger(value) || value < least || value > most) {

@@ -28,12 +28,13 @@ export class Arrivals {
   /** Stores a frame; what is wrong, or null. */
   keep(arrival: Arrival): string | null {
     const budget = this.#budgets.get(arrival.from) ?? { bytes: 0, frames: 0 };
-    budget.bytes += arrival.payload.length;
-    budget.frames += 1;
-    this.#budgets.set(arrival.from, budget);
-    if (budget.bytes > MAX_UNEXPECTED_BYTES || budget.frames > MAX_UNEXPECTED_FRAMES) {
+    const bytes = budget.bytes + arrival.payload.length;
+    if (bytes > MAX_UNEXPECTED_BYTES || budget.frames >= MAX_UNEXPECTED_FRAMES) {
       return 'it sent more data for calls not made here than the protocol allows';
     }
+    budget.bytes = bytes;
+    budget.frames += 1;
+    this.#budgets.set(arrival.from, budget);
     const { generation, tag, sequence } = arrival.header;
     const key = keyOf(generation, tag, sequence);
     const list = this.#kept.get(key);

@@ -217,7 +217,7 @@ export class Collectives {
         this.#freeze(operation, lost);
       }
     }
-    for (const peerId of lost) this.#arrivals.dropFrom(peerId);
+    for (const peerId of lost) this.forget(peerId);
     const frozen = this.open().filter((operation) => operation.state === 'frozen');
     const held = frozen.filter((operation) => operation.attempt?.transfer.held === true);
     const known = resumed ? this.#committed.values : [];
@@ -225,6 +225,11 @@ export class Collectives {
       held: [...held.map(({ id, attempt }) => ({ id, epoch: attempt?.epoch ?? 0 })), ...known],
       returned: returned.slice(-MAX_OPEN_COLLECTIVES),
     };
+  }
+
+  /** A peer is gone: what it sent ahead of its calls will not be asked for. */
+  forget(peerId: PeerId): void {
+    this.#arrivals.dropFrom(peerId);
   }
 
   #freeze(operation: Operation, lost: readonly PeerId[]): void {
@@ -274,14 +279,18 @@ export class Collectives {
     const { generation, tag, sequence } = parseId(message.id);
     const { id, code, message: text } = message;
     this.#failures.add({ id, generation, code, message: text });
-    const state = this.#contexts.get(generation)?.tag(tag);
-    if (state === undefined) return;
-    const operation = state.open.find((one) => one.sequence === sequence);
+    const context = this.#contexts.get(generation);
+    const operation = this.#byId(message.id);
     if (operation !== undefined) {
       this.#settle(operation, operation.failure ?? this.#verdictError(operation, message));
-    } else if (sequence >= state.nextSequence && state.verdicts.size < MAX_OPEN_COLLECTIVES) {
-      state.verdicts.set(sequence, message);
+      return;
     }
+    // A verdict costs memory, and a tag that was not used here yet does: both are bounded for all tags together.
+    if (context === undefined || context.verdicts >= MAX_OPEN_COLLECTIVES) return;
+    const state = context.tag(tag);
+    if (state === undefined || !(sequence >= state.nextSequence) || state.verdicts.has(sequence)) return;
+    state.verdicts.set(sequence, message);
+    context.verdicts += 1;
   }
 
   #verdictError(operation: Operation, verdict: Verdict): SkeinError {
@@ -300,10 +309,8 @@ export class Collectives {
 
   #byId(id: string): Operation | undefined {
     const { generation, tag, sequence } = parseId(id);
-    return this.#contexts
-      .get(generation)
-      ?.tag(tag)
-      ?.open.find((one) => one.sequence === sequence);
+    const state = this.#contexts.get(generation)?.find(hashTag(tag));
+    return state?.tag === tag ? findOpen(state, sequence) : undefined;
   }
 
   #forget(context: Context): void {
@@ -342,6 +349,7 @@ export class Collectives {
       this.#begin(operation);
     } else {
       state.verdicts.delete(operation.sequence);
+      context.verdicts -= 1;
       this.#settle(operation, this.#verdictError(operation, verdict));
     }
   }
@@ -525,7 +533,8 @@ export class Collectives {
     if (operation === undefined) return header.sequence >= (state?.nextSequence ?? 0) ? 'keep' : 'drop';
     const epoch = operation.attempt?.epoch ?? 0;
     if (header.epoch > epoch) return 'keep';
-    const live = header.epoch === epoch && !operation.mismatched.has(from);
+    // One that waits for a decision has no attempt, and no frame of an honest peer bears epoch 0.
+    const live = epoch > 0 && header.epoch === epoch && !operation.mismatched.has(from);
     return live ? operation : 'drop';
   }
 
@@ -560,6 +569,8 @@ export class Collectives {
   #onOpen(operation: Operation, arrival: Arrival): string | null {
     const { from, payload } = arrival;
     const attempt = operation.attempt!; // route compared its epoch
+    // Whoever is in no view with us must not be able to fail what its members do.
+    if (rankIn(attempt, from) < 0) return 'it announced a call in which it has no part';
     if (!sameBytes(payload, attempt.announcement.subarray(HEADER_BYTES))) {
       const parsed = parseBody(descriptionSchema, payload);
       if (!parsed.ok) return parsed.error;

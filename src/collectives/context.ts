@@ -47,6 +47,8 @@ export class Context {
   epoch: number;
   members: readonly Member[];
   openCount = 0;
+  /** On calls that were not made here yet, all tags together. */
+  verdicts = 0;
   /** A member was lost, and the coordinator has not decided yet what becomes of what was open. */
   undecided = false;
   readonly #tags: Map<number, TagState> = new Map();

@@ -51,15 +51,16 @@ export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage>
   /** Closes at once. */
   fail(reason: string): void {
     if (!this.#open) return;
-    this.#reason = reason;
+    this.#reason ??= reason;
     this.#connection.destroy(new Error(reason));
   }
 
   onData(bytes: Uint8Array): void {
-    if (!this.#open) return;
+    if (!this.#open || this.#reason !== null) return;
     const error = this.#reader.push(bytes, (control) => {
       this.#handler.onMessage(control);
-      return this.#open;
+      // What stands after a message that was wrong is not to be believed either.
+      return this.#open && this.#reason === null;
     });
     if (error !== null) this.fail(error);
   }

@@ -4,10 +4,11 @@
  *
  *     connected ──lost──▶ seeking ──resumed──▶ connected
  *
- * What is sent while it seeks is dropped: the report, and what its owner sends again, make up for it.
+ * What is said while it seeks is in the report; what is said after the report was made is kept, and sent when it is back.
  */
 import { ConnectError, ProtocolError, SkeinError } from '../errors.ts';
 import type { Address } from '../transport/transport.ts';
+import { MAX_OPEN_COLLECTIVES } from '../wire/limits.ts';
 import type { CoordinatorMessage, PeerMessage, RunReport } from '../wire/messages.ts';
 import { type Credentials, type Greeted, greet, type PeerConnection } from './greeting.ts';
 import type { Platform } from './platform.ts';
@@ -30,6 +31,9 @@ export type Welcome = Extract<CoordinatorMessage, { type: 'welcome' }>;
 const SEEK_FIRST_MS = 25;
 const SEEK_LAST_MS = 500;
 
+/** Messages kept for after the answer to a report: more than a peer can have to say about its open collectives. */
+const MAX_UNSAID: number = 2 * MAX_OPEN_COLLECTIVES;
+
 export class CoordinatorClient {
   readonly welcome: Welcome;
   readonly #platform: Platform;
@@ -40,6 +44,8 @@ export class CoordinatorClient {
   /** Highest heard so far: lower ones are refused. */
   readonly #fence: { term: number; epoch: number };
   #connection: PeerConnection | null = null;
+  /** What it would have said since the last report. */
+  readonly #unsaid: PeerMessage[] = [];
   #cancelSeek: () => void = () => {};
 
   /** @throws ConnectError, UnauthorizedError, ProtocolError; see `greet` */
@@ -77,7 +83,8 @@ export class CoordinatorClient {
   }
 
   send(message: PeerMessage): void {
-    this.#connection?.send(message, this.#fence.term, this.#fence.epoch);
+    if (this.#connection !== null) this.#connection.send(message, this.#fence.term, this.#fence.epoch);
+    else if (message.type !== 'beat' && this.#unsaid.length < MAX_UNSAID) this.#unsaid.push(message);
   }
 
   get connected(): boolean {
@@ -119,7 +126,10 @@ export class CoordinatorClient {
     // Peers that lost the coordinator together do not come back together.
     const share = 0.5 + this.#platform.random(1)[0]! / 512;
     this.#cancelSeek = this.#platform.clock.schedule(delayMs * share, () => {
-      const report = { ...this.#events.report(), ...this.#fence };
+      const report = () => {
+        this.#unsaid.length = 0;
+        return { ...this.#events.report(), ...this.#fence };
+      };
       greet(this.#platform, this.#address, this.#credentials, report, this.#abort.signal).then(
         (greeted) => this.#onAnswer(greeted),
         (error: unknown) => this.#onSeekFailed(error, delayMs),
@@ -138,6 +148,7 @@ export class CoordinatorClient {
     } else {
       this.#fence.term = Math.max(this.#fence.term, term);
       this.#take(greeted);
+      for (const unsaid of this.#unsaid.splice(0)) this.send(unsaid);
       if (this.connected) this.#events.onBack();
     }
   }

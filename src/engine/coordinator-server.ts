@@ -14,7 +14,7 @@ import { DEFAULT_PORT, formatTcpAddress } from '../transport/address.ts';
 import { every } from '../transport/clock.ts';
 import { nonce, prove, sameProof } from '../transport/secure.ts';
 import type { Address, Connection, Listener } from '../transport/transport.ts';
-import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
+import { HANDSHAKE_TIMEOUT_MS, MAX_RUNS, MAX_WORLD_SIZE, PROTOCOL_VERSION } from '../wire/limits.ts';
 import {
   type Control,
   type CoordinatorMessage,
@@ -75,7 +75,7 @@ type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
 interface Session {
   readonly connection: PeerConnection;
   readonly number: number;
-  /** Of the handshake, later of the farewell. */
+  /** Stops what would close it: the handshake takes too long, or the farewell. */
   stopTimer: () => void;
   ownNonce: Uint8Array;
   peerNonce: Uint8Array | null;
@@ -236,25 +236,32 @@ export class CoordinatorServer {
       session.returning = message;
       return;
     }
-    const run = this.#enter(session);
+    const run = this.#enter(session, true);
+    if (run === null) return;
     const { hostKey, site, addresses, startWorldSize } = message;
     const description = { hostKey, site, addresses };
     this.#step(run, { type: 'joined', connection: session.number, description, startWorldSize });
   }
 
   #resume(session: Session, proved: Extract<PeerMessage, { type: 'prove' }>, report: RunReport): void {
-    const run = this.#enter(session);
+    const run = this.#enter(session, false);
+    if (run === null) return;
     const { hostKey, site, addresses, startWorldSize } = proved;
     const description = { hostKey, site, addresses };
     this.#step(run, { type: 'resumed', connection: session.number, description, startWorldSize, report });
   }
 
-  /** The handshake is over. */
-  #enter(session: Session): Run {
-    session.stopTimer();
-    this.#unauthenticated -= 1;
+  /** The handshake is over; null when there is no room for one more. */
+  #enter(session: Session, isNew: boolean): Run | null {
     // Only now: a run that nobody has come to yet is forgotten when the last of its visitors leaves.
     const run = this.#run(session.runName);
+    if (run === null || (isNew && run.machine.size >= MAX_WORLD_SIZE)) {
+      const full = run === null ? `${MAX_RUNS} runs` : `${MAX_WORLD_SIZE} peers in this run`;
+      this.#refuse(session, 'full', `This coordinator serves ${full} already: start another one.`);
+      return null;
+    }
+    session.stopTimer();
+    this.#unauthenticated -= 1;
     session.run = run;
     return run;
   }
@@ -278,9 +285,11 @@ export class CoordinatorServer {
 
   // --- the machines ------------------------------------------------------------------------------------------------
 
-  #run(name: string): Run {
+  /** The run of this name; null when there are too many already. */
+  #run(name: string): Run | null {
     let run = this.#runs.get(name);
     if (run === undefined) {
+      if (this.#runs.size >= MAX_RUNS && !this.#forgetRun()) return null;
       const heartbeatMs = this.#options.heartbeatMs ?? 250;
       const minimumMs = this.#options.lostAfterMs ?? 3_000;
       const options = {
@@ -295,6 +304,12 @@ export class CoordinatorServer {
       this.#runs.set(name, run);
     }
     return run;
+  }
+
+  /** Makes room: of the runs where nobody is left, the oldest goes, and its epoch with it. */
+  #forgetRun(): boolean {
+    for (const { name, machine } of this.#runs.values()) if (machine.empty) return this.#runs.delete(name);
+    return false;
   }
 
   #tick(): void {

@@ -43,7 +43,7 @@ export interface Greeted {
 }
 
 /**
- * Greets the coordinator at an address; with a report it comes back to it.
+ * Greets the coordinator at an address; with a report it comes back to it. The report is made when it is sent.
  *
  * @throws ConnectError when nobody answers, UnauthorizedError when the token is wrong, ProtocolError when the versions
  *   differ or the other end is no coordinator
@@ -52,7 +52,7 @@ export async function greet(
   platform: Platform,
   address: Address,
   credentials: Credentials,
-  report: RunReport | null,
+  report: (() => RunReport) | null,
   signal: AbortSignal,
 ): Promise<Greeted> {
   const { run, token, startWorldSize, description, transports } = credentials;
@@ -85,7 +85,7 @@ export async function greet(
       connection.trust();
       const proof = prove(token, 'peer', run, own, message.nonce);
       send({ type: 'prove', proof, startWorldSize, resume: report !== null, ...description });
-      if (report !== null) send({ type: 'resume', report });
+      if (report !== null) send({ type: 'resume', report: report() });
     };
     const onAnswer = (answer: Answer) => {
       answered = true;

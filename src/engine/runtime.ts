@@ -7,7 +7,15 @@ import { Collectives, type LinkPort } from '../collectives/collectives.ts';
 import type { Member, ViewOf } from '../collectives/context.ts';
 import { Inbound } from '../collectives/inbound.ts';
 import type { Operation } from '../collectives/operation.ts';
-import { ClosedError, ConnectError, EvictedError, QuorumError, type SkeinError, TimeoutError } from '../errors.ts';
+import {
+  ClosedError,
+  ConnectError,
+  EvictedError,
+  ProtocolError,
+  QuorumError,
+  type SkeinError,
+  TimeoutError,
+} from '../errors.ts';
 import { concernedBy, ViewHistory } from '../membership/history.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
@@ -256,8 +264,13 @@ export class Runtime {
   async #warm(): Promise<void> {
     const { clock } = this.#platform;
     const deadline = clock.now() + WARM_MS;
-    await this.#peers.warmed();
-    while (!this.#peers.allUp && clock.now() < deadline) {
+    let dialled = false;
+    void this.#peers.warmed().then(() => {
+      dialled = true;
+      this.#onLinkUp();
+    });
+    // One that tells addresses where nobody answers must not keep the others out.
+    while (!(dialled && this.#peers.allUp) && clock.now() < deadline) {
       await new Promise<void>((resolve) => {
         this.#onLinkUp = resolve;
         clock.schedule(TICK_MS, resolve);
@@ -295,6 +308,7 @@ export class Runtime {
         break;
       case 'dismiss':
         this.#peers.remove(message.peerId, 'the peer is gone');
+        this.#collectives.forget(message.peerId);
         break;
       case 'admitted':
         this.#onAdmitted(message);
@@ -330,6 +344,7 @@ export class Runtime {
   }
 
   #onAdmitted(message: Extract<CoordinatorMessage, { type: 'admitted' }>): void {
+    if (!this.#accepts(message.view)) return;
     this.#boundary = message.index;
     this.#install(message.view);
     for (const verdict of message.failed) this.#collectives.onFail(verdict);
@@ -340,6 +355,26 @@ export class Runtime {
       joined: message.joined,
       left: [],
     });
+  }
+
+  /** Whether a new view can be one: with another, no program could be made. */
+  #accepts(view: ViewOf): boolean {
+    const ids = new Set(view.members.map((member) => member.peerId));
+    if (!ids.has(this.peerId)) this.#distrust('it sent a view without this peer');
+    else if (ids.size < view.members.length) this.#distrust('it sent a view with the same member twice');
+    else if (view.generation <= (this.#view?.generation ?? 0)) this.#distrust('it sent a view that is not new');
+    else return true;
+    return false;
+  }
+
+  /** The coordinator broke the protocol: nothing that it says can be relied on. */
+  #distrust(reason: string): void {
+    const epoch = this.#view?.epoch;
+    this.#die((op) => {
+      const message = `${op} failed: the coordinator broke the protocol (${reason}). Use the same release of skein everywhere, and join again.`;
+      return new ProtocolError(message, { op, epoch });
+    });
+    this.#client.close();
   }
 
   #install(view: ViewOf): void {
@@ -353,6 +388,7 @@ export class Runtime {
 
   #onBoundary(message: Extract<CoordinatorMessage, { type: 'boundary' }>): void {
     if (message.index <= this.#boundary) return; // passed already
+    if (message.view !== null && !this.#accepts(message.view)) return;
     const at = this.#boundaries.findIndex((waiter) => waiter.index === message.index);
     this.#boundary = message.index;
     if (message.view !== null) this.#install(message.view);
@@ -374,6 +410,10 @@ export class Runtime {
 
   #onLoss(message: Extract<CoordinatorMessage, { type: 'loss' }>): void {
     const lost = message.lost.map((one) => one.peerId);
+    if (lost.includes(this.peerId)) {
+      this.#distrust('it told this peer of its own loss');
+      return;
+    }
     this.#lossEpoch = message.epoch;
     const view = this.#view;
     if (view !== null) {

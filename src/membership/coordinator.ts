@@ -229,6 +229,11 @@ export class CoordinatorMachine {
     return this.#peers.size === 0;
   }
 
+  /** Peers that are here, members or not. */
+  get size(): number {
+    return this.#peers.size;
+  }
+
   /** For status pages and tests. */
   snapshot(): CoordinatorSnapshot {
     const inState = (state: PeerRecord['state']) =>
@@ -519,7 +524,8 @@ export class CoordinatorMachine {
     let done = this.#done.get(message.id);
     if (done === undefined) {
       if (this.#done.size >= MAX_OPEN_COLLECTIVES * 2) {
-        this.#expel(peer, 'it has too many collectives open');
+        // The table is everybody's: who has filled it need not be who finds it full.
+        this.#expel(this.#busiest() ?? peer, 'it has too many collectives open');
         return;
       }
       done = { generation: generation.generation, by: new Set() };
@@ -530,6 +536,15 @@ export class CoordinatorMachine {
     this.#done.delete(message.id);
     for (const member of generation.members)
       this.#send(member, { type: 'commit', id: message.id, epoch: message.epoch });
+  }
+
+  /** Who holds the most collectives that are not committed yet. */
+  #busiest(): PeerRecord | undefined {
+    const counts = new Map<PeerId, number>();
+    for (const { by } of this.#done.values())
+      for (const peerId of by) counts.set(peerId, (counts.get(peerId) ?? 0) + 1);
+    const [most] = [...counts].sort(([, left], [, right]) => right - left);
+    return most === undefined ? undefined : this.#peers.get(most[0]);
   }
 
   #onMismatch(peer: PeerRecord, message: Extract<PeerMessage, { type: 'mismatch' }>): void {

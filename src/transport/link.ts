@@ -9,7 +9,7 @@
  */
 import type { FrameSink } from '../wire/frame.ts';
 import { FrameReader } from '../wire/frame.ts';
-import { LINK_HIGH_WATER_BYTES } from '../wire/limits.ts';
+import { LINK_HIGH_WATER_BYTES, MAX_STRIPES } from '../wire/limits.ts';
 import type { Connection, ConnectionHandler } from './transport.ts';
 
 export interface LinkEvents {
@@ -200,8 +200,10 @@ export class Link {
       this.#outbound = this.#lane('outbound', session);
       this.#outbound.add(connection, rest);
       this.#events.onUp();
-    } else {
+    } else if (this.#outbound.stripes.length < MAX_STRIPES) {
       this.#outbound.add(connection, rest);
+    } else {
+      connection.destroy();
     }
   }
 

@@ -64,7 +64,13 @@ export const unixTransport: Transport = {
   },
 
   async dial(address, options): Promise<Connection> {
-    const path = unixPath(address);
+    let path: string;
+    try {
+      path = unixPath(address);
+    } catch (error) {
+      options.onReadBufferFree?.();
+      throw error;
+    }
     return dialSocket({ path }, nameOf(path), options);
   },
 };

@@ -12,6 +12,10 @@ export const HANDSHAKE_TIMEOUT_MS = 5_000;
 /** Largest control message between authenticated ends: room for three times the ids of all open collectives with the longest tags. */
 export const MAX_CONTROL_BYTES: number = 12 * 1024 * 1024;
 
+/** Values in one control message, and how deep they are in one another: a welcome to the largest run has half as many. */
+export const MAX_CONTROL_VALUES: number = 256 * 1024;
+export const MAX_CONTROL_DEPTH = 8;
+
 /** Largest payload of a data frame: one segment. */
 export const MAX_SEGMENT_BYTES: number = 1024 * 1024;
 
@@ -30,6 +34,9 @@ export const MAX_TAGS = 65_536;
 /** Peers in a run. */
 export const MAX_WORLD_SIZE = 1_024;
 
+/** Runs of one coordinator: the epoch of each is remembered when nobody is left in it. */
+export const MAX_RUNS = 1_024;
+
 /** A call whose logical vector is at most this large sends data without waiting for the receiver's `open`. */
 export const EAGER_BYTES: number = 64 * 1024;
 
@@ -39,6 +46,9 @@ export const MAX_UNEXPECTED_FRAMES = 16_384;
 
 /** Collectives that one peer may have open at once. */
 export const MAX_OPEN_COLLECTIVES = 4_096;
+
+/** Parallel connections per link and direction. */
+export const MAX_STRIPES = 16;
 
 /** Bytes queued on one connection above which no new segment is given to it. */
 export const LINK_HIGH_WATER_BYTES: number = 512 * 1024;

@@ -17,6 +17,7 @@ import {
   MAX_TEXT_LENGTH,
   MAX_WORLD_SIZE,
 } from './limits.ts';
+import { checkPlain } from './plain.ts';
 
 export const CONTROL_HEADER_BYTES = 12;
 
@@ -31,6 +32,8 @@ const secret = v.custom<Uint8Array>(
 const collectiveId = v.pipe(v.string(), v.minLength(3), v.maxLength(MAX_TAG_LENGTH + 32));
 /** A result, and the epoch of the attempt that made it: results of different attempts are not the same. */
 const heldResult = v.strictObject({ id: collectiveId, epoch: u32 });
+/** What timers can count. */
+const milliseconds = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1));
 const worldSize = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORLD_SIZE));
 
 const address = v.variant('kind', [
@@ -127,12 +130,12 @@ const coordinatorMessage = v.variant('type', [
   v.strictObject({
     type: v.literal('welcome'),
     peerId: name,
-    heartbeatMs: u32,
-    boundMs: u32,
+    heartbeatMs: milliseconds,
+    boundMs: milliseconds,
     peers: v.pipe(v.array(introduction), v.maxLength(MAX_WORLD_SIZE)),
   }),
   /** The answer to `resume`. */
-  v.strictObject({ type: v.literal('resumed'), heartbeatMs: u32, boundMs: u32 }),
+  v.strictObject({ type: v.literal('resumed'), heartbeatMs: milliseconds, boundMs: milliseconds }),
   v.strictObject({ type: v.literal('refuse'), code: name, message: text }),
   v.strictObject({ type: v.literal('introduce'), peer: introduction }),
   v.strictObject({ type: v.literal('dismiss'), peerId: name }),
@@ -228,16 +231,21 @@ export type Parsed<M> = { readonly ok: true; readonly value: M } | { readonly ok
 
 /** Unpacks and validates one msgpack body. */
 export function parseBody<M>(schema: ControlSchema<M>, body: Uint8Array): Parsed<M> {
+  const strange = checkPlain(body);
+  if (strange !== null) return { ok: false, error: `a control message is not plain msgpack: ${strange}` };
   let unpacked: unknown;
   try {
     unpacked = packr.unpack(body);
   } catch (error) {
-    return { ok: false, error: `a control message is not msgpack: ${String(error)}` };
+    return { ok: false, error: `a control message is not msgpack: ${String(error)}`.slice(0, MAX_TEXT_LENGTH) };
   }
-  const result = v.safeParse(schema, unpacked);
+  // Only the first issue is told, and a list of millions of them would cost gigabytes.
+  const result = v.safeParse(schema, unpacked, { abortEarly: true });
   if (result.success) return { ok: true, value: result.output };
   const issue = result.issues[0];
-  return { ok: false, error: `a control message is not valid: ${v.getDotPath(issue) ?? 'message'}: ${issue.message}` };
+  // It quotes what came, which may be as long as the message.
+  const text = `a control message is not valid: ${v.getDotPath(issue) ?? 'message'}: ${issue.message}`;
+  return { ok: false, error: text.slice(0, MAX_TEXT_LENGTH) };
 }
 
 /** Packs a plain value for the payload of an `open` frame. */
@@ -252,7 +260,9 @@ export function packBody(value: object): Uint8Array {
 export class ControlReader<M> {
   readonly #schema: ControlSchema<M>;
   #limit: number;
-  #pending: Uint8Array = new Uint8Array(0);
+  /** What is kept stands at its start; the rest is room, so that a message in tiny pieces is not copied for each of them. */
+  #memory: Uint8Array = new Uint8Array(0);
+  #kept = 0;
 
   constructor(schema: ControlSchema<M>, limit: number) {
     this.#schema = schema;
@@ -269,12 +279,7 @@ export class ControlReader<M> {
    * Returns what is wrong, or null.
    */
   push(bytes: Uint8Array, onMessage: (control: Control<M>) => boolean): string | null {
-    let data = bytes;
-    if (this.#pending.length > 0) {
-      data = new Uint8Array(this.#pending.length + bytes.length);
-      data.set(this.#pending, 0);
-      data.set(bytes, this.#pending.length);
-    }
+    const data = this.#kept > 0 ? this.#append(bytes) : bytes;
     const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
     let at = 0;
     while (data.length - at >= CONTROL_HEADER_BYTES) {
@@ -293,12 +298,29 @@ export class ControlReader<M> {
       at = end;
       if (!onMessage(control)) break;
     }
-    this.#pending = data.slice(at);
+    // What was appended to is kept as it is, unless a message was taken from it.
+    if (at > 0 || this.#kept === 0) {
+      this.#memory = data.slice(at);
+      this.#kept = this.#memory.length;
+    }
     return null;
+  }
+
+  /** What was kept with `bytes` after it. */
+  #append(bytes: Uint8Array): Uint8Array {
+    const length = this.#kept + bytes.length;
+    if (length > this.#memory.length) {
+      const grown = new Uint8Array(Math.max(length, 2 * this.#kept));
+      grown.set(this.#memory.subarray(0, this.#kept), 0);
+      this.#memory = grown;
+    }
+    this.#memory.set(bytes, this.#kept);
+    this.#kept = length;
+    return this.#memory.subarray(0, length);
   }
 
   /** Bytes received after the last message that `push` handed on. */
   get rest(): Uint8Array {
-    return this.#pending;
+    return this.#memory.subarray(0, this.#kept);
   }
 }

@@ -8,10 +8,14 @@ import { fileURLToPath } from 'node:url';
 import { Coordinator, type CoordinatorListenOptions, type JoinOptions } from 'skein';
 import type { PeerReport, PeerScope, PlainFailure } from './peer-process.ts';
 
-/** No peer process lives longer than this (ms). */
+/** No peer process lives longer than this (ms), unless its test says so. */
 const PROCESS_DEADLINE_MS = 90_000;
 
-const SCRIPT = fileURLToPath(new URL('../../dist/test/harness/peer-process.js', import.meta.url));
+// Tests run from source or from what was built from it, peers always from what was built.
+const SCRIPT = fileURLToPath(new URL('../../dist/test/harness/peer-process.js', import.meta.url)).replace(
+  '/dist/dist/',
+  '/dist/',
+);
 
 /** Thrown by `run` with what the function threw in the peer's process. */
 export class RemoteError extends Error {
@@ -38,9 +42,9 @@ export class PeerProcess {
   readonly #listeners: Map<string, () => void> = new Map();
   #next = 0;
 
-  constructor() {
+  constructor(deadlineMs: number = PROCESS_DEADLINE_MS) {
     this.child = fork(SCRIPT, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
-    const deadline = setTimeout(() => this.child.kill('SIGKILL'), PROCESS_DEADLINE_MS);
+    const deadline = setTimeout(() => this.child.kill('SIGKILL'), deadlineMs);
     this.child.on('message', (report: PeerReport) => this.#onReport(report));
     this.child.on('exit', (code, signal) => {
       clearTimeout(deadline);

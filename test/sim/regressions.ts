@@ -61,4 +61,35 @@ export const REGRESSIONS: readonly { readonly title: string; readonly scenario: 
       faults: [{ at: 618, kind: 'crash', machine: 2, silent: false, restartMs: 196 }],
     },
   },
+  {
+    title: 'a member went back to a result of an earlier attempt, because it missed a decision',
+    scenario: {
+      seed: 21544,
+      machines: 5,
+      ...SMALL,
+      callTimeoutMs: 4_000,
+      weather: { ...FAIR, latencyMs: 15, bytesPerMs: 1_000, windowBytes: 262_144 },
+      stormMs: 2_170,
+      faults: [
+        { at: 1533, kind: 'cut-control', machine: 3 },
+        { at: 1670, kind: 'cut-control', machine: 2 },
+      ],
+    },
+  },
+  {
+    title: 'a call that was cancelled while its peer was coming back to the coordinator',
+    scenario: {
+      seed: 70874,
+      machines: 2,
+      ...SMALL,
+      segmentBytes: 16_384,
+      callTimeoutMs: 25_000,
+      weather: { ...FAIR, latencyMs: 0.2, jitterMs: 0, bytesPerMs: 1_000, maxPieceBytes: 3_000 },
+      stormMs: 1_701,
+      faults: [
+        { at: 51, kind: 'coordinator-stop', forMs: 3_000 },
+        { at: 1201, kind: 'cancel', machine: 2 },
+      ],
+    },
+  },
 ];

@@ -3,6 +3,7 @@ import { Packr } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
 import {
   MAX_CONTROL_BYTES,
+  MAX_CONTROL_VALUES,
   MAX_HANDSHAKE_BYTES,
   MAX_OPEN_COLLECTIVES,
   MAX_REPORTED_FAILURES,
@@ -171,6 +172,76 @@ describe('limits of control messages', () => {
     const before = process.memoryUsage().rss;
     expect(readAll(PEER_MESSAGES, framed(nested)).error).not.toBeNull();
     expect(process.memoryUsage().rss - before).toBeLessThan(100 * 1024 * 1024);
+  });
+
+  test('a few bytes can’t unfold to gigabytes by referring to one another', () => {
+    // Each level holds the one before it twice: written out as text, 40 of them would be a terabyte.
+    const id = (level: number) => [0, 0, 0, level];
+    const levels = Array.from({ length: 40 }, (_, level) =>
+      level === 0
+        ? [0xd6, 0x69, ...id(0), 0x90]
+        : [0xd6, 0x69, ...id(level), 0x92, 0xd6, 0x70, ...id(level - 1), 0xd6, 0x70, ...id(level - 1)],
+    );
+    const body = Uint8Array.from([0xdc, 0, levels.length, ...levels.flat(), 0xc0]);
+    expect(readAll(PEER_MESSAGES, framed(body)).error).toBe(
+      'a control message is not plain msgpack: token 214 has no meaning here',
+    );
+  });
+
+  test('one long string can’t be read again for every few bytes of the message', () => {
+    const count = 20_000;
+    const elements = Array.from({ length: count }, (_, index) => {
+      const distance = (count - index) * 7 - 2; // from the extension's end to the string, and its own four bytes
+      return [0xd6, 0x62, distance >>> 24, (distance >>> 16) & 255, (distance >>> 8) & 255, distance & 255, 0xc0];
+    });
+    const text = concat([Uint8Array.of(0xdb, 0, 0x30, 0, 0), new Uint8Array(0x30_0000).fill(97)]);
+    const body = concat([Uint8Array.of(0xdd, 0, 0, 0x4e, 0x20), Uint8Array.from(elements.flat()), text]);
+    expect(readAll(PEER_MESSAGES, framed(body)).error).toMatch(/^a control message is not plain msgpack/);
+  });
+
+  test.each([
+    ['nil', 0xc0],
+    ['an empty map', 0x80],
+    ['an empty string', 0xa0],
+  ])('a list with millions of values is refused before any of them is made: %s', (_, token) => {
+    const count = MAX_CONTROL_BYTES - 64;
+    const start = [0x82, 0xa4, ...Buffer.from('type'), 0xa8, ...Buffer.from('progress'), 0xa4, ...Buffer.from('held')];
+    const announced = new Uint8Array(4);
+    new DataView(announced.buffer).setUint32(0, count);
+    const body = concat([Uint8Array.from([...start, 0xdd]), announced, new Uint8Array(count).fill(token)]);
+    const error = readAll(PEER_MESSAGES, framed(body)).error;
+    expect(error).toBe(`a control message is not plain msgpack: it has more than ${MAX_CONTROL_VALUES} values`);
+  });
+
+  test('as many wrong values as a message may have are told of by the first of them, in a short text', () => {
+    const held = new Array(MAX_CONTROL_VALUES - 16).fill(null);
+    expect(errorOf({ ...PEER_EXAMPLES.progress, held })).toContain('held.0');
+    const long = errorOf({ type: 'x'.repeat(1_000_000) });
+    expect(long).toMatch(/^a control message is not valid/);
+    expect(long!.length).toBeLessThanOrEqual(MAX_TEXT_LENGTH);
+  });
+
+  test('a message that comes in tiny pieces is not copied anew for each of them', () => {
+    const long = encodeControl(
+      { ...PEER_EXAMPLES.progress, held: new Array(4_000).fill({ id: 'x'.repeat(200), epoch: 1 }) },
+      1,
+      1,
+    );
+    const reader = new ControlReader(PEER_MESSAGES, MAX_CONTROL_BYTES);
+    let messages = 0;
+    let moved = 0;
+    let kept = reader.rest.buffer;
+    for (let at = 0; at < long.length; at += 16) {
+      const error = reader.push(long.subarray(at, at + 16), () => {
+        messages += 1;
+        return true;
+      });
+      expect(error).toBeNull();
+      if (reader.rest.buffer !== kept) moved += 1;
+      kept = reader.rest.buffer;
+    }
+    expect(messages).toBe(1);
+    expect(moved).toBeLessThan(2 * Math.log2(long.length));
   });
 
   test('the largest messages of a run within its limits can be sent', () => {

@@ -1,0 +1,123 @@
+import { describe, expect, test } from 'vitest';
+import type { CallSpec } from '../../src/collectives/call.ts';
+import { Workspace } from '../../src/collectives/workspace.ts';
+import { loadKernels } from '../../src/kernels/load.ts';
+import { emptyHeader, FRAME_DATA, FRAME_OPEN, HEADER_BYTES, hashTag, writeHeader } from '../../src/wire/frame.ts';
+import { MAX_OPEN_COLLECTIVES, MAX_UNEXPECTED_BYTES, MAX_UNEXPECTED_FRAMES } from '../../src/wire/limits.ts';
+import { packBody } from '../../src/wire/messages.ts';
+import { LonePeer } from './lone.ts';
+
+const workspace = new Workspace(await loadKernels(8 * 1024 * 1024), 1024);
+
+const SUM: Omit<CallSpec, 'input' | 'output'> = {
+  kind: 'allReduce',
+  tag: '',
+  dtype: 'f32',
+  op: 'sum',
+  codec: 'f32',
+  algorithm: 'ring',
+  count: 10,
+  root: null,
+  laidOutFor: null,
+  consistency: 'commit',
+  recovery: 'restart',
+  minWorldSize: 1,
+  timeoutMs: 1_000,
+  atomic: true,
+};
+
+/** A member of a view of two with one call open. */
+function member(): LonePeer {
+  const peer = new LonePeer('a', workspace);
+  const members = ['a', 'b'].map((peerId) => ({ peerId, site: '' }));
+  peer.collectives.onView({ epoch: 1, generation: 1, boundary: 1, members });
+  peer.call(SUM, new Uint8Array(40), 40);
+  return peer;
+}
+
+interface Fields {
+  readonly type: number;
+  readonly generation?: number;
+  readonly sequence?: number;
+}
+
+function frame({ type, generation = 1, sequence = 0 }: Fields, payload: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES + payload.length);
+  const header = { ...emptyHeader(), type, epoch: generation, generation, tag: hashTag(''), sequence };
+  writeHeader(new DataView(bytes.buffer), 0, { ...header, length: payload.length });
+  bytes.set(payload, HEADER_BYTES);
+  return bytes;
+}
+
+const OTHER_CALL = packBody({
+  kind: 'barrier',
+  tag: '',
+  dtype: 'f32',
+  op: null,
+  codec: 'f32',
+  algorithm: 'ring',
+  count: 0,
+  root: null,
+  consistency: 'commit',
+  recovery: 'restart',
+  minWorldSize: 1,
+  segmentBytes: 1024,
+});
+
+describe('frames of a peer that is in no view', () => {
+  test('can’t fail what the members do by announcing another call under its number', () => {
+    const peer = member();
+    const error = peer.connection('stranger').push(frame({ type: FRAME_OPEN }, OTHER_CALL));
+    expect(error).toBe('it announced a call in which it has no part');
+    expect(peer.controls).toEqual([]);
+    expect(peer.connection('b').push(frame({ type: FRAME_OPEN }, OTHER_CALL))).toBeNull();
+    expect(peer.controls.map(({ type }) => type)).toEqual(['mismatch']);
+  });
+
+  test('are forgotten when it goes: those who come and go keep nothing here', () => {
+    const peer = member();
+    const segment = frame({ type: FRAME_DATA, generation: 0xffff_ffff }, new Uint8Array(64 * 1024));
+    const fill = () => {
+      const { push } = peer.connection('stranger');
+      let taken = 0;
+      while (push(segment) === null) taken += 1;
+      return taken;
+    };
+    expect(fill()).toBe(MAX_UNEXPECTED_BYTES / (64 * 1024));
+    expect(fill()).toBe(0);
+    peer.collectives.forget('stranger');
+    expect(fill()).toBe(MAX_UNEXPECTED_BYTES / (64 * 1024));
+  });
+});
+
+test('a frame that finds no room is not counted as kept', () => {
+  const peer = member();
+  const early = (sequence: number) => frame({ type: FRAME_DATA, sequence }, new Uint8Array(0));
+  for (let index = 0; index < MAX_UNEXPECTED_FRAMES; index++) {
+    expect(peer.connection('b').push(early(1 + index))).toBeNull();
+  }
+  for (let again = 0; again < 3; again++) {
+    expect(peer.connection('b').push(early(70_000))).toContain('more data for calls not made here');
+  }
+  peer.call(SUM, new Uint8Array(40), 40); // takes what was kept for it
+  expect(peer.connection('b').push(early(70_000))).toBeNull();
+  expect(peer.connection('b').push(early(70_001))).toContain('more data for calls not made here');
+});
+
+test('verdicts on calls not made here are bounded for all tags together, and take no tag beyond that', () => {
+  const peer = member();
+  const fail = (tag: string, sequence: number) =>
+    peer.collectives.onFail({
+      id: `1:${tag}:${sequence}`,
+      code: 'withdrawn',
+      message: 'it was withdrawn',
+      peerId: 'b',
+    });
+  for (let index = 0; index < 70_000; index++) fail(`tag ${index}`, 0);
+  const known = peer.call({ ...SUM, tag: `tag ${MAX_OPEN_COLLECTIVES - 1}` }, new Uint8Array(40), 40);
+  expect(known.ending).toBe('SKEIN_WITHDRAWN');
+  const fresh = peer.call({ ...SUM, tag: 'tag 69999' }, new Uint8Array(40), 40);
+  expect(fresh.ending).toBeNull();
+  fail('tag 69999', 0);
+  expect(fresh.ending).toBe('SKEIN_WITHDRAWN');
+});

@@ -1,0 +1,189 @@
+/** A coordinator that knows the token and means ill: lets a peer in as it should, and then says whatever it likes. */
+import { ControlConnection } from '../../src/engine/control-connection.ts';
+import { formatTcpAddress } from '../../src/transport/address.ts';
+import { nonce, prove } from '../../src/transport/secure.ts';
+import { tcpTransport } from '../../src/transport/tcp.ts';
+import type { Connection } from '../../src/transport/transport.ts';
+import { PROTOCOL_VERSION } from '../../src/wire/limits.ts';
+import {
+  type CoordinatorMessage,
+  encodeControl,
+  PEER_MESSAGES,
+  type PeerMessage,
+  type WireView,
+} from '../../src/wire/messages.ts';
+import type { PeerProcess } from '../harness/cluster.ts';
+import type { Random } from '../sim/random.ts';
+import { damagedControl } from './bytes.ts';
+import { type Corpus, TOKEN } from './corpus.ts';
+import { ignore, write } from './hostile.ts';
+import { twistedMessage } from './values.ts';
+
+/** Each call of the victim ends within this, and with it the session (ms). */
+const CALL_MS = 2_000;
+
+const MOST_MESSAGES = 30;
+const VICTIM = 'p0-victim';
+const NOBODY = 'p1-nobody';
+const NO_RUN = 'nowhere';
+
+/** Names of the recorded run become those of this one. */
+function renamed(value: unknown, corpus: Corpus): unknown {
+  if (typeof value === 'string') {
+    const rank = corpus.view.members.findIndex(({ peerId }) => peerId === value);
+    return rank < 0 ? value : ([VICTIM, NOBODY][rank] ?? value);
+  }
+  if (Array.isArray(value)) return value.map((one: unknown) => renamed(one, corpus));
+  if (value instanceof Uint8Array || typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, renamed(one, corpus)]));
+}
+
+function view(random: Random, epoch: number): WireView {
+  const ids = random.chance(0.6)
+    ? [VICTIM]
+    : random.pick([[VICTIM, NOBODY], [NOBODY], [], [VICTIM, VICTIM], [NOBODY, VICTIM]]);
+  return {
+    epoch,
+    generation: random.chance(0.8) ? epoch : random.integer(0, 5),
+    boundary: random.integer(0, 3),
+    members: ids.map((peerId) => ({ peerId, site: '' })),
+  };
+}
+
+/** Valid messages that no honest coordinator would send in this order. */
+function lie(random: Random): CoordinatorMessage {
+  const id = `${random.integer(0, 3)}:${random.pick(['', 'a'])}:${random.pick(['0', '1', '', '-1', '1e3', 'NaN'])}`;
+  const epoch = random.integer(0, 5);
+  const lies: readonly CoordinatorMessage[] = [
+    { type: 'admitted', index: random.integer(0, 3), view: view(random, epoch), joined: [], failed: [] },
+    {
+      type: 'boundary',
+      index: random.integer(0, 9),
+      view: random.chance(0.3) ? null : view(random, epoch),
+      joined: [],
+      failed: random.chance(0.5) ? [] : [{ id, code: 'lost', message: 'so', peerId: NOBODY }],
+    },
+    {
+      type: 'loss',
+      epoch,
+      lost: [{ peerId: random.pick([VICTIM, NOBODY]), reason: 'so' }],
+      broken: null,
+      resumed: false,
+    },
+    { type: 'loss', epoch, lost: [], broken: [VICTIM, random.pick([VICTIM, NOBODY])], resumed: random.chance(0.5) },
+    { type: 'decide', epoch, committed: [{ id, epoch }] },
+    { type: 'commit', id, epoch },
+    { type: 'fail', id, code: random.pick(['mismatch', 'withdrawn', 'lost']), message: 'so', peerId: NOBODY },
+    { type: 'dismiss', peerId: random.pick([VICTIM, NOBODY]) },
+    {
+      type: 'introduce',
+      peer: {
+        peerId: random.pick([VICTIM, NOBODY]),
+        pair: random.integer(0, 3),
+        key: random.bytes(32),
+        hostKey: 'here',
+        site: '',
+        addresses: [
+          {
+            kind: 'tcp',
+            host: random.pick(['127.0.0.1', '\0', '::1%x', 'a b', '127.0.0.1\0x']),
+            port: random.pick([0, 1]),
+          },
+          { kind: 'unix', path: random.pick(['/', '\0', 'x'.repeat(200), '/tmp/\0/x']) },
+        ],
+      },
+    },
+    { type: 'challenge', version: PROTOCOL_VERSION, nonce: random.bytes(32), proof: random.bytes(32) },
+  ];
+  return random.pick(lies);
+}
+
+export interface ImpostorTally {
+  sessions: number;
+  messages: number;
+}
+
+function hostile(corpus: Corpus, random: Random): Uint8Array {
+  if (random.chance(0.6)) return encodeControl(lie(random), 1, random.pick([0, 1, 1, 5]));
+  const { message } = random.pick(corpus.fromCoordinator);
+  const here = renamed(message, corpus) as CoordinatorMessage; // strings were replaced by strings
+  if (random.chance(0.3)) return encodeControl(here, 1, 1);
+  if (random.chance(0.5)) return twistedMessage(here, 1, 1, random);
+  return damagedControl(encodeControl(here, 1, 1), random);
+}
+
+/** Plays the coordinator on one connection. */
+function serve(connection: Connection, corpus: Corpus, random: Random, tally: ImpostorTally): void {
+  const own = nonce();
+  let theirs: Uint8Array = new Uint8Array(0);
+  const control = new ControlConnection<PeerMessage, CoordinatorMessage>(connection, PEER_MESSAGES, {
+    onMessage: ({ message }) => {
+      if (message.type === 'hello') {
+        theirs = message.nonce;
+        const proof = prove(TOKEN, 'coordinator', NO_RUN, own, theirs);
+        control.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: own, proof }, 1, 0);
+      } else if (message.type === 'prove') void attack();
+    },
+    onClosed: () => {},
+  });
+  const attack = async () => {
+    ignore(connection); // it reads no more
+    const welcome: CoordinatorMessage = { type: 'welcome', peerId: VICTIM, heartbeatMs: 50, boundMs: 5_000, peers: [] };
+    if (random.chance(0.15)) await write(connection, twistedMessage(welcome, 1, 0, random));
+    else await write(connection, encodeControl(welcome, 1, 0));
+    const members = [{ peerId: VICTIM, site: '' }];
+    if (random.chance(0.5)) members.push({ peerId: NOBODY, site: '' });
+    const admitted: CoordinatorMessage = {
+      type: 'admitted',
+      index: 1,
+      view: { epoch: 1, generation: 1, boundary: 1, members },
+      joined: [],
+      failed: [],
+    };
+    if (random.chance(0.85)) await write(connection, encodeControl(admitted, 1, 1));
+    for (let count = random.integer(1, MOST_MESSAGES); count > 0 && !connection.closed; count--) {
+      tally.messages += 1;
+      await write(connection, hostile(corpus, random));
+      // Now and then the victim gets to make a call before the next one.
+      if (random.chance(0.3)) await new Promise((resolve) => setImmediate(resolve));
+    }
+    connection.end();
+  };
+}
+
+/** One session: the victim joins, calls, and leaves, and each of these ends in one way or another. */
+export async function deceive(
+  victim: PeerProcess,
+  corpus: Corpus,
+  random: Random,
+  tally: ImpostorTally,
+): Promise<void> {
+  const opened: Connection[] = [];
+  const listener = await tcpTransport.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 }, (connection) => {
+    opened.push(connection);
+    serve(connection, corpus, random, tally);
+  });
+  tally.sessions += 1;
+  try {
+    await victim.run(
+      async ({ skein }, { address, run, token, timeout }) => {
+        const options = { run, token, timeout, engine: 'inline' } as const;
+        const group = await skein.join(address, options).catch(() => null);
+        if (group === null) return;
+        const sum = (tag: string, count: number) => group.allReduce(new Float32Array(count), { tag, timeout: 300 });
+        await Promise.allSettled([
+          sum('', 10),
+          sum('a', 100_000),
+          group.barrier({ timeout: 300 }),
+          group.admit({ timeout: 300 }),
+        ]);
+        await Promise.allSettled([sum('', 10), group.admit({ timeout: 300 })]);
+        await group.leave();
+      },
+      { address: formatTcpAddress(listener.address), run: NO_RUN, token: TOKEN, timeout: CALL_MS },
+    );
+  } finally {
+    for (const connection of opened) connection.destroy();
+    await listener.close();
+  }
+}
