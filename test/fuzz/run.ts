@@ -16,7 +16,7 @@ import { smallMemory } from './workload.ts';
 /** What share of the frames goes where; the rest is for members and for a coordinator that lies. */
 const DATA_SHARE = 0.4;
 const CONTROL_SHARE = 0.3;
-const SIEGE_SHARE = 0.25;
+const SIEGE_SHARE = 0.27;
 
 /** What a hostile member, and a coordinator that lies, sends on average. */
 const PER_MEMBER = 110;

@@ -76,16 +76,32 @@ function twisted(value: unknown, random: Random): unknown {
   return random.chance(0.2) ? new Map(entries) : Object.fromEntries(entries);
 }
 
-/** A message on the wire with something wrong in it. */
-export function twistedMessage(message: object, term: number, epoch: number, random: Random): Uint8Array {
+/**
+ * Few bytes that are many values, for who follows references: each level holds the one before it twice. With a byte too
+ * many, the library would even write them out as text.
+ */
+function unfolding(levels: number): Uint8Array {
+  const id = (level: number) => [0, 0, 0, level];
+  const level = (number: number) =>
+    number === 0
+      ? [0xd6, 0x69, ...id(0), 0x90]
+      : [0xd6, 0x69, ...id(number), 0x92, 0xd6, 0x70, ...id(number - 1), 0xd6, 0x70, ...id(number - 1)];
+  return Uint8Array.from([0xdc, 0, levels, ...Array.from({ length: levels }, (_, number) => level(number)).flat(), 0]);
+}
+
+function twistedBody(message: object, random: Random): Uint8Array {
   let content: unknown = twisted(message, random);
   if (random.chance(0.2)) content = twisted(content, random);
-  let body: Uint8Array;
   try {
-    body = Uint8Array.from(random.pick(PACKERS).pack(content));
+    return Uint8Array.from(random.pick(PACKERS).pack(content));
   } catch {
-    body = Uint8Array.of(0xc1); // some values have no form in msgpack
+    return Uint8Array.of(0xc1); // some values have no form in msgpack
   }
+}
+
+/** A message on the wire with something wrong in it. */
+export function twistedMessage(message: object, term: number, epoch: number, random: Random): Uint8Array {
+  const body = random.chance(0.01) ? unfolding(random.integer(30, 200)) : twistedBody(message, random);
   const bytes = new Uint8Array(CONTROL_HEADER_BYTES + body.length);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, body.length, true);
