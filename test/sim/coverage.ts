@@ -12,7 +12,7 @@ const MACHINES =
  * In which the simulation has no part: what tells people how things are, which it asks for only when a run fails, and what
  * happens to peers that break the protocol, which its peers never do (the fuzzers see to those).
  */
-const ELSEWHERE = new Set(['snapshot', 'inState', 'get waitsFor', 'waitsFor', '#expel']);
+const ELSEWHERE = new Set(['snapshot', 'inState', 'get waitsFor', 'waitsFor', '#expel', '#busiest']);
 
 export interface Visit {
   /** `membership/coordinator onDone`. */

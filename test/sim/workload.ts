@@ -1,26 +1,16 @@
 /** What the simulated users do at each step, and what must come of it: pure functions of the seed. */
 import { shareOf } from '../../src/collectives/partition.ts';
-import type { Group, ReduceOp, Report } from '../../src/index.ts';
+import type { CollectiveKind, Group, ReduceOp, Report } from '../../src/index.ts';
 import { mix } from './random.ts';
 
 type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array;
-type Kind =
-  | 'allReduce'
-  | 'reduce'
-  | 'broadcast'
-  | 'reduceScatter'
-  | 'allGather'
-  | 'gather'
-  | 'scatter'
-  | 'allToAll'
-  | 'barrier';
 type SimDtype = 'f32' | 'f64' | 'i32' | 'u8';
 
 /** One collective of one step, the same on all members. */
 export interface Planned {
   readonly boundary: number;
   readonly index: number;
-  readonly kind: Kind;
+  readonly kind: CollectiveKind;
   readonly dtype: SimDtype;
   readonly count: number;
   readonly op: ReduceOp;
@@ -34,7 +24,7 @@ export interface Planned {
   readonly inPlace: boolean;
 }
 
-const KINDS: readonly Kind[] = [
+const KINDS: readonly CollectiveKind[] = [
   'allReduce',
   'allReduce',
   'allReduce',
