@@ -11,7 +11,7 @@ const GUARD_BYTES = 64;
 const GUARD = 0xa5;
 
 /** How a call ended: `ok`, or the code of its error. */
-export type Ending = string;
+type Ending = string;
 
 /** Memory of a tensor, with a guard on both sides. */
 class Guarded {
@@ -39,6 +39,7 @@ interface LoneCall {
 }
 
 export class LonePeer {
+  readonly self: PeerId;
   readonly collectives: Collectives;
   /** To the coordinator. */
   readonly controls: PeerMessage[] = [];
@@ -49,6 +50,7 @@ export class LonePeer {
   #now = 0;
 
   constructor(self: PeerId, workspace: Workspace) {
+    this.self = self;
     const link: LinkPort = {
       up: true,
       writable: true,

@@ -34,7 +34,7 @@ export interface AssaultTally {
   members: number;
 }
 
-export function emptyTally(): AssaultTally {
+function emptyTally(): AssaultTally {
   return { messages: 0, frames: 0, connections: 0, joined: 0, members: 0 };
 }
 
