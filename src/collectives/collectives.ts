@@ -230,7 +230,8 @@ export class Collectives {
       context.undecided = false;
       for (const operation of [...context.operations()]) {
         if (operation.state !== 'frozen') continue;
-        if (commits.has(operation.id)) this.#commit(operation);
+        // Only what every survivor said that it holds is committed, so this rank does: who says otherwise is not believed.
+        if (commits.has(operation.id) && operation.attempt?.transfer.held === true) this.#commit(operation);
         else if (operation.call.recovery === 'fail' && operation.attempt !== null) {
           const lost = operation.attempt?.members.filter((member) => !context.has(member.peerId)) ?? [];
           const error = operation.peerLostError(

@@ -90,6 +90,15 @@ describe('frames of a peer that is in no view', () => {
   });
 });
 
+test('a decision to commit what this rank does not hold, or has not begun, commits nothing', () => {
+  const peer = member();
+  peer.collectives.onLoss(2, [], ['a', 'b']);
+  peer.call(SUM, new Uint8Array(40), 40); // is not begun before the decision
+  peer.collectives.onDecide(['1::0', '1::1']);
+  expect(peer.calls.map(({ ending }) => ending)).toEqual([null, null]);
+  expect(peer.collectives.openCount).toBe(2);
+});
+
 test('a frame that finds no room is not counted as kept', () => {
   const peer = member();
   const early = (sequence: number) => frame({ type: FRAME_DATA, sequence }, new Uint8Array(0));
