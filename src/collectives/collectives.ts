@@ -501,9 +501,10 @@ export class Collectives {
     const state = context.find(header.tag);
     const operation = state === undefined ? undefined : findOpen(state, header.sequence);
     if (operation === undefined) return header.sequence >= (state?.nextSequence ?? 0) ? 'keep' : 'drop';
+    // Without an attempt (it waits for a decision) no frame is for it yet, not even one that claims epoch 0.
     const epoch = operation.attempt?.epoch ?? 0;
     if (header.epoch > epoch) return 'keep';
-    const live = header.epoch === epoch && !operation.mismatched.has(from);
+    const live = operation.attempt !== null && header.epoch === epoch && !operation.mismatched.has(from);
     return live ? operation : 'drop';
   }
 
