@@ -253,8 +253,9 @@ export class Collectives {
       context.undecided = false;
       for (const operation of [...context.operations()]) {
         if (operation.state !== 'frozen') continue;
-        if (operation.attempt !== null && commits.get(operation.id) === operation.attempt.epoch)
-          this.#commit(operation);
+        const { attempt } = operation;
+        // Only what every survivor said that it holds is committed, so this rank does: who says otherwise is not believed.
+        if (attempt?.transfer.held === true && commits.get(operation.id) === attempt.epoch) this.#commit(operation);
         else if (operation.call.recovery === 'fail' && operation.attempt !== null) {
           const lost = operation.attempt?.members.filter((member) => !context.has(member.peerId)) ?? [];
           const error = operation.peerLostError(
@@ -531,10 +532,10 @@ export class Collectives {
     const state = context.find(header.tag);
     const operation = state === undefined ? undefined : findOpen(state, header.sequence);
     if (operation === undefined) return header.sequence >= (state?.nextSequence ?? 0) ? 'keep' : 'drop';
+    // Without an attempt (it waits for a decision) no frame is for it yet, not even one that claims epoch 0.
     const epoch = operation.attempt?.epoch ?? 0;
     if (header.epoch > epoch) return 'keep';
-    // One that waits for a decision has no attempt, and no frame of an honest peer bears epoch 0.
-    const live = epoch > 0 && header.epoch === epoch && !operation.mismatched.has(from);
+    const live = operation.attempt !== null && header.epoch === epoch && !operation.mismatched.has(from);
     return live ? operation : 'drop';
   }
 

@@ -241,6 +241,7 @@ export class Runtime {
   // --- joining -----------------------------------------------------------------------------------------------------
 
   async #enter(options: RuntimeOptions, startedAt: number): Promise<Admission> {
+    if (this.#dead !== null) throw this.#dead('join'); // by what came along with the welcome
     const admitted = new Promise<Admission>((resolve, reject) => {
       this.#admitted = { resolve, reject };
     });

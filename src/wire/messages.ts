@@ -285,11 +285,11 @@ export class ControlReader<M> {
     while (data.length - at >= CONTROL_HEADER_BYTES) {
       const length = view.getUint32(at, true);
       if (length > this.#limit)
-        return `a control message of ${length} bytes is longer than the limit of ${this.#limit}`;
+        return this.#refuse(`a control message of ${length} bytes is longer than the limit of ${this.#limit}`);
       const end = at + CONTROL_HEADER_BYTES + length;
       if (end > data.length) break;
       const parsed = parseBody(this.#schema, data.subarray(at + CONTROL_HEADER_BYTES, end));
-      if (!parsed.ok) return parsed.error;
+      if (!parsed.ok) return this.#refuse(parsed.error);
       const control = {
         term: view.getUint32(at + 4, true),
         epoch: view.getUint32(at + 8, true),
@@ -304,6 +304,13 @@ export class ControlReader<M> {
       this.#kept = this.#memory.length;
     }
     return null;
+  }
+
+  /** The stream is unusable: nothing of it is kept. */
+  #refuse(error: string): string {
+    this.#memory = new Uint8Array(0);
+    this.#kept = 0;
+    return error;
   }
 
   /** What was kept with `bytes` after it. */

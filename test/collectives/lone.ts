@@ -39,6 +39,7 @@ interface LoneCall {
 }
 
 export class LonePeer {
+  readonly self: PeerId;
   readonly collectives: Collectives;
   /** To the coordinator. */
   readonly controls: PeerMessage[] = [];
@@ -49,6 +50,7 @@ export class LonePeer {
   #now = 0;
 
   constructor(self: PeerId, workspace: Workspace) {
+    this.self = self;
     const link: LinkPort = {
       up: true,
       writable: true,

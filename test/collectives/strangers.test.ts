@@ -90,6 +90,30 @@ describe('frames of a peer that is in no view', () => {
   });
 });
 
+test('a decision to commit what this rank does not hold, or has not begun, commits nothing', () => {
+  const peer = member();
+  peer.collectives.onLoss(2, [], ['a', 'b'], false);
+  peer.call(SUM, new Uint8Array(40), 40); // is not begun before the decision
+  peer.collectives.onDecide(['1::0', '1::1'].map((id) => ({ id, epoch: 1 })));
+  expect(peer.calls.map(({ ending }) => ending)).toEqual([null, null]);
+  expect(peer.collectives.openCount).toBe(2);
+});
+
+test.each([FRAME_OPEN, FRAME_DATA])(
+  'a frame of type %i and epoch 0 for a call that waits for a decision is dropped, from whomever it is',
+  (type) => {
+    const peer = member();
+    peer.collectives.onLoss(2, [], ['a', 'b'], false);
+    peer.call(SUM, new Uint8Array(40), 40); // is not begun before the decision
+    for (const from of ['b', 'stranger']) {
+      const bytes = frame({ type, sequence: 1 }, type === FRAME_OPEN ? OTHER_CALL : new Uint8Array(20));
+      new DataView(bytes.buffer).setUint32(4, 0, true);
+      expect(peer.connection(from).push(bytes)).toBeNull();
+    }
+    expect(peer.calls[1]!.ending).toBeNull();
+  },
+);
+
 test('a frame that finds no room is not counted as kept', () => {
   const peer = member();
   const early = (sequence: number) => frame({ type: FRAME_DATA, sequence }, new Uint8Array(0));

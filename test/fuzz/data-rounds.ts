@@ -67,8 +67,8 @@ function hostile(frame: Uint8Array, random: Random): Uint8Array {
 
 /** What the coordinator may decide meanwhile. */
 function decide(peer: LonePeer, corpus: Corpus, random: Random): void {
-  const { view } = corpus;
-  const { peerId } = random.pick(view.members);
+  // Never its own loss: the engine takes a coordinator that says so for lost.
+  const { peerId } = random.pick(corpus.view.members.filter((member) => member.peerId !== peer.self));
   const { collectives } = peer;
   const epoch = random.integer(1, 4);
   const id = `1:call ${random.integer(0, WORKLOAD.length)}:${random.integer(0, 2)}`;

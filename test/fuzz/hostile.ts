@@ -47,7 +47,8 @@ export class HostilePeer {
   readonly #dialled: Connection[] = [];
   readonly #waiting: Map<string, (message: CoordinatorMessage) => void> = new Map();
 
-  static async join(coordinator: string, run: string, token: string): Promise<HostilePeer> {
+  /** @param told addresses that it tells instead of its own */
+  static async join(coordinator: string, run: string, token: string, told?: readonly Address[]): Promise<HostilePeer> {
     const address = parseTcpAddress(coordinator);
     const raw: Connection[] = [];
     const events: { onMessage: (message: CoordinatorMessage) => void; onConnection: (one: Connection) => void } = {
@@ -71,7 +72,11 @@ export class HostilePeer {
           token,
           startWorldSize: 1,
           transports: KINDS,
-          description: { hostKey: await systemPlatform.hostKey(), site: '', addresses: [...listeners.addresses] },
+          description: {
+            hostKey: await systemPlatform.hostKey(),
+            site: '',
+            addresses: [...(told ?? listeners.addresses)],
+          },
         },
         {
           onMessage: (message) => events.onMessage(message),

@@ -112,22 +112,26 @@ function hostile(corpus: Corpus, random: Random): Uint8Array {
   return damagedControl(encodeControl(here, 1, 1), random);
 }
 
-/** Plays the coordinator on one connection. */
-function serve(connection: Connection, corpus: Corpus, random: Random, tally: ImpostorTally): void {
+/** Greets a peer as a coordinator does; `onProved` says what comes next, and nothing more is read. */
+export function greetAsCoordinator(connection: Connection, token: string, onProved: () => void): void {
   const own = nonce();
-  let theirs: Uint8Array = new Uint8Array(0);
   const control = new ControlConnection<PeerMessage, CoordinatorMessage>(connection, PEER_MESSAGES, {
     onMessage: ({ message }) => {
       if (message.type === 'hello') {
-        theirs = message.nonce;
-        const proof = prove(TOKEN, 'coordinator', NO_RUN, own, theirs);
+        const proof = prove(token, 'coordinator', message.run, own, message.nonce);
         control.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: own, proof }, 1, 0);
-      } else if (message.type === 'prove') void attack();
+      } else if (message.type === 'prove') {
+        ignore(connection);
+        onProved();
+      }
     },
     onClosed: () => {},
   });
+}
+
+/** Plays the coordinator on one connection. */
+function serve(connection: Connection, corpus: Corpus, random: Random, tally: ImpostorTally): void {
   const attack = async () => {
-    ignore(connection); // it reads no more
     const welcome: CoordinatorMessage = { type: 'welcome', peerId: VICTIM, heartbeatMs: 50, boundMs: 5_000, peers: [] };
     if (random.chance(0.15)) await write(connection, twistedMessage(welcome, 1, 0, random));
     else await write(connection, encodeControl(welcome, 1, 0));
@@ -149,6 +153,7 @@ function serve(connection: Connection, corpus: Corpus, random: Random, tally: Im
     }
     connection.end();
   };
+  greetAsCoordinator(connection, TOKEN, () => void attack());
 }
 
 /** One session: the victim joins, calls, and leaves, and each of these ends in one way or another. */

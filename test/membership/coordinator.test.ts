@@ -251,6 +251,17 @@ describe('commits', () => {
     expect(stage.snapshot().openCollectives).toBe(0);
   });
 
+  test('one that finds no room because another has taken it all is not expelled for that', () => {
+    const stage = Stage.withMembers(3);
+    stage.done('b', '1:g:0', 1);
+    for (let index = 0; index < 2 * MAX_OPEN_COLLECTIVES; index++) stage.done('a', `1:x:${index}`, 1);
+    expect(stage.snapshot().members).toEqual(['b', 'c']);
+    const again = Stage.withMembers(3);
+    for (let index = 0; index < 2 * MAX_OPEN_COLLECTIVES; index++) again.done('a', `1:x:${index}`, 1);
+    expect(again.done('b', '1:g:0', 1)[0]).toBe('a ← evicted: it broke the protocol: it has too many collectives open');
+    expect(again.snapshot().members).toEqual(['b', 'c']);
+  });
+
   test('views in which nobody has anything open are forgotten', () => {
     const stage = Stage.withMembers(2);
     stage.joinReady();

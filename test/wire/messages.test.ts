@@ -163,6 +163,13 @@ describe('limits of control messages', () => {
     );
   });
 
+  test('nothing is kept of a stream that was refused, however much came along', () => {
+    const reader = new ControlReader(PEER_MESSAGES, 300);
+    expect(reader.push(framed(new Uint8Array(10), 100), () => true)).toBeNull();
+    expect(reader.push(new Uint8Array(5_000), () => true)).toMatch(/^a control message is not/);
+    expect(reader.rest.length).toBe(0);
+  });
+
   test('msgpack that announces more elements than it has bytes costs nothing', () => {
     // array 32, map 32, str 32, bin 32 and ext 32, each of 2³²−1 elements; and arrays of 30 million in one another.
     for (const token of [0xdd, 0xdf, 0xdb, 0xc6, 0xc9]) {

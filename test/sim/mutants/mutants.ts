@@ -20,8 +20,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     title: 'the epoch of a data frame is not checked',
     file: 'src/collectives/collectives.ts',
-    find: 'const live = epoch > 0 && header.epoch === epoch && !operation.mismatched.has(from);',
-    replace: 'const live = epoch > 0 && !operation.mismatched.has(from);',
+    find: 'const live = operation.attempt !== null && header.epoch === epoch && !operation.mismatched.has(from);',
+    replace: 'const live = operation.attempt !== null && !operation.mismatched.has(from);',
   },
   {
     title: 'the result is built in the tensor itself, not in scratch',
