@@ -94,7 +94,7 @@ const MAKERS: Readonly<Record<FaultKind, Make>> = {
   slow: (random, machines) => ({
     kind: 'slow',
     machine: random.integer(0, machines - 1),
-    weather: { latencyMs: random.integer(1, 80), bytesPerMs: random.pick([20, 200, 2_000]) },
+    weather: { latencyMs: random.integer(1, 80), bytesPerMs: random.pick([100, 500, 2_000]) },
     forMs: random.pick(DURATIONS_MS),
   }),
   jump: (random, machines) => ({
