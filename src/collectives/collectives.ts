@@ -12,27 +12,48 @@ import {
   WithdrawnError,
 } from '../errors.ts';
 import { DTYPE_BYTES, DTYPES, REDUCE_OPS } from '../tensor.ts';
-import { FRAME_OPEN, type FrameHeader, HEADER_BYTES, hashTag, writeHeader } from '../wire/frame.ts';
+import {
+  emptyHeader,
+  FRAME_CREDIT,
+  FRAME_DATA,
+  FRAME_OPEN,
+  type FrameHeader,
+  HEADER_BYTES,
+  hashTag,
+  writeHeader,
+} from '../wire/frame.ts';
 import {
   EAGER_BYTES,
   MAX_OPEN_COLLECTIVES,
+  MAX_RELAY_QUEUE_BYTES,
   MAX_REPORTED_FAILURES,
   MAX_TAG_LENGTH,
   MAX_TAGS,
   MAX_TEXT_LENGTH,
   MAX_UNEXPECTED_BYTES,
+  RELAY_WINDOW_BYTES,
 } from '../wire/limits.ts';
 import { type CoordinatorMessage, type HeldResult, type PeerMessage, packBody, parseBody } from '../wire/messages.ts';
 import { type Arrival, Arrivals } from './arrivals.ts';
 import { type CallListener, type CallSpec, type Description, describe, type PeerId } from './call.ts';
 import { CODECS, wireBytes } from './codec.ts';
-import { Context, type TagState, type Verdict, type ViewOf } from './context.ts';
+import { Context, type Member, type TagState, type Verdict, type ViewOf } from './context.ts';
 import { FrameCursor, Transfer } from './executor.ts';
 import { type Attempt, type AttemptPort, Operation } from './operation.ts';
 import { peersOf } from './peers.ts';
 import { makePlan, tensorSizes } from './plan.ts';
-import { ALGORITHMS, type Algorithm, COLLECTIVE_KINDS, type Plan, type PlanRequest } from './program.ts';
+import {
+  ALGORITHMS,
+  type Algorithm,
+  COLLECTIVE_KINDS,
+  type CollectiveKind,
+  type Plan,
+  type PlanRequest,
+  type Rank,
+} from './program.ts';
 import { Recent } from './recent.ts';
+import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
+import { type Cut, Cuts, ringAround, routeAround } from './routes.ts';
 import { chooseAlgorithm } from './select.ts';
 import type { Workspace } from './workspace.ts';
 
@@ -41,6 +62,7 @@ export interface LinkPort {
   /** Frames can be sent now (they may have to queue). */
   readonly up: boolean;
   readonly writable: boolean;
+  readonly queuedBytes: number;
   /** Frames sent from `cork` to `uncork` leave together. */
   cork(): void;
   uncork(): void;
@@ -201,7 +223,13 @@ export class Collectives {
    * lost, so everything stands still.
    * @returns what this rank must tell of the collectives that are concerned
    */
-  onLoss(epoch: number, lost: readonly PeerId[], broken: readonly [PeerId, PeerId] | null, resumed: boolean): Holdings {
+  onLoss(
+    epoch: number,
+    lost: readonly PeerId[],
+    broken: readonly [PeerId, PeerId] | null,
+    cuts: readonly Cut[],
+    resumed: boolean,
+  ): Holdings {
     const returned = [...this.#returned.values];
     this.#undecided = true;
     for (const context of this.#contexts.values()) {
@@ -210,6 +238,7 @@ export class Collectives {
       if (!loses && !breaks && !resumed) continue;
       context.epoch = epoch;
       context.undecided = true;
+      context.cuts = new Cuts(cuts);
       context.members = context.members.filter((member) => !lost.includes(member.peerId));
       for (const operation of [...context.operations()]) {
         // It returns as soon as the links have let go of its bytes.
@@ -373,10 +402,8 @@ export class Collectives {
       operation.state = 'frozen';
       return;
     }
-    const rank = context.rankOf(this.#around.self);
-    const root = call.root === null ? 0 : context.rankOf(call.root);
-    if (root < 0 || (call.laidOutFor !== null && call.laidOutFor !== members.length)) {
-      const gone = root < 0 ? [call.root!] : [];
+    const gone = call.root !== null && !context.has(call.root) ? [call.root] : [];
+    if (gone.length > 0 || (call.laidOutFor !== null && call.laidOutFor !== members.length)) {
       this.#fail(operation, operation.peerLostError(gone, this.#around.now(), SHAPE_HINT), true);
       return;
     }
@@ -384,6 +411,9 @@ export class Collectives {
     const bytes = call.count * wireBytes(call.dtype, call.codec);
     const choice = { kind: call.kind, worldSize: members.length, bytes, lossy };
     const algorithm = call.algorithm === 'auto' ? chooseAlgorithm(choice) : call.algorithm;
+    const order = algorithm === 'ring' && ORDERLESS.has(call.kind) ? ringAround(members, context.cuts) : members;
+    const rank = order.findIndex((member) => member.peerId === this.#around.self);
+    const root = call.root === null ? 0 : order.findIndex((member) => member.peerId === call.root);
     const request: PlanRequest = { kind: call.kind, algorithm, worldSize: members.length, count: call.count, root };
     const sizes = tensorSizes(request, rank);
     const elementBytes = DTYPE_BYTES[call.dtype];
@@ -394,20 +424,26 @@ export class Collectives {
     }
     operation.retries += 1;
     operation.state = 'running';
-    this.#startAttempt(operation, this.#plan(request, rank), sizes.output * elementBytes, bytes);
+    this.#startAttempt(operation, order, rank, this.#plan(request, rank), sizes.output * elementBytes, bytes);
   }
 
-  #startAttempt(operation: Operation, plan: Plan, outputBytes: number, bytes: number): void {
+  #startAttempt(
+    operation: Operation,
+    members: readonly Member[],
+    rank: Rank,
+    plan: Plan,
+    outputBytes: number,
+    bytes: number,
+  ): void {
     const context = operation.context!; // set by #enter
     const { call } = operation;
-    const rank = context.rankOf(this.#around.self);
     if (operation.result === null) {
       // The root of a broadcast keeps what it has.
       const keeps = call.kind === 'broadcast' && call.root === this.#around.self && call.codec === 'f32';
       const built = call.atomic && !keeps && outputBytes > 0 ? this.#scratch(operation, outputBytes) : call.output;
       operation.result = built.subarray(0, outputBytes);
     }
-    const { members, epoch, generation } = context;
+    const { epoch, generation } = context;
     const ports = new Map<PeerId, AttemptPort>();
     const frame = { epoch, generation, tag: hashTag(call.tag), sequence: operation.sequence };
     const transfer = new Transfer(this.#around.workspace, {
@@ -431,14 +467,14 @@ export class Collectives {
     operation.attempt = attempt;
     for (const to of peersOf(plan)) {
       const peerId = members[to]!.peerId;
-      ports.set(peerId, this.#port(peerId, bytes));
-      const link = this.#around.link(peerId);
+      const port = this.#port(context, peerId, bytes);
+      ports.set(peerId, port);
       // What a small call sends at once goes with its announcement.
-      link.cork();
-      if (link.up) link.send(announcement, null, null, true);
+      this.#around.link(port.via).cork();
+      port.announce(announcement);
     }
     transfer.start();
-    for (const peerId of ports.keys()) this.#around.link(peerId).uncork();
+    for (const { via } of ports.values()) this.#around.link(via).uncork();
     if (operation.attempt === attempt && operation.state === 'running') this.#takeArrivals(operation, frame);
   }
 
@@ -465,20 +501,58 @@ export class Collectives {
   }
 
   /** Small calls send at once, as long as the peer can't be made to keep more than a bounded amount. */
-  #port(peerId: PeerId, bytes: number): AttemptPort {
-    const link = this.#around.link(peerId);
+  #port(context: Context, peerId: PeerId, bytes: number): AttemptPort {
     const charged = this.#charges.get(peerId) ?? 0;
     const charge = bytes + HEADER_BYTES;
     const eager = bytes <= EAGER_BYTES && charged + charge <= MAX_UNEXPECTED_BYTES / 2;
     if (eager) this.#charges.set(peerId, charged + charge);
+    const { self } = this.#around;
+    const ids = () => context.members.map((member) => member.peerId);
+    const route = context.cuts.has(self, peerId) ? routeAround(ids(), context.cuts, self, peerId) : null;
+    return route === null ? this.#directPort(peerId, eager, charge) : this.#relayedPort(route, eager, charge);
+  }
+
+  #directPort(peerId: PeerId, eager: boolean, charge: number): AttemptPort {
+    const link = this.#around.link(peerId);
     return {
+      via: peerId,
       allowed: eager,
       charge: eager ? charge : 0,
       get writable(): boolean {
         return this.allowed && link.writable;
       },
+      announce(frame): void {
+        if (link.up) link.send(frame, null, null, true);
+      },
       send(head, body, onFlushed): void {
         link.send(head, body, onFlushed, this.charge > 0);
+      },
+      credit: () => {},
+    };
+  }
+
+  /** The way to a peer that can't be reached: through those on the route. */
+  #relayedPort(route: Path, eager: boolean, charge: number): AttemptPort {
+    const via = route[1]!; // a route round a cut has at least three members
+    const link = this.#around.link(via);
+    const envelope = new Envelope(route);
+    let onTheWay = 0;
+    return {
+      via,
+      allowed: eager,
+      charge: eager ? charge : 0,
+      get writable(): boolean {
+        return this.allowed && onTheWay < RELAY_WINDOW_BYTES && link.writable;
+      },
+      announce(frame): void {
+        if (link.up) link.send(envelope.wrap(frame, 0), null, null, true);
+      },
+      send(head, body, onFlushed): void {
+        onTheWay += head.length + (body?.length ?? 0);
+        link.send(envelope.wrap(head, body?.length ?? 0), body, onFlushed, this.charge > 0);
+      },
+      credit(bytes): void {
+        onTheWay = Math.max(0, onTheWay - bytes);
       },
     };
   }
@@ -510,11 +584,67 @@ export class Collectives {
 
   /** A link to a peer has come up (again): calls that wait for it are announced. */
   onLinkUp(peerId: PeerId): void {
-    const link = this.#around.link(peerId);
     for (const { attempt, state } of this.open()) {
-      if (state === 'running' && attempt?.ports.has(peerId)) link.send(attempt.announcement, null, null, true);
+      if (state !== 'running' || attempt === null) continue;
+      for (const port of attempt.ports.values()) if (port.via === peerId) port.announce(attempt.announcement);
     }
     this.pump();
+  }
+
+  /** Peers of which something should arrive, as an attempt here is under way with them or through them. */
+  awaited(): Set<PeerId> {
+    const awaited = new Set<PeerId>();
+    for (const { attempt, state } of this.open()) {
+      if (state !== 'running' || attempt === null) continue;
+      for (const { via } of attempt.ports.values()) awaited.add(via);
+    }
+    return awaited;
+  }
+
+  /**
+   * A relayed frame came in whole: hands it on, or takes it if this is where it goes. What can't be handed on is dropped:
+   * whoever lost the way says so to the coordinator, and the attempt is begun anew round it.
+   *
+   * @returns what is wrong with it, or null
+   */
+  onRelayed({ from, header, payload }: Arrival): string | null {
+    const path = readPath(header, payload);
+    if (typeof path === 'string') return path;
+    const at = path.indexOf(this.#around.self);
+    if (at < 1 || path[at - 1] !== from) return 'it sent a relayed frame by a path that does not lead here';
+    const next = path[at + 1];
+    if (next === undefined) return this.#takeRelayed(path, header, payload);
+    const link = this.#around.link(next);
+    if (!link.up) return null;
+    if (link.queuedBytes > MAX_RELAY_QUEUE_BYTES) return 'it has more relayed than the protocol allows';
+    link.send(relayHeader(header.chunk, payload.length), payload, null, false);
+    return null;
+  }
+
+  #takeRelayed(path: Path, header: FrameHeader, payload: Uint8Array): string | null {
+    const inner = readInner(header, payload);
+    if (typeof inner === 'string') return inner;
+    const source = path[0]!; // a path has at least three members
+    if (inner.header.type === FRAME_CREDIT) {
+      const target = this.route(source, inner.header);
+      if (typeof target === 'string') return null;
+      target.attempt?.ports.get(source)?.credit(inner.header.segment);
+      target.attempt?.transfer.pump();
+      return null;
+    }
+    const error = this.deliver({ from: source, header: inner.header, payload: inner.payload });
+    if (error === null && inner.header.type === FRAME_DATA) this.#giveCredit(path, inner.header);
+    return error;
+  }
+
+  #giveCredit(path: Path, { epoch, generation, tag, sequence, length }: FrameHeader): void {
+    const back = [...path].reverse();
+    const segment = HEADER_BYTES + length;
+    const head = new Uint8Array(HEADER_BYTES);
+    const credit = { ...emptyHeader(), type: FRAME_CREDIT, epoch, generation, tag, sequence, segment };
+    writeHeader(new DataView(head.buffer), 0, credit);
+    const link = this.#around.link(back[1]!); // it came through that one
+    if (link.up) link.send(new Envelope(back).wrap(head, 0), null, null, false);
   }
 
   /** Gives segments to every link that takes them. To be called when a link has become writable. */
@@ -727,6 +857,9 @@ function sameBytes(left: Uint8Array, right: Uint8Array): boolean {
   for (let index = 0; index < left.length; index++) if (left[index] !== right[index]) return false;
   return true;
 }
+
+/** Collectives whose result does not depend on who has which rank: their ring may take any order. */
+const ORDERLESS: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'broadcast', 'reduce']);
 
 /** Rank of a peer in an attempt; −1, which no program names, when it has no part in it. */
 export function rankIn(attempt: Attempt, peerId: PeerId): number {

@@ -8,6 +8,7 @@ import { MAX_TAGS } from '../wire/limits.ts';
 import type { Description, PeerId } from './call.ts';
 import type { Operation } from './operation.ts';
 import type { Rank } from './program.ts';
+import { type Cut, Cuts } from './routes.ts';
 
 export interface Member {
   readonly peerId: PeerId;
@@ -20,6 +21,8 @@ export interface ViewOf {
   /** Where the generation was made. */
   readonly boundary: number;
   readonly members: readonly Member[];
+  /** Pairs of them that can't reach one another. */
+  readonly cuts: readonly Cut[];
 }
 
 /** Why the coordinator fails a collective for all. `lost`: some members returned from an eager call before a loss, and some did not. */
@@ -46,6 +49,8 @@ export class Context {
   readonly generation: number;
   epoch: number;
   members: readonly Member[];
+  /** What attempts of this epoch go round. */
+  cuts: Cuts;
   openCount = 0;
   /** On calls that were not made here yet, all tags together. */
   verdicts = 0;
@@ -57,6 +62,7 @@ export class Context {
     this.generation = view.generation;
     this.epoch = view.epoch;
     this.members = view.members;
+    this.cuts = new Cuts(view.cuts);
   }
 
   rankOf(peerId: PeerId): Rank {

@@ -1,6 +1,6 @@
 /** What arrives on one connection of a link: each frame goes straight to its transfer, or is kept for a call still to come. */
 import type { FrameHeader, FrameSink } from '../wire/frame.ts';
-import { FRAME_OPEN } from '../wire/frame.ts';
+import { FRAME_CREDIT, FRAME_OPEN, FRAME_PING, FRAME_RELAY } from '../wire/frame.ts';
 import { EAGER_BYTES } from '../wire/limits.ts';
 import type { PeerId } from './call.ts';
 import { type Collectives, rankIn } from './collectives.ts';
@@ -9,31 +9,47 @@ import { FrameCursor, type Transfer } from './executor.ts';
 export class Inbound implements FrameSink {
   readonly #from: PeerId;
   readonly #collectives: Collectives;
+  readonly #onPing: () => void;
   readonly #cursor: FrameCursor = new FrameCursor();
   #transfer: Transfer | null = null;
   /** A whole frame that is collected before it is handed on. */
   #collected: { readonly header: FrameHeader; readonly payload: Uint8Array } | null = null;
   #at = 0;
 
-  constructor(from: PeerId, collectives: Collectives) {
+  /** @param onPing the peer asks for a sign */
+  constructor(from: PeerId, collectives: Collectives, onPing: () => void) {
     this.#from = from;
     this.#collectives = collectives;
+    this.#onPing = onPing;
   }
 
   onFrame(header: FrameHeader): string | null {
     this.#transfer = null;
+    if (header.type === FRAME_RELAY) {
+      this.#collect(header);
+      return null;
+    }
+    if (header.type === FRAME_PING) {
+      if (header.segment === 1) this.#onPing();
+      return null;
+    }
+    if (header.type === FRAME_CREDIT) return 'it gave credit for what was not relayed';
     const target = this.#collectives.route(this.#from, header);
     if (target === 'drop') return null;
     if (target === 'keep' || header.type === FRAME_OPEN) {
       if (header.length > EAGER_BYTES) return 'it sent bulk data for a call that was not announced to it';
-      this.#collected = { header: { ...header }, payload: new Uint8Array(header.length) };
-      this.#at = 0;
+      this.#collect(header);
       return null;
     }
     const attempt = target.attempt!; // route compared its epoch
     const error = attempt.transfer.beginFrame(this.#cursor, rankIn(attempt, this.#from), header);
     if (error === null) this.#transfer = attempt.transfer;
     return error;
+  }
+
+  #collect(header: FrameHeader): void {
+    this.#collected = { header: { ...header }, payload: new Uint8Array(header.length) };
+    this.#at = 0;
   }
 
   onPayload(bytes: Uint8Array, start: number, end: number): string | null {
@@ -52,8 +68,11 @@ export class Inbound implements FrameSink {
     this.#transfer = null;
     this.#collected = null;
     if (transfer !== null) transfer.endFrame(this.#cursor);
-    else if (collected !== null) return this.#collectives.deliver({ from: this.#from, ...collected });
-    return null;
+    if (collected === null) return null;
+    const arrival = { from: this.#from, ...collected };
+    return arrival.header.type === FRAME_RELAY
+      ? this.#collectives.onRelayed(arrival)
+      : this.#collectives.deliver(arrival);
   }
 
   /** The connection is gone, perhaps half-way through a frame. */

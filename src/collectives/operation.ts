@@ -29,10 +29,17 @@ export interface AttemptPort extends SegmentPort {
   allowed: boolean;
   /** Bytes counted against what the peer may have to keep for us. */
   charge: number;
+  /** The peer that frames for this one are given to: itself, or the first of those that relay them. */
+  readonly via: PeerId;
+  /** Sends the `open` frame, when that is possible. */
+  announce(frame: Uint8Array): void;
+  /** So many relayed bytes have arrived. */
+  credit(bytes: number): void;
 }
 
 export interface Attempt {
   readonly epoch: number;
+  /** In the order of the program's ranks, which is not that of the view where the ring goes round a cut. */
   readonly members: readonly Member[];
   readonly algorithm: Algorithm;
   readonly transfer: Transfer;

@@ -119,6 +119,14 @@ export class Peers {
     return true;
   }
 
+  /** Nothing arrives from a peer any more, though no connection has closed: dials it anew. */
+  renew(peerId: string, reason: string): void {
+    const entry = this.#entries.get(peerId);
+    if (entry === undefined) return;
+    entry.link.dropInbound(new Error(reason));
+    this.#redial(entry);
+  }
+
   remove(peerId: string, reason: string): void {
     const entry = this.#entries.get(peerId);
     if (entry === undefined) return;

@@ -17,6 +17,7 @@ import {
   TimeoutError,
 } from '../errors.ts';
 import { concernedBy, ViewHistory } from '../membership/history.ts';
+import { Paths } from '../membership/paths.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
@@ -103,6 +104,7 @@ interface BoundaryWaiter {
 const DEAD_LINK: LinkPort = {
   up: false,
   writable: false,
+  queuedBytes: 0,
   cork: () => {},
   uncork: () => {},
   send: (_head, _body, onFlushed) => {
@@ -126,6 +128,7 @@ export class Runtime {
   /** Lost since the last boundary. */
   #left: PeerId[] = [];
   #view: ViewOf | null = null;
+  readonly #paths: Paths;
   readonly #history: ViewHistory = new ViewHistory();
   /** Has asked to be admitted. */
   #ready = false;
@@ -220,6 +223,7 @@ export class Runtime {
     this.#lastHeard = clock.now();
     this.#lastTick = clock.now();
     this.peerId = client.welcome.peerId;
+    this.#paths = new Paths(client.welcome.boundMs);
     const scratch = new ScratchPool((byteLength) => new ArrayBuffer(byteLength));
     this.#collectives = new Collectives({
       self: this.peerId,
@@ -232,7 +236,10 @@ export class Runtime {
     });
     this.#peers = new Peers(peersOptions, (peerId) => this.#linkEvents(peerId));
     this.#timers.push(
-      every(clock, client.welcome.heartbeatMs, () => client.send({ type: 'beat', sent: clock.now() })),
+      every(clock, client.welcome.heartbeatMs, () => {
+        client.send({ type: 'beat', sent: clock.now() });
+        this.#ping();
+      }),
       every(clock, TICK_MS, () => this.#tick()),
     );
     for (const introduction of client.welcome.peers) this.#peers.add(introduction);
@@ -283,7 +290,7 @@ export class Runtime {
 
   #linkEvents(peerId: PeerId): LinkEvents {
     return {
-      openSink: () => new Inbound(peerId, this.#collectives),
+      openSink: () => new Inbound(peerId, this.#collectives, () => this.#peers.get(peerId)?.ping(false)),
       takeCarry: () => this.#memory.carries.take(),
       giveCarry: (carry) => this.#memory.carries.give(carry),
       onUp: () => {
@@ -382,7 +389,8 @@ export class Runtime {
     // A member that comes late to a boundary may have heard of a later loss, which did not concern that boundary's view.
     const epoch = Math.max(view.epoch, this.#view?.epoch ?? 0);
     this.#view = { ...view, epoch };
-    this.#history.add({ ...view, members: [...view.members] });
+    // A coordinator that is told of it asks anew who can't reach whom.
+    this.#history.add({ ...view, members: [...view.members], cuts: [] });
     this.#collectives.onView(view);
     this.#emit({ type: 'view', view: { epoch, members: view.members } });
   }
@@ -422,9 +430,9 @@ export class Runtime {
       this.#view = { ...view, epoch: message.epoch, members };
     }
     for (const { peerId, reason } of message.lost) this.#peers.remove(peerId, reason);
-    const { epoch, broken, resumed } = message;
+    const { epoch, broken, cuts, resumed } = message;
     this.#history.onLoss(epoch, lost, concernedBy(lost, broken, resumed));
-    const { held, returned } = this.#collectives.onLoss(epoch, lost, broken, resumed);
+    const { held, returned } = this.#collectives.onLoss(epoch, lost, broken, cuts, resumed);
     this.#client.send({ type: 'progress', epoch: message.epoch, held: [...held], returned: [...returned] });
     this.#left.push(...lost);
     if (this.#view === null) return;
@@ -452,6 +460,7 @@ export class Runtime {
   #onCoordinatorBack(): void {
     this.#lastHeard = this.#platform.clock.now();
     this.#emit({ type: 'coordinator-back' });
+    for (const peerId of this.#paths.cuts) this.#client.send({ type: 'path', peerId, open: false });
     // The answers may have been lost.
     for (const { index, minWorldSize } of this.#boundaries) this.#ask(index, minWorldSize);
   }
@@ -498,6 +507,23 @@ export class Runtime {
       this.#client.renew(`it has been silent for ${Math.round(silence)} ms`);
     }
     this.#collectives.tick();
+    this.#watchPaths(now, asleep);
+  }
+
+  /** Tells the coordinator which members can't be reached, however alive they are. */
+  #watchPaths(now: number, asleep: boolean): void {
+    const members = this.#view?.members ?? [];
+    const sights = members.flatMap(({ peerId }) => {
+      const link = this.#peers.get(peerId);
+      return link === undefined ? [] : [{ peerId, up: link.up && link.receives, received: link.received }];
+    });
+    const { changed, silent } = this.#paths.look(now, sights, this.#collectives.awaited(), asleep);
+    for (const { peerId, open } of changed) this.#client.send({ type: 'path', peerId, open });
+    for (const peerId of silent) this.#peers.renew(peerId, 'nothing arrived from it for too long');
+  }
+
+  #ping(): void {
+    for (const peerId of this.#collectives.awaited()) this.#peers.get(peerId)?.ping(true);
   }
 
   // --- what the training thread asks for ---------------------------------------------------------------------------

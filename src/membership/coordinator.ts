@@ -11,7 +11,8 @@
  * - A member is lost when its connection broke *and* a neighbour saw its link close; or it did not come back in time; or
  *   its signs of life are late. Then: next epoch, `loss` to all; each answers with `progress` (what it holds); what all
  *   survivors hold is committed, everything else is redone (`decide`).
- * - A link that closed between two live members is repaired the same way, with nobody lost.
+ * - A link that closed between two live members is repaired the same way, with nobody lost. If two members can't reach one
+ *   another (*cut*), all attempts of the new epoch go round them; a way that is open again is used from the next epoch or view on.
  * - A peer whose connection broke comes back with a report (`resume`); a coordinator that was restarted waits for its members'
  *   reports, and makes its state from them. Messages may have been lost either way, so everything open is decided anew.
  *
@@ -19,6 +20,7 @@
  * the result, so any later decision by "do all survivors hold it" agrees with it.
  */
 import {
+  MAX_CUTS,
   MAX_OPEN_COLLECTIVES,
   MAX_REPORTED_FAILURES,
   MAX_REPORTED_VIEWS,
@@ -128,7 +130,11 @@ interface Generation {
   epoch: number;
   members: PeerId[];
   readonly joined: readonly PeerId[];
+  /** Pairs that could not reach one another when the epoch began. */
+  cuts: readonly Pair[];
 }
+
+type Pair = [PeerId, PeerId];
 
 /** A restarted coordinator waits for these, at most until its patience ends. */
 interface Recovery {
@@ -185,7 +191,9 @@ export class CoordinatorMachine {
   readonly #generations: Map<number, Generation> = new Map();
   readonly #done: Map<string, { readonly generation: number; readonly by: Set<PeerId> }> = new Map();
   readonly #failed: Map<string, FailedCollective> = new Map();
-  readonly #repairs: Map<string, { readonly pair: readonly [PeerId, PeerId]; readonly at: number }> = new Map();
+  readonly #repairs: Map<string, { readonly pair: Readonly<Pair>; readonly at: number }> = new Map();
+  /** Peers that can't reach one another, and which of the two say so. */
+  readonly #cuts: Map<string, { readonly pair: Readonly<Pair>; readonly by: Set<PeerId> }> = new Map();
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
   #recovery: Recovery | null = null;
@@ -396,7 +404,11 @@ export class CoordinatorMachine {
   #decideBoundary(index: number): void {
     const joining = this.#readyPeers().slice(0, MAX_WORLD_SIZE - this.#memberCount);
     this.#boundary = index;
-    if (joining.length === 0) return;
+    const members = [...(this.#current?.members ?? []), ...joining.map((peer) => peer.peerId)];
+    const cuts = this.#cutsAmong(members);
+    const isOpenAgain = this.#current?.cuts.some((pair) => !this.#cuts.has(pair.join(' '))) === true;
+    // Where a way is open again, a view with the same members is made.
+    if (joining.length === 0 && !isOpenAgain) return;
     this.#isBlank = false;
     this.#epoch += 1;
     const joined = joining.map((peer) => peer.peerId);
@@ -404,8 +416,9 @@ export class CoordinatorMachine {
       generation: this.#epoch,
       boundary: index,
       epoch: this.#epoch,
-      members: [...(this.#current?.members ?? []), ...joined],
+      members,
       joined,
+      cuts,
     };
     this.#current = generation;
     this.#generations.set(generation.generation, generation);
@@ -452,8 +465,8 @@ export class CoordinatorMachine {
       peerId,
       site: this.#peers.get(peerId)?.description.site ?? '',
     }));
-    const { epoch, generation: number, boundary } = generation;
-    return { epoch, generation: number, boundary, members };
+    const { epoch, generation: number, boundary, cuts } = generation;
+    return { epoch, generation: number, boundary, members, cuts: cuts.map(([one, other]) => [one, other]) };
   }
 
   /** Forgets generations that every member has passed, and in which nobody can have anything open. */
@@ -502,6 +515,9 @@ export class CoordinatorMachine {
         break;
       case 'link-closed':
         this.#onLinkClosed(peer, message.peerId);
+        break;
+      case 'path':
+        this.#onPath(peer, message);
         break;
       case 'leave':
         this.#lose([{ peerId: peer.peerId, reason: 'left' }]);
@@ -590,6 +606,8 @@ export class CoordinatorMachine {
     const peer = known ?? this.#enroll(peerId, event);
     if (known !== undefined) this.#effects.push({ type: 'assign', connection, peerId });
     peer.disconnectedAt = null;
+    // It tells again what it can't reach.
+    this.#forgetCuts((_, by) => by.delete(peerId) && by.size === 0);
     peer.detector.signal(this.#now);
     peer.knows.clear();
     for (const other of report.peers) peer.knows.set(other.peerId, other.pair);
@@ -735,10 +753,42 @@ export class CoordinatorMachine {
       this.#lose([{ peerId, reason: 'its connections closed' }]);
       return;
     }
-    const pair: readonly [PeerId, PeerId] =
-      reporter.peerId < peerId ? [reporter.peerId, peerId] : [peerId, reporter.peerId];
+    this.#repairSoon(pairOf(reporter.peerId, peerId));
+  }
+
+  #repairSoon(pair: Readonly<Pair>): void {
     const key = pair.join(' ');
     if (!this.#repairs.has(key)) this.#repairs.set(key, { pair, at: this.#now + REPAIR_DELAY_MS });
+  }
+
+  /** A peer can't reach another any more, or can again. Only the former concerns what is open. */
+  #onPath(reporter: PeerRecord, { peerId, open }: Extract<PeerMessage, { type: 'path' }>): void {
+    if (!this.#peers.has(peerId) || peerId === reporter.peerId) return;
+    const pair = pairOf(reporter.peerId, peerId);
+    const key = pair.join(' ');
+    const cut = this.#cuts.get(key);
+    if (open) {
+      cut?.by.delete(reporter.peerId);
+      if (cut?.by.size === 0) this.#cuts.delete(key);
+    } else if (cut !== undefined) {
+      cut.by.add(reporter.peerId);
+    } else {
+      this.#cuts.set(key, { pair, by: new Set([reporter.peerId]) });
+      this.#repairSoon(pair);
+    }
+  }
+
+  #cutsAmong(members: readonly PeerId[]): readonly Pair[] {
+    const present = new Set(members);
+    const cuts: Pair[] = [];
+    for (const { pair } of this.#cuts.values())
+      if (cuts.length < MAX_CUTS && pair.every((peerId) => present.has(peerId))) cuts.push([...pair]);
+    return cuts;
+  }
+
+  /** What a peer said of its ways, or what was said of them, does not count any more. */
+  #forgetCuts(concerns: (pair: Readonly<Pair>, by: Set<PeerId>) => boolean): void {
+    for (const [key, { pair, by }] of this.#cuts) if (concerns(pair, by)) this.#cuts.delete(key);
   }
 
   #tick(): void {
@@ -778,6 +828,7 @@ export class CoordinatorMachine {
       const peer = this.#peers.get(peerId);
       if (peer === undefined) continue;
       this.#peers.delete(peerId);
+      this.#forgetCuts((pair) => pair.includes(peerId));
       if (peer.state === 'member') members.push({ peerId, reason });
       if (peer.disconnectedAt === null && reason !== 'left') this.#send(peerId, { type: 'evicted', reason });
       this.#effects.push({ type: 'close', peerId });
@@ -799,8 +850,9 @@ export class CoordinatorMachine {
    *
    * @param resumed messages may have been lost: everything that is open is concerned
    */
-  #newEpoch(lost: readonly Lost[], broken: readonly [PeerId, PeerId] | null, resumed: boolean): void {
+  #newEpoch(lost: readonly Lost[], broken: Readonly<Pair> | null, resumed: boolean): void {
     this.#epoch += 1;
+    const cuts = this.#cutsAmong(this.#current?.members ?? []);
     const gone = new Set(lost.map((one) => one.peerId));
     for (const generation of this.#generations.values()) {
       const loses = generation.members.some((peerId) => gone.has(peerId));
@@ -808,6 +860,7 @@ export class CoordinatorMachine {
       if (!loses && !breaks && !resumed) continue;
       generation.epoch = this.#epoch;
       generation.members = generation.members.filter((peerId) => !gone.has(peerId));
+      generation.cuts = cuts;
       for (const [id, done] of this.#done) if (done.generation === generation.generation) this.#done.delete(id);
     }
     const survivors = this.#current?.members ?? [];
@@ -826,6 +879,7 @@ export class CoordinatorMachine {
         epoch: this.#epoch,
         lost: [...lost, ...missed.filter((one) => !gone.has(one.peerId))],
         broken: broken === null ? null : [...broken],
+        cuts: cuts.map(([one, other]) => [one, other]),
         resumed,
       });
     }
@@ -874,6 +928,11 @@ export class CoordinatorMachine {
   #note(text: string): void {
     this.#effects.push({ type: 'note', text });
   }
+}
+
+/** The same for both ends. */
+function pairOf(one: PeerId, other: PeerId): Readonly<Pair> {
+  return one < other ? [one, other] : [other, one];
 }
 
 /** Collectives are named `generation:tag:sequence`. */

@@ -7,8 +7,15 @@
  * Each peer dials what it receives on, because only the dialling side of a Node socket can choose where reads go. A lane
  * that loses one connection is closed as a whole: what was in flight on it is lost, and whoever owns the link must know.
  */
-import type { FrameSink } from '../wire/frame.ts';
-import { FrameReader } from '../wire/frame.ts';
+import {
+  emptyHeader,
+  FRAME_PING,
+  type FrameHeader,
+  FrameReader,
+  type FrameSink,
+  HEADER_BYTES,
+  writeHeader,
+} from '../wire/frame.ts';
 import { LINK_HIGH_WATER_BYTES, MAX_STRIPES } from '../wire/limits.ts';
 import type { Connection, ConnectionHandler } from './transport.ts';
 
@@ -23,6 +30,16 @@ export interface LinkEvents {
   onFlushed(): void;
   /** A lane was lost, with what was in flight on it. */
   onLaneClosed(lane: 'inbound' | 'outbound', error: Error | undefined): void;
+}
+
+const PING = pingFrame(false);
+const PING_ASKING = pingFrame(true);
+
+function pingFrame(asks: boolean): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES);
+  const header: FrameHeader = { ...emptyHeader(), type: FRAME_PING, segment: asks ? 1 : 0 };
+  writeHeader(new DataView(bytes.buffer), 0, header);
+  return bytes;
 }
 
 /** One connection of a lane: cuts what arrives into frames. */
@@ -45,6 +62,7 @@ class Stripe implements ConnectionHandler {
   }
 
   onData(bytes: Uint8Array): void {
+    this.#lane.received += bytes.length;
     const error = this.#reader.push(bytes);
     if (error !== null) this.connection.destroy(new Error(error));
   }
@@ -69,6 +87,8 @@ class Lane {
   readonly name: 'inbound' | 'outbound';
   readonly session: number;
   readonly stripes: Stripe[] = [];
+  /** Bytes. */
+  received = 0;
   /** Stripes whose connections are not gone yet. */
   readonly #open: Set<Stripe> = new Set();
   #onGone: () => void = () => {};
@@ -125,10 +145,17 @@ export class Link {
   readonly #events: LinkEvents;
   #outbound: Lane | null = null;
   #inbound: Lane | null = null;
+  /** Bytes that came on inbound lanes that are gone. */
+  #receivedBefore = 0;
   #closed = false;
 
   constructor(events: LinkEvents) {
     this.#events = events;
+  }
+
+  /** Bytes received since the link was made. */
+  get received(): number {
+    return this.#receivedBefore + (this.#inbound?.received ?? 0);
   }
 
   /** Frames can be sent. */
@@ -176,6 +203,23 @@ export class Link {
     best.write(head, body, onFlushed);
   }
 
+  /** Shows the other peer that the way is open. `asks`: it should show the same. */
+  ping(asks: boolean): void {
+    if (this.up) this.send(asks ? PING_ASKING : PING, null, null, false);
+  }
+
+  /** Nothing has arrived for too long: closes the inbound lane without telling the owner, who dials it again. */
+  dropInbound(reason: Error): void {
+    this.#leaveInbound()?.close(reason);
+  }
+
+  #leaveInbound(): Lane | null {
+    const lane = this.#inbound;
+    this.#receivedBefore = this.received;
+    this.#inbound = null;
+    return lane;
+  }
+
   /** Frames sent from here to `uncork` leave together. */
   cork(): void {
     for (const stripe of this.#outbound?.stripes ?? []) stripe.connection.cork();
@@ -216,7 +260,7 @@ export class Link {
       for (const connection of connections) connection.destroy();
       return this.#closed;
     }
-    this.#inbound?.close();
+    this.#leaveInbound()?.close();
     this.#inbound = this.#lane('inbound', session);
     for (const connection of connections) {
       this.#inbound.add(connection, new Uint8Array(0));
@@ -227,7 +271,7 @@ export class Link {
 
   #lane(name: 'inbound' | 'outbound', session: number): Lane {
     return new Lane(name, session, this.#events, (lane, error) => {
-      if (lane === this.#inbound) this.#inbound = null;
+      if (lane === this.#inbound) this.#leaveInbound();
       else if (lane === this.#outbound) this.#outbound = null;
       else return;
       if (!this.#closed) this.#events.onLaneClosed(name, error);

@@ -10,15 +10,31 @@
  * All little-endian. `epoch` is that of the attempt (it fences stale bytes); `generation` is the epoch at which the view
  * was made at a boundary; `tag` is a 53-bit hash of the tag. Nothing in here touches a socket.
  */
-import { MAX_OPEN_BYTES, MAX_SEGMENT_BYTES } from './limits.ts';
+import { MAX_OPEN_BYTES, MAX_RELAY_BYTES, MAX_SEGMENT_BYTES } from './limits.ts';
 
 export const HEADER_BYTES = 40;
 
 const MAGIC = 0x5e;
 
-/** `open` announces a call; `data` carries one segment. */
+/**
+ * `open` announces a call; `data` carries one segment. `relay` wraps a frame that goes through other peers, and `credit` says
+ * that so many bytes (`segment`) of such frames have arrived. `ping` shows that the way is open; one whose `segment` is 1
+ * asks for another.
+ */
 export const FRAME_OPEN = 1;
 export const FRAME_DATA = 2;
+export const FRAME_RELAY = 3;
+export const FRAME_CREDIT = 4;
+export const FRAME_PING = 5;
+
+/** Longest payload of each type of frame. */
+const LIMITS: Readonly<Record<number, number>> = {
+  [FRAME_OPEN]: MAX_OPEN_BYTES,
+  [FRAME_DATA]: MAX_SEGMENT_BYTES,
+  [FRAME_RELAY]: MAX_RELAY_BYTES,
+  [FRAME_CREDIT]: 0,
+  [FRAME_PING]: 0,
+};
 
 /** Payload pieces are handed on in multiples of this many bytes (but for the last), so that no element is ever cut. */
 const PIECE_ALIGNMENT = 16;
@@ -69,9 +85,9 @@ export function readHeader(source: DataView, at: number, into: FrameHeader): str
   const start = source.getUint32(at, true);
   const type = (start >>> 8) & 0xff;
   if ((start & 0xff) !== MAGIC || start >>> 16 !== 0) return 'these bytes are not a Skein frame';
-  if (type !== FRAME_OPEN && type !== FRAME_DATA) return `frame type ${type} is unknown`;
+  const limit = LIMITS[type];
+  if (limit === undefined) return `frame type ${type} is unknown`;
   const length = source.getUint32(at + 32, true);
-  const limit = type === FRAME_OPEN ? MAX_OPEN_BYTES : MAX_SEGMENT_BYTES;
   if (length > limit) return `a frame of ${length} bytes is longer than the limit of ${limit}`;
   if (source.getUint32(at + 36, true) !== 0) return 'the reserved field of a frame is not zero';
   into.type = type;

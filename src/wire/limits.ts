@@ -19,6 +19,22 @@ export const MAX_CONTROL_DEPTH = 8;
 /** Largest payload of a data frame: one segment. */
 export const MAX_SEGMENT_BYTES: number = 1024 * 1024;
 
+/** Peers through which a frame may be relayed, source and destination included, and the bytes that name them. */
+export const MAX_PATH_LENGTH = 16;
+export const MAX_PATH_BYTES: number = 5 * 1024;
+
+/** Largest frame on its way through other peers: a path, a header and a segment. */
+export const MAX_RELAY_BYTES: number = MAX_SEGMENT_BYTES + MAX_PATH_BYTES + 64;
+
+/** Relayed bytes of one collective that one peer may have on the way to another. */
+export const RELAY_WINDOW_BYTES: number = 2 * MAX_SEGMENT_BYTES;
+
+/** Bytes queued towards one peer above which what others want relayed to it is refused. */
+export const MAX_RELAY_QUEUE_BYTES: number = 64 * 1024 * 1024;
+
+/** Pairs of peers that can't reach one another, of which a view tells. */
+export const MAX_CUTS = 4_096;
+
 /** Largest description in an `open` frame. */
 export const MAX_OPEN_BYTES: number = 2 * 1024;
 

@@ -10,6 +10,7 @@
 import { Packr } from 'msgpackr';
 import * as v from 'valibot';
 import {
+  MAX_CUTS,
   MAX_OPEN_COLLECTIVES,
   MAX_REPORTED_FAILURES,
   MAX_REPORTED_VIEWS,
@@ -54,8 +55,10 @@ const description = {
 const introduction = v.strictObject({ peerId: name, pair: u32, key: secret, ...description });
 const member = v.strictObject({ peerId: name, site: v.pipe(v.string(), v.maxLength(256)) });
 const members = v.pipe(v.array(member), v.maxLength(MAX_WORLD_SIZE));
+/** Pairs of members that can't reach one another. All attempts of an epoch go round the same ones. */
+const cuts = v.pipe(v.array(v.strictTuple([name, name])), v.maxLength(MAX_CUTS));
 /** `boundary`: where the generation was made. */
-const view = v.strictObject({ epoch: u32, generation: u32, boundary: u32, members });
+const view = v.strictObject({ epoch: u32, generation: u32, boundary: u32, members, cuts });
 const lost = v.strictObject({ peerId: name, reason: text });
 const failure = {
   id: collectiveId,
@@ -122,6 +125,8 @@ const peerMessage = v.variant('type', [
   }),
   v.strictObject({ type: v.literal('withdraw'), id: collectiveId, generation: u32, reason: text }),
   v.strictObject({ type: v.literal('link-closed'), peerId: name }),
+  /** Whether this peer can reach the other one: told when that has changed, and was so for a while. */
+  v.strictObject({ type: v.literal('path'), peerId: name, open: v.boolean() }),
   v.strictObject({ type: v.literal('leave') }),
 ]);
 
@@ -152,6 +157,7 @@ const coordinatorMessage = v.variant('type', [
     epoch: u32,
     lost: v.pipe(v.array(lost), v.maxLength(MAX_WORLD_SIZE)),
     broken: v.nullable(v.strictTuple([name, name])),
+    cuts,
     /** Somebody came back, or the coordinator did: everything open is decided anew. */
     resumed: v.boolean(),
   }),

@@ -54,6 +54,7 @@ export class LonePeer {
     const link: LinkPort = {
       up: true,
       writable: true,
+      queuedBytes: 0,
       cork: () => {},
       uncork: () => {},
       send: (head, body, onFlushed) => {
@@ -96,7 +97,7 @@ export class LonePeer {
 
   /** A connection from a peer: what to push its bytes into, and what to call when it is gone. */
   connection(from: PeerId): { readonly push: (bytes: Uint8Array) => string | null; readonly close: () => void } {
-    const inbound = new Inbound(from, this.collectives);
+    const inbound = new Inbound(from, this.collectives, () => {});
     const reader = new FrameReader(inbound, new Uint8Array(64));
     return { push: (bytes) => reader.push(bytes), close: () => inbound.close() };
   }

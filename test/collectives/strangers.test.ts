@@ -30,7 +30,7 @@ const SUM: Omit<CallSpec, 'input' | 'output'> = {
 function member(): LonePeer {
   const peer = new LonePeer('a', workspace);
   const members = ['a', 'b'].map((peerId) => ({ peerId, site: '' }));
-  peer.collectives.onView({ epoch: 1, generation: 1, boundary: 1, members });
+  peer.collectives.onView({ epoch: 1, generation: 1, boundary: 1, members, cuts: [] });
   peer.call(SUM, new Uint8Array(40), 40);
   return peer;
 }
@@ -92,7 +92,7 @@ describe('frames of a peer that is in no view', () => {
 
 test('a decision to commit what this rank does not hold, or has not begun, commits nothing', () => {
   const peer = member();
-  peer.collectives.onLoss(2, [], ['a', 'b'], false);
+  peer.collectives.onLoss(2, [], ['a', 'b'], [], false);
   peer.call(SUM, new Uint8Array(40), 40); // is not begun before the decision
   peer.collectives.onDecide(['1::0', '1::1'].map((id) => ({ id, epoch: 1 })));
   expect(peer.calls.map(({ ending }) => ending)).toEqual([null, null]);
@@ -103,7 +103,7 @@ test.each([FRAME_OPEN, FRAME_DATA])(
   'a frame of type %i and epoch 0 for a call that waits for a decision is dropped, from whomever it is',
   (type) => {
     const peer = member();
-    peer.collectives.onLoss(2, [], ['a', 'b'], false);
+    peer.collectives.onLoss(2, [], ['a', 'b'], [], false);
     peer.call(SUM, new Uint8Array(40), 40); // is not begun before the decision
     for (const from of ['b', 'stranger']) {
       const bytes = frame({ type, sequence: 1 }, type === FRAME_OPEN ? OTHER_CALL : new Uint8Array(20));

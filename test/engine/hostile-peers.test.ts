@@ -125,7 +125,7 @@ function runtime(address: Address) {
 }
 
 function view(generation: number, ...ids: readonly string[]): WireView {
-  return { epoch: generation, generation, boundary: 1, members: ids.map((peerId) => ({ peerId, site: '' })) };
+  return { epoch: generation, generation, boundary: 1, members: ids.map((peerId) => ({ peerId, site: '' })), cuts: [] };
 }
 
 describe('a peer', () => {
@@ -144,7 +144,7 @@ describe('a peer', () => {
   test('listens no more to a coordinator that tells it of its own loss', async () => {
     const address = await impostor(
       { type: 'admitted', index: 1, view: view(1, 'me', 'other'), joined: [], failed: [] },
-      { type: 'loss', epoch: 2, lost: [{ peerId: 'me', reason: 'so' }], broken: null, resumed: false },
+      { type: 'loss', epoch: 2, lost: [{ peerId: 'me', reason: 'so' }], broken: null, cuts: [], resumed: false },
     );
     const { runtime: joined } = await runtime(address);
     closing.push(() => joined.close());

@@ -72,8 +72,9 @@ function decide(peer: LonePeer, corpus: Corpus, random: Random): void {
   const { collectives } = peer;
   const epoch = random.integer(1, 4);
   const id = `1:call ${random.integer(0, WORKLOAD.length)}:${random.integer(0, 2)}`;
+  const cuts = random.chance(0.5) ? [] : [[peer.self, peerId] as const];
   const what = random.integer(0, 5);
-  if (what === 0) collectives.onLoss(epoch, random.chance(0.5) ? [] : [peerId], null, random.chance(0.5));
+  if (what === 0) collectives.onLoss(epoch, random.chance(0.5) ? [] : [peerId], null, cuts, random.chance(0.5));
   else if (what === 1) collectives.onDecide(random.chance(0.5) ? [] : [{ id, epoch }]);
   else if (what === 2) collectives.onCommit({ type: 'commit', id, epoch });
   else if (what === 3) collectives.onFail({ id, code: 'withdrawn', message: 'so', peerId });

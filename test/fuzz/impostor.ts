@@ -47,6 +47,7 @@ function view(random: Random, epoch: number): WireView {
     generation: random.chance(0.8) ? epoch : random.integer(0, 5),
     boundary: random.integer(0, 3),
     members: ids.map((peerId) => ({ peerId, site: '' })),
+    cuts: random.chance(0.7) ? [] : [[VICTIM, random.pick([VICTIM, NOBODY])]],
   };
 }
 
@@ -68,9 +69,17 @@ function lie(random: Random): CoordinatorMessage {
       epoch,
       lost: [{ peerId: random.pick([VICTIM, NOBODY]), reason: 'so' }],
       broken: null,
+      cuts: [],
       resumed: false,
     },
-    { type: 'loss', epoch, lost: [], broken: [VICTIM, random.pick([VICTIM, NOBODY])], resumed: random.chance(0.5) },
+    {
+      type: 'loss',
+      epoch,
+      lost: [],
+      broken: [VICTIM, random.pick([VICTIM, NOBODY])],
+      cuts: [[NOBODY, VICTIM]],
+      resumed: random.chance(0.5),
+    },
     { type: 'decide', epoch, committed: [{ id, epoch }] },
     { type: 'commit', id, epoch },
     { type: 'fail', id, code: random.pick(['mismatch', 'withdrawn', 'lost']), message: 'so', peerId: NOBODY },
@@ -140,7 +149,7 @@ function serve(connection: Connection, corpus: Corpus, random: Random, tally: Im
     const admitted: CoordinatorMessage = {
       type: 'admitted',
       index: 1,
-      view: { epoch: 1, generation: 1, boundary: 1, members },
+      view: { epoch: 1, generation: 1, boundary: 1, members, cuts: [] },
       joined: [],
       failed: [],
     };

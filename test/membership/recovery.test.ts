@@ -7,7 +7,7 @@ import { BOUNDS, Stage } from './stage.ts';
 
 /** A view of peers called by one letter each. */
 function view(generation: number, epoch: number, members: string, boundary: number = generation): WireView {
-  return { generation, epoch, boundary, members: [...members].map((peerId) => ({ peerId, site: '' })) };
+  return { generation, epoch, boundary, members: [...members].map((peerId) => ({ peerId, site: '' })), cuts: [] };
 }
 
 function report(peerId: string, changes: Partial<RunReport>): RunReport {

@@ -28,6 +28,7 @@ const view: WireView = {
     { peerId: 'p0-00000000', site: '' },
     { peerId: 'p1-ffffffff', site: 'zürich' },
   ],
+  cuts: [['p0-00000000', 'p1-ffffffff']],
 };
 
 export const PEER_EXAMPLES = {
@@ -62,6 +63,7 @@ export const PEER_EXAMPLES = {
   mismatch: { type: 'mismatch', id: '3:a:0', generation: 3, mine: 'allReduce(…)', theirs: 'barrier(…)', with: 'p1' },
   withdraw: { type: 'withdraw', id: '3:a:0', generation: 3, reason: 'it ran out of time' },
   'link-closed': { type: 'link-closed', peerId: 'p1' },
+  path: { type: 'path', peerId: 'p1', open: false },
   leave: { type: 'leave' },
 } satisfies OneOfEach<PeerMessage>;
 
@@ -84,7 +86,14 @@ export const COORDINATOR_EXAMPLES = {
   dismiss: { type: 'dismiss', peerId: 'p2' },
   admitted: { type: 'admitted', index: 1, view, joined: ['p0-00000000'], failed: [] },
   boundary: { type: 'boundary', index: 2, view: null, joined: [], failed: [failed] },
-  loss: { type: 'loss', epoch: 6, lost: [{ peerId: 'p2', reason: 'left' }], broken: ['p0', 'p1'], resumed: true },
+  loss: {
+    type: 'loss',
+    epoch: 6,
+    lost: [{ peerId: 'p2', reason: 'left' }],
+    broken: ['p0', 'p1'],
+    cuts: [],
+    resumed: true,
+  },
   resumed: { type: 'resumed', heartbeatMs: 250, boundMs: 3_000 },
   decide: { type: 'decide', epoch: 6, committed: [{ id: '3:gradients:12', epoch: 5 }] },
   commit: { type: 'commit', id: '3:gradients:13', epoch: 6 },

@@ -280,6 +280,7 @@ describe('limits of control messages', () => {
       generation: U32_MAX,
       boundary,
       members,
+      cuts: [],
     }));
     const failed = ids.slice(0, MAX_REPORTED_FAILURES).map((id) => ({
       id,

@@ -1,0 +1,94 @@
+/**
+ * Which peers this one can reach: a machine that is shown the links now and then, and says what the coordinator must know.
+ *
+ *     open ──lanes down for half the bound, or silent for the bound──▶ cut ──both lanes up for a while──▶ open
+ *
+ * Packets that are dropped in silence close no connection for a quarter of an hour. But a peer that is in a call with this
+ * one, or was asked for a sign (`ping`), sends something every heartbeat. Silence for as long as the detector's bound means
+ * that the way is cut, while the peer may well live.
+ */
+
+/** How long a way must have been open again before it counts (ms): one that comes and goes is none. */
+const OPEN_MS = 1_000;
+
+export interface LinkSight {
+  readonly peerId: string;
+  /** Frames can be sent and received. */
+  readonly up: boolean;
+  /** Bytes received since the link was made. */
+  readonly received: number;
+}
+
+interface PathState {
+  downSince: number | null;
+  upSince: number | null;
+  received: number;
+  heardAt: number;
+  cut: boolean;
+}
+
+export interface PathNews {
+  /** To be told to the coordinator. */
+  readonly changed: readonly { readonly peerId: string; readonly open: boolean }[];
+  /** Links that look open, and on which nothing arrives any more. */
+  readonly silent: readonly string[];
+}
+
+export class Paths {
+  readonly #boundMs: number;
+  readonly #states: Map<string, PathState> = new Map();
+
+  constructor(boundMs: number) {
+    this.#boundMs = boundMs;
+  }
+
+  /** Peers that can't be reached. */
+  get cuts(): readonly string[] {
+    return [...this.#states].filter(([, state]) => state.cut).map(([peerId]) => peerId);
+  }
+
+  /**
+   * @param links all there are; what is not among them is forgotten
+   * @param awaited peers of which something should arrive every heartbeat
+   * @param asleep this process itself stood still, so silence proves nothing
+   */
+  look(now: number, links: readonly LinkSight[], awaited: ReadonlySet<string>, asleep: boolean): PathNews {
+    const changed: { peerId: string; open: boolean }[] = [];
+    const silent: string[] = [];
+    const known = new Set(links.map((link) => link.peerId));
+    for (const peerId of this.#states.keys()) if (!known.has(peerId)) this.#states.delete(peerId);
+    for (const { peerId, up, received } of links) {
+      const state = this.#state(peerId, now, received);
+      if (asleep || !awaited.has(peerId) || !up || received !== state.received) state.heardAt = now;
+      state.received = received;
+      if (up) {
+        state.downSince = null;
+        state.upSince ??= now;
+      } else {
+        state.upSince = null;
+        if (asleep) state.downSince = null;
+        state.downSince ??= now;
+      }
+      const isSilent = now - state.heardAt >= this.#boundMs;
+      if (isSilent) silent.push(peerId);
+      const isDown = state.downSince !== null && now - state.downSince >= this.#boundMs / 2;
+      if (!state.cut && (isSilent || isDown)) {
+        state.cut = true;
+        changed.push({ peerId, open: false });
+      } else if (state.cut && state.upSince !== null && now - state.upSince >= OPEN_MS) {
+        state.cut = false;
+        changed.push({ peerId, open: true });
+      }
+    }
+    return { changed, silent };
+  }
+
+  #state(peerId: string, now: number, received: number): PathState {
+    let state = this.#states.get(peerId);
+    if (state === undefined) {
+      state = { downSince: null, upSince: null, received, heardAt: now, cut: false };
+      this.#states.set(peerId, state);
+    }
+    return state;
+  }
+}
