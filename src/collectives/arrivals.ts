@@ -5,9 +5,12 @@
 import type { FrameHeader } from '../wire/frame.ts';
 import { MAX_UNEXPECTED_BYTES, MAX_UNEXPECTED_FRAMES } from '../wire/limits.ts';
 import type { PeerId } from './call.ts';
+import type { Path } from './relay.ts';
 
 export interface Arrival {
   readonly from: PeerId;
+  /** The way that it took, if it was relayed. */
+  readonly path: Path | null;
   readonly header: FrameHeader;
   readonly payload: Uint8Array;
 }
@@ -17,24 +20,30 @@ interface Budget {
   frames: number;
 }
 
+/** Who pays for what is kept: a peer that relays can't use up what is kept for others. */
+function payerOf({ from, path }: Arrival): string {
+  return path === null ? from : `${path.at(-2)} ${from}`;
+}
+
 function keyOf(generation: number, tag: number, sequence: number): string {
   return `${generation}:${tag}:${sequence}`;
 }
 
 export class Arrivals {
   readonly #kept: Map<string, Arrival[]> = new Map();
-  readonly #budgets: Map<PeerId, Budget> = new Map();
+  readonly #budgets: Map<string, Budget> = new Map();
 
   /** Stores a frame; what is wrong, or null. */
   keep(arrival: Arrival): string | null {
-    const budget = this.#budgets.get(arrival.from) ?? { bytes: 0, frames: 0 };
+    const payer = payerOf(arrival);
+    const budget = this.#budgets.get(payer) ?? { bytes: 0, frames: 0 };
     const bytes = budget.bytes + arrival.payload.length;
     if (bytes > MAX_UNEXPECTED_BYTES || budget.frames >= MAX_UNEXPECTED_FRAMES) {
       return 'it sent more data for calls not made here than the protocol allows';
     }
     budget.bytes = bytes;
     budget.frames += 1;
-    this.#budgets.set(arrival.from, budget);
+    this.#budgets.set(payer, budget);
     const { generation, tag, sequence } = arrival.header;
     const key = keyOf(generation, tag, sequence);
     const list = this.#kept.get(key);
@@ -58,15 +67,16 @@ export class Arrivals {
   }
 
   dropFrom(peerId: PeerId): void {
-    this.#drop((arrival) => arrival.from === peerId);
+    this.#drop((arrival) => arrival.from === peerId || arrival.path?.includes(peerId) === true);
   }
 
   #release(arrival: Arrival): void {
-    const budget = this.#budgets.get(arrival.from);
+    const payer = payerOf(arrival);
+    const budget = this.#budgets.get(payer);
     if (budget === undefined) return;
     budget.bytes -= arrival.payload.length;
     budget.frames -= 1;
-    if (budget.frames === 0) this.#budgets.delete(arrival.from);
+    if (budget.frames === 0) this.#budgets.delete(payer);
   }
 
   #drop(condition: (arrival: Arrival) => boolean): void {

@@ -76,6 +76,8 @@ export interface Surroundings {
   /** Milliseconds, monotonic. */
   now(): number;
   link(peerId: PeerId): LinkPort;
+  /** Whether the coordinator has introduced a peer. */
+  knows(peerId: PeerId): boolean;
   /** To the coordinator. */
   control(message: PeerMessage): void;
   takeScratch(byteLength: number): Uint8Array;
@@ -591,13 +593,18 @@ export class Collectives {
     this.pump();
   }
 
-  /** Peers of which something should arrive, as an attempt here is under way with them or through them. */
+  /**
+   * Peers of which something should arrive, as an attempt here is under way with them or through them. Also when this rank
+   * has done its part: what it sent may never have left the kernel. Where one way is cut others may be, so there all are watched.
+   */
   awaited(): Set<PeerId> {
     const awaited = new Set<PeerId>();
-    for (const { attempt, state } of this.open()) {
-      if (state !== 'running' || attempt === null) continue;
-      for (const { via } of attempt.ports.values()) awaited.add(via);
+    for (const { attempt, state, context } of this.open()) {
+      if ((state !== 'running' && state !== 'held') || attempt === null) continue;
+      if (context?.cuts.empty === false) for (const { peerId } of attempt.members) awaited.add(peerId);
+      else for (const { via } of attempt.ports.values()) awaited.add(via);
     }
+    awaited.delete(this.#around.self);
     return awaited;
   }
 
@@ -632,9 +639,14 @@ export class Collectives {
       target.attempt?.transfer.pump();
       return null;
     }
-    const error = this.deliver({ from: source, header: inner.header, payload: inner.payload });
+    if (!path.every((peerId) => peerId === this.#around.self || this.#around.knows(peerId))) return null;
+    const error = this.deliver({ from: source, path, header: inner.header, payload: inner.payload });
     if (error === null && inner.header.type === FRAME_DATA) this.#giveCredit(path, inner.header);
     return error;
+  }
+
+  #isRoute({ context }: Operation, path: Path): boolean {
+    return context?.cuts.has(path[0]!, this.#around.self) === true && path.every((peerId) => context.has(peerId));
   }
 
   #giveCredit(path: Path, { epoch, generation, tag, sequence, length }: FrameHeader): void {
@@ -680,6 +692,8 @@ export class Collectives {
     const target = this.route(from, header);
     if (target === 'drop') return null;
     if (target === 'keep') return this.keep(arrival);
+    // Whoever relays speaks for another: believed only of members, and only where this rank goes round a cut as well.
+    if (arrival.path !== null && !this.#isRoute(target, arrival.path)) return null;
     if (header.type === FRAME_OPEN) return this.#onOpen(target, arrival);
     const attempt = target.attempt!; // route compared its epoch
     const error = attempt.transfer.beginFrame(this.#replay, rankIn(attempt, from), header);

@@ -69,7 +69,7 @@ export class Inbound implements FrameSink {
     this.#collected = null;
     if (transfer !== null) transfer.endFrame(this.#cursor);
     if (collected === null) return null;
-    const arrival = { from: this.#from, ...collected };
+    const arrival = { from: this.#from, path: null, ...collected };
     return arrival.header.type === FRAME_RELAY
       ? this.#collectives.onRelayed(arrival)
       : this.#collectives.deliver(arrival);

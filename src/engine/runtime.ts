@@ -230,6 +230,7 @@ export class Runtime {
       workspace: memory.workspace,
       now: () => clock.now(),
       link: (peerId) => this.#peers.get(peerId) ?? DEAD_LINK,
+      knows: (peerId) => this.#peers.get(peerId) !== undefined,
       control: (message) => client.send(message),
       takeScratch: (byteLength) => scratch.take(byteLength),
       giveScratch: (memory) => scratch.give(memory),
@@ -432,6 +433,8 @@ export class Runtime {
     for (const { peerId, reason } of message.lost) this.#peers.remove(peerId, reason);
     const { epoch, broken, cuts, resumed } = message;
     this.#history.onLoss(epoch, lost, concernedBy(lost, broken, resumed));
+    if (broken?.includes(this.peerId) === true && cuts.some((cut) => sameCut(cut, broken)))
+      this.#peers.get(otherOf(broken, this.peerId))?.dropOutbound(new Error('the way to it is cut'));
     const { held, returned } = this.#collectives.onLoss(epoch, lost, broken, cuts, resumed);
     this.#client.send({ type: 'progress', epoch: message.epoch, held: [...held], returned: [...returned] });
     this.#left.push(...lost);
@@ -630,4 +633,14 @@ export class Runtime {
     await this.#listeners.close();
     await closed;
   }
+}
+
+type Pair = readonly [PeerId, PeerId];
+
+function sameCut(one: Pair, other: Pair): boolean {
+  return one[0] === other[0] && one[1] === other[1];
+}
+
+function otherOf([one, other]: Pair, self: PeerId): PeerId {
+  return one === self ? other : one;
 }

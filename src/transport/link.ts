@@ -213,6 +213,16 @@ export class Link {
     this.#leaveInbound()?.close(reason);
   }
 
+  /**
+   * The other peer can't be reached: lets go of what is queued for it, as it would be held for a quarter of an hour. The other
+   * peer dials the lane again.
+   */
+  dropOutbound(reason: Error): void {
+    const lane = this.#outbound;
+    this.#outbound = null;
+    lane?.close(reason);
+  }
+
   #leaveInbound(): Lane | null {
     const lane = this.#inbound;
     this.#receivedBefore = this.received;

@@ -67,6 +67,7 @@ export class LonePeer {
       workspace,
       now: () => this.#now,
       link: () => link,
+      knows: (peerId) => peerId !== 'stranger',
       control: (message) => void this.controls.push(message),
       takeScratch: (byteLength) => {
         this.scratchBytes += byteLength;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { CallSpec } from '../../src/collectives/call.ts';
+import { Envelope } from '../../src/collectives/relay.ts';
 import { Workspace } from '../../src/collectives/workspace.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
 import { emptyHeader, FRAME_DATA, FRAME_OPEN, HEADER_BYTES, hashTag, writeHeader } from '../../src/wire/frame.ts';
@@ -144,4 +145,62 @@ test('verdicts on calls not made here are bounded for all tags together, and tak
   expect(fresh.ending).toBeNull();
   fail('tag 69999', 0);
   expect(fresh.ending).toBe('SKEIN_WITHDRAWN');
+});
+
+describe('relayed frames', () => {
+  const MEMBERS = ['a', 'b', 'c'].map((peerId) => ({ peerId, site: '' }));
+
+  /** Member `a` of a view of three, with one call open; it can't reach b. */
+  function between(cuts: readonly (readonly [string, string])[] = [['a', 'b']]): LonePeer {
+    const peer = new LonePeer('a', workspace);
+    peer.collectives.onView({ epoch: 1, generation: 1, boundary: 1, members: MEMBERS, cuts });
+    peer.call(SUM, new Uint8Array(40), 40);
+    return peer;
+  }
+
+  const relayed = (...path: readonly string[]) => new Envelope(path).wrap(frame({ type: FRAME_OPEN }, OTHER_CALL), 0);
+
+  test('are taken from members, where there is a cut to go round', () => {
+    const peer = between();
+    expect(peer.connection('c').push(relayed('b', 'c', 'a'))).toBeNull();
+    expect(peer.controls.map(({ type }) => type)).toEqual(['mismatch']);
+  });
+
+  test.each<[string, string, readonly string[], readonly (readonly [string, string])[]]>([
+    ['a stranger relays', 'newcomer', ['b', 'newcomer', 'a'], [['a', 'b']]],
+    ['a stranger speaks', 'c', ['newcomer', 'c', 'a'], [['a', 'b']]],
+    ['nobody has introduced one of them', 'c', ['stranger', 'c', 'a'], [['a', 'b']]],
+    ['nothing is cut between the two', 'c', ['b', 'c', 'a'], []],
+  ])('are dropped when %s', (_, via, path, cuts) => {
+    const peer = between(cuts);
+    expect(peer.connection(via).push(relayed(...path))).toBeNull();
+    expect(peer.controls).toEqual([]);
+  });
+
+  test.each([
+    ['does not lead here', 'c', ['b', 'c', 'd']],
+    ['names another relay', 'c', ['b', 'd', 'a']],
+    ['begins here', 'c', ['a', 'c', 'b']],
+    ['passes somebody twice', 'c', ['b', 'c', 'b', 'c', 'a']],
+    ['is none', 'c', ['c', 'a']],
+  ])('are refused when the path %s', (_, via, path) => {
+    const peer = between();
+    expect(peer.connection(via).push(relayed(...path))).not.toBeNull();
+    expect(peer.controls).toEqual([]);
+  });
+
+  test('can not carry another relayed frame, nor one of another length than they say', () => {
+    const inner = relayed('b', 'c', 'a');
+    expect(
+      between()
+        .connection('c')
+        .push(new Envelope(['b', 'c', 'a']).wrap(inner, 0)),
+    ).not.toBeNull();
+    const short = frame({ type: FRAME_OPEN }, OTHER_CALL).subarray(0, -1);
+    expect(
+      between()
+        .connection('c')
+        .push(new Envelope(['b', 'c', 'a']).wrap(short, 0)),
+    ).not.toBeNull();
+  });
 });

@@ -2,6 +2,7 @@
  * Damaged data frames into the real parser with the real executor behind it: one member of the recorded run, alone, gets
  * what was sent to it, damaged, in any order and at any time of its calls' lives.
  */
+import { Envelope } from '../../src/collectives/relay.ts';
 import type { Workspace } from '../../src/collectives/workspace.ts';
 import { NO_SLOT } from '../../src/collectives/workspace.ts';
 import { ClosedError } from '../../src/errors.ts';
@@ -82,6 +83,17 @@ function decide(peer: LonePeer, corpus: Corpus, random: Random): void {
   else collectives.forget(peerId);
 }
 
+/** A frame as if it came through other peers. */
+function relay(frame: Uint8Array, via: string, self: string, random: Random): Uint8Array {
+  const path = random.pick([
+    ['other', via, self],
+    ['stranger', via, self],
+    ['other', self, via],
+    ['other', via, self, 'more'],
+  ]);
+  return new Envelope(path).wrap(frame, 0);
+}
+
 /** One life of the peer `self`, under fire. */
 export function dataRound(corpus: Corpus, workspace: Workspace, random: Random, tally: DataTally): void {
   const { peerId: self } = random.pick(corpus.view.members);
@@ -98,7 +110,8 @@ export function dataRound(corpus: Corpus, workspace: Workspace, random: Random, 
     const first = random.chance(0.6) ? 0 : random.integer(0, stream.frames.length - 1);
     const gentle = random.chance(0.5); // a long good stream with little damage reaches deeper
     for (const frame of stream.frames.slice(first, first + MOST_FRAMES)) {
-      const bytes = gentle && random.chance(0.9) ? frame : hostile(frame, random);
+      const relayed = random.chance(0.1) ? relay(frame, from, self, random) : frame;
+      const bytes = gentle && random.chance(0.9) ? relayed : hostile(relayed, random);
       tally.frames += 1;
       const error = pushInPieces(bytes, cuts(random), (piece) => connection.push(piece));
       if (error !== null) {

@@ -508,6 +508,7 @@ class World {
       machine.process.goOn();
       machine.wrong = false;
       machine.lateMs = 0;
+      machine.leaves = false;
     }
     this.#coordinator.goOn();
     this.clock.schedule(SETTLE_MS / 2, () => {
