@@ -39,7 +39,11 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
   /** Members without which the call waits. @default the group's */
   readonly minWorldSize?: number;
-  /** What happens when a peer is lost. @default 'restart' */
+  /**
+   * What happens when a peer is lost. `restart`: the collective is redone among the others. `salvage`: an all-reduce keeps what
+   * all others had finished, with the lost peer's part in it, and redoes the rest (others: as `restart`). `fail`: PeerLostError.
+   * @default 'restart'
+   */
   readonly recovery?: Recovery;
   /** When a call counts as done. @default 'commit' */
   readonly consistency?: Consistency;
@@ -184,7 +188,7 @@ export function resolveCall(
     algorithm,
     codec,
     consistency: checkChoice(options.consistency ?? 'commit', ['commit', 'eager'], 'consistency'),
-    recovery: checkChoice(options.recovery ?? 'restart', ['restart', 'fail'], 'recovery'),
+    recovery: checkChoice(options.recovery ?? 'restart', ['restart', 'salvage', 'fail'], 'recovery'),
     minWorldSize: checkMinWorldSize(options.minWorldSize ?? defaults.minWorldSize),
     timeoutMs: checkTimeout(options.timeout ?? defaults.timeoutMs),
   };

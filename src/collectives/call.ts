@@ -14,7 +14,7 @@ export type PeerId = string;
 export type Consistency = 'commit' | 'eager';
 
 /** `restart`: redo among the survivors. `fail`: the call throws `PeerLostError`. */
-export type Recovery = 'restart' | 'fail';
+export type Recovery = 'restart' | 'salvage' | 'fail';
 
 export interface CallSpec {
   readonly kind: CollectiveKind;
@@ -46,6 +46,11 @@ export interface Report {
   readonly epoch: number;
   readonly worldSize: number;
   readonly contributors: readonly PeerId[];
+  /**
+   * With `recovery: 'salvage'`, when a peer was lost: what each range of elements was made of, ascending, without gaps. Empty
+   * where the contributors are the same for the whole tensor.
+   */
+  readonly ranges: readonly ContributedRange[];
   readonly algorithm: Algorithm;
   readonly codec: Codec;
   /** How often it was begun anew because a peer or a link was lost. */
@@ -54,6 +59,13 @@ export interface Report {
   readonly bytesSent: number;
   readonly bytesReceived: number;
   readonly seconds: number;
+}
+
+/** Elements `start` to `end` (not included), counted through all tensors of the call. */
+export interface ContributedRange {
+  readonly start: number;
+  readonly end: number;
+  readonly contributors: readonly PeerId[];
 }
 
 export interface CallListener {

@@ -30,12 +30,28 @@ import {
   MAX_TAG_LENGTH,
   MAX_TAGS,
   MAX_TEXT_LENGTH,
+  MAX_TOLD_RANGES,
   MAX_UNEXPECTED_BYTES,
   RELAY_WINDOW_BYTES,
 } from '../wire/limits.ts';
-import { type CoordinatorMessage, type HeldResult, type PeerMessage, packBody, parseBody } from '../wire/messages.ts';
+import {
+  type CoordinatorMessage,
+  type FinishedRanges,
+  type HeldResult,
+  type PeerMessage,
+  packBody,
+  parseBody,
+} from '../wire/messages.ts';
+import { areRanges, intersectRanges, type KeptRange, restOf, tidyRanges } from '../wire/ranges.ts';
 import { type Arrival, Arrivals } from './arrivals.ts';
-import { type CallListener, type CallSpec, type Description, describe, type PeerId } from './call.ts';
+import {
+  type CallListener,
+  type CallSpec,
+  type ContributedRange,
+  type Description,
+  describe,
+  type PeerId,
+} from './call.ts';
 import { CODECS, wireBytes } from './codec.ts';
 import { Context, type Member, type TagState, type Verdict, type ViewOf } from './context.ts';
 import { FrameCursor, Transfer } from './executor.ts';
@@ -54,6 +70,7 @@ import {
 import { Recent } from './recent.ts';
 import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
 import { type Cut, Cuts, ringAround, routeAround } from './routes.ts';
+import { spreadPlan } from './salvage.ts';
 import { chooseAlgorithm } from './select.ts';
 import type { Workspace } from './workspace.ts';
 
@@ -98,6 +115,8 @@ export interface Holdings {
   readonly held: readonly HeldResult[];
   /** Eager calls that have returned here. */
   readonly returned: readonly string[];
+  /** What is finished of calls that salvage what they can. */
+  readonly finished: readonly FinishedRanges[];
 }
 
 const descriptionSchema = v.strictObject({
@@ -110,7 +129,7 @@ const descriptionSchema = v.strictObject({
   count: v.pipe(v.number(), v.integer(), v.minValue(0)),
   root: v.nullable(v.pipe(v.string(), v.maxLength(256))),
   consistency: v.picklist(['commit', 'eager']),
-  recovery: v.picklist(['restart', 'fail']),
+  recovery: v.picklist(['restart', 'salvage', 'fail']),
   minWorldSize: v.pipe(v.number(), v.integer(), v.minValue(1)),
   segmentBytes: v.pipe(v.number(), v.integer(), v.minValue(1)),
 });
@@ -253,6 +272,7 @@ export class Collectives {
     const held = frozen.filter((operation) => operation.attempt?.transfer.held === true);
     const known = resumed ? this.#committed.values : [];
     return {
+      finished: finishedOf(frozen),
       held: [...held.map(({ id, attempt }) => ({ id, epoch: attempt?.epoch ?? 0 })), ...known],
       returned: returned.slice(-MAX_OPEN_COLLECTIVES),
     };
@@ -277,7 +297,8 @@ export class Collectives {
   }
 
   /** The coordinator's decision on everything that stands still. */
-  onDecide(committed: readonly HeldResult[]): void {
+  onDecide(committed: readonly HeldResult[], kept: readonly FinishedRanges[]): void {
+    const salvaged = new Map(kept.map(({ id, ranges }) => [id, ranges]));
     const commits = new Map(committed.map(({ id, epoch }) => [id, epoch]));
     this.#undecided = false;
     for (const context of [...this.#contexts.values()]) {
@@ -295,7 +316,10 @@ export class Collectives {
             FAIL_HINT,
           );
           this.#fail(operation, error, true);
-        } else this.#begin(operation);
+        } else {
+          keepOf(operation, salvaged.get(operation.id) ?? []);
+          this.#begin(operation);
+        }
       }
     }
   }
@@ -395,6 +419,7 @@ export class Collectives {
     if (members.length < call.minWorldSize) {
       this.#leaveContext(operation);
       operation.context = null;
+      operation.kept = []; // it gets another number: nobody else has kept anything of that
       operation.state = 'waiting';
       this.#waiting.push(operation);
       return;
@@ -410,14 +435,16 @@ export class Collectives {
       return;
     }
     const lossy = call.codec !== 'f32';
-    const bytes = call.count * wireBytes(call.dtype, call.codec);
+    const rest = restOf(operation.kept, call.count);
+    const count = rest.reduce((sum, { start, end }) => sum + end - start, 0);
+    const bytes = count * wireBytes(call.dtype, call.codec);
     const choice = { kind: call.kind, worldSize: members.length, bytes, lossy };
     const algorithm = call.algorithm === 'auto' ? chooseAlgorithm(choice) : call.algorithm;
     const order = algorithm === 'ring' && ORDERLESS.has(call.kind) ? ringAround(members, context.cuts) : members;
     const rank = order.findIndex((member) => member.peerId === this.#around.self);
     const root = call.root === null ? 0 : order.findIndex((member) => member.peerId === call.root);
-    const request: PlanRequest = { kind: call.kind, algorithm, worldSize: members.length, count: call.count, root };
-    const sizes = tensorSizes(request, rank);
+    const request: PlanRequest = { kind: call.kind, algorithm, worldSize: members.length, count, root };
+    const sizes = tensorSizes({ ...request, count: call.count }, rank);
     const elementBytes = DTYPE_BYTES[call.dtype];
     if (sizes.input * elementBytes > call.input.length || sizes.output * elementBytes > call.output.length) {
       const message = `${operation.title} needs ${sizes.input} elements of input and ${sizes.output} of output on rank ${rank} of ${members.length}; it got ${call.input.length / elementBytes} and ${call.output.length / elementBytes}.`;
@@ -426,7 +453,9 @@ export class Collectives {
     }
     operation.retries += 1;
     operation.state = 'running';
-    this.#startAttempt(operation, order, rank, this.#plan(request, rank), sizes.output * elementBytes, bytes);
+    const plan = this.#plan(request, rank);
+    const cut = operation.kept.length === 0 ? plan : spreadPlan(plan, rest);
+    this.#startAttempt(operation, order, rank, cut, sizes.output * elementBytes, bytes);
   }
 
   #startAttempt(
@@ -465,6 +494,10 @@ export class Collectives {
       onProgress: (share) => operation.listener.onProgress(share),
     });
     const announcement = this.#announcement(operation, plan, frame);
+    operation.contributors.set(
+      epoch,
+      members.map((member) => member.peerId),
+    );
     const attempt: Attempt = { epoch, members, algorithm: plan.algorithm, transfer, ports, announcement };
     operation.attempt = attempt;
     for (const to of peersOf(plan)) {
@@ -529,7 +562,7 @@ export class Collectives {
       send(head, body, onFlushed): void {
         link.send(head, body, onFlushed, this.charge > 0);
       },
-      credit: () => {},
+      credit: null,
     };
   }
 
@@ -553,7 +586,7 @@ export class Collectives {
         onTheWay += head.length + (body?.length ?? 0);
         link.send(envelope.wrap(head, body?.length ?? 0), body, onFlushed, this.charge > 0);
       },
-      credit(bytes): void {
+      credit: (bytes) => {
         onTheWay = Math.max(0, onTheWay - bytes);
       },
     };
@@ -635,7 +668,7 @@ export class Collectives {
     if (inner.header.type === FRAME_CREDIT) {
       const target = this.route(source, inner.header);
       if (typeof target === 'string') return null;
-      target.attempt?.ports.get(source)?.credit(inner.header.segment);
+      target.attempt?.ports.get(source)?.credit?.(inner.header.segment);
       target.attempt?.transfer.pump();
       return null;
     }
@@ -778,6 +811,7 @@ export class Collectives {
         epoch: attempt.epoch,
         worldSize: attempt.members.length,
         contributors: attempt.members.map((member) => member.peerId),
+        ranges: contributedRanges(operation, attempt),
         algorithm: attempt.algorithm,
         codec: call.codec,
         retries,
@@ -855,6 +889,40 @@ const EAGER_HINT =
 const FAIL_HINT = "It was not redone because the call asked for `recovery: 'fail'`.";
 const SHAPE_HINT =
   'Its tensors were laid out for the members there were before: lay them out for the present view and call again.';
+
+/** What a rank has finished of the calls that salvage: kept from earlier attempts, and done by the one that stands still. */
+function finishedOf(frozen: readonly Operation[]): readonly FinishedRanges[] {
+  let room = MAX_TOLD_RANGES;
+  return frozen.flatMap((operation) => {
+    if (!salvages(operation) || operation.attempt === null) return [];
+    const ranges = finishedRanges(operation, operation.attempt);
+    room -= ranges.length;
+    return ranges.length === 0 || room < 0 ? [] : [{ id: operation.id, ranges: [...ranges] }];
+  });
+}
+
+function salvages({ call }: Operation): boolean {
+  return call.recovery === 'salvage' && call.kind === 'allReduce' && call.consistency === 'commit';
+}
+
+function finishedRanges({ kept }: Operation, { epoch, transfer }: Attempt): readonly KeptRange[] {
+  return tidyRanges([...kept, ...transfer.finishedSpans().map((span) => ({ ...span, epoch }))]);
+}
+
+/** Keeps what all have finished. It must be finished here, whoever says so. */
+function keepOf(operation: Operation, ranges: readonly KeptRange[]): void {
+  const { attempt, call } = operation;
+  const usable = attempt !== null && salvages(operation) && areRanges(ranges, call.count);
+  operation.kept = usable ? intersectRanges(finishedRanges(operation, attempt), ranges) : [];
+}
+
+function contributedRanges({ kept, contributors, call }: Operation, attempt: Attempt): readonly ContributedRange[] {
+  if (kept.length === 0) return [];
+  const redone = restOf(kept, call.count).map((span) => ({ ...span, epoch: attempt.epoch }));
+  return [...kept, ...redone]
+    .sort((left, right) => left.start - right.start)
+    .map(({ start, end, epoch }) => ({ start, end, contributors: contributors.get(epoch) ?? [] }));
+}
 
 function findOpen(state: TagState, sequence: number): Operation | undefined {
   for (const operation of state.open) if (operation.sequence === sequence) return operation;

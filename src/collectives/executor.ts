@@ -16,6 +16,7 @@
  */
 import { DTYPE_BYTES, type Dtype, type ReduceOp } from '../tensor.ts';
 import { emptyHeader, FRAME_DATA, type FrameHeader, HEADER_BYTES, writeHeader } from '../wire/frame.ts';
+import type { Span } from '../wire/ranges.ts';
 import { type Codec, wireBytes } from './codec.ts';
 import type { ChunkProgram, Instruction, Plan, Rank } from './program.ts';
 import { type FlushListener, NO_SLOT, STAGE_BYTES, type Workspace } from './workspace.ts';
@@ -217,6 +218,22 @@ export class Transfer implements FlushListener {
 
   get held(): boolean {
     return this.#finished === this.#step.length;
+  }
+
+  /** Elements of the output that have their final values. */
+  finishedSpans(): readonly Span[] {
+    const spans: Span[] = [];
+    for (const chunk of this.#chunks) {
+      const { output } = chunk.program;
+      if (output === null) continue;
+      for (let index = 0; index < chunk.segments; index++) {
+        const segment = chunk.firstSegment + index;
+        if (this.#place[segment] !== PLACE_DONE) continue;
+        const start = output + index * this.#segmentElements;
+        spans.push({ start, end: start + this.#elements(chunk, segment) });
+      }
+    }
+    return spans;
   }
 
   /** No link refers to this transfer's memory any more. */

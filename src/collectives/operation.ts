@@ -16,6 +16,7 @@
  * afterwards can't reach another peer's result.
  */
 import { PeerLostError, type SkeinError, TimeoutError } from '../errors.ts';
+import type { KeptRange } from '../wire/ranges.ts';
 import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
 import { describe } from './call.ts';
 import type { Context, Member, TagState } from './context.ts';
@@ -33,8 +34,8 @@ export interface AttemptPort extends SegmentPort {
   readonly via: PeerId;
   /** Sends the `open` frame, when that is possible. */
   announce(frame: Uint8Array): void;
-  /** So many relayed bytes have arrived. */
-  credit(bytes: number): void;
+  /** So many relayed bytes have arrived; null where nothing is relayed. */
+  readonly credit: ((bytes: number) => void) | null;
 }
 
 export interface Attempt {
@@ -60,6 +61,10 @@ export class Operation {
   attempt: Attempt | null = null;
   /** Where the result is built: the caller's output, or scratch. */
   result: Uint8Array | null = null;
+  /** What earlier attempts finished, and need not be done again. */
+  kept: readonly KeptRange[] = [];
+  /** Who took part in the attempts of these epochs. */
+  readonly contributors: Map<number, readonly PeerId[]> = new Map();
   readonly scratch: Uint8Array[] = [];
   retries: number = -1;
   bytesSent = 0;

@@ -329,7 +329,7 @@ export class Runtime {
         this.#onLoss(message);
         break;
       case 'decide':
-        if (message.epoch === this.#lossEpoch) this.#collectives.onDecide(message.committed);
+        if (message.epoch === this.#lossEpoch) this.#collectives.onDecide(message.committed, message.kept);
         break;
       case 'commit':
         this.#collectives.onCommit(message);
@@ -435,8 +435,14 @@ export class Runtime {
     this.#history.onLoss(epoch, lost, concernedBy(lost, broken, resumed));
     if (broken?.includes(this.peerId) === true && cuts.some((cut) => sameCut(cut, broken)))
       this.#peers.get(otherOf(broken, this.peerId))?.dropOutbound(new Error('the way to it is cut'));
-    const { held, returned } = this.#collectives.onLoss(epoch, lost, broken, cuts, resumed);
-    this.#client.send({ type: 'progress', epoch: message.epoch, held: [...held], returned: [...returned] });
+    const { held, returned, finished } = this.#collectives.onLoss(epoch, lost, broken, cuts, resumed);
+    this.#client.send({
+      type: 'progress',
+      epoch: message.epoch,
+      held: [...held],
+      returned: [...returned],
+      finished: [...finished],
+    });
     this.#left.push(...lost);
     if (this.#view === null) return;
     for (const { peerId, reason } of message.lost)

@@ -36,6 +36,7 @@ import type {
   WireMember,
   WireView,
 } from '../wire/messages.ts';
+import { intersectRanges, type KeptRange } from '../wire/ranges.ts';
 import { Detector, type DetectorBounds } from './detector.ts';
 import { newestMembers, rebuild } from './recovery.ts';
 
@@ -150,6 +151,8 @@ interface Decision {
   readonly held: Map<PeerId, ReadonlyMap<string, number>>;
   /** Eager calls, and the members where they have returned. */
   readonly returned: Map<string, Set<PeerId>>;
+  /** By member: what is finished of calls that salvage what they can. */
+  readonly finished: Map<PeerId, ReadonlyMap<string, readonly KeptRange[]>>;
 }
 
 interface PendingBoundary {
@@ -871,7 +874,13 @@ export class CoordinatorMachine {
       this.#done.clear();
       return;
     }
-    this.#decision = { epoch: this.#epoch, awaited: new Set(survivors), held: new Map(), returned: new Map() };
+    this.#decision = {
+      epoch: this.#epoch,
+      awaited: new Set(survivors),
+      held: new Map(),
+      returned: new Map(),
+      finished: new Map(),
+    };
     for (const peerId of survivors) {
       const missed = this.#peers.get(peerId)?.missed.splice(0) ?? [];
       this.#send(peerId, {
@@ -889,6 +898,7 @@ export class CoordinatorMachine {
     const decision = this.#decision;
     if (decision === null || message.epoch !== decision.epoch || !decision.awaited.delete(peer.peerId)) return;
     decision.held.set(peer.peerId, new Map(message.held.map(({ id, epoch }) => [id, epoch])));
+    decision.finished.set(peer.peerId, new Map(message.finished.map(({ id, ranges }) => [id, ranges])));
     for (const id of message.returned) {
       const by = decision.returned.get(id) ?? new Set();
       decision.returned.set(id, by.add(peer.peerId));
@@ -901,7 +911,9 @@ export class CoordinatorMachine {
     const committed = [...candidates].flatMap(([id, epoch]) =>
       this.#heldByAll(id, epoch, decision) ? [{ id, epoch }] : [],
     );
-    for (const peerId of decision.held.keys()) this.#send(peerId, { type: 'decide', epoch: decision.epoch, committed });
+    const kept = this.#finishedByAll(decision).filter(({ id }) => !committed.some((one) => one.id === id));
+    for (const peerId of decision.held.keys())
+      this.#send(peerId, { type: 'decide', epoch: decision.epoch, committed, kept });
   }
 
   /** An eager call from which only some members returned can't be redone: it fails for the others, whenever they make it. */
@@ -913,6 +925,19 @@ export class CoordinatorMachine {
       if (first === undefined || generation?.members.every((peerId) => by.has(peerId)) !== false) continue;
       this.#failCollective(first, id, number, 'lost', `${first} returned from it before a peer was lost.`);
     }
+  }
+
+  /** What all survivors have finished of a tensor, by the same attempts, need not be done again. */
+  #finishedByAll({ finished }: Decision): { id: string; ranges: KeptRange[] }[] {
+    const [first] = finished.values();
+    return [...(first?.keys() ?? [])].flatMap((id) => {
+      const generation = this.#generations.get(generationOf(id));
+      if (generation === undefined || this.#failed.has(id)) return [];
+      const ranges = generation.members
+        .map((peerId) => finished.get(peerId)?.get(id) ?? [])
+        .reduce((common, one) => intersectRanges(common, one));
+      return ranges.length === 0 ? [] : [{ id, ranges: [...ranges] }];
+    });
   }
 
   #heldByAll(id: string, epoch: number, decision: Decision): boolean {

@@ -72,6 +72,10 @@ export const LINK_HIGH_WATER_BYTES: number = 512 * 1024;
 /** Bytes queued towards one peer on the control connection above which it is considered lost. */
 export const MAX_CONTROL_QUEUE_BYTES: number = 16 * 1024 * 1024;
 
+/** Ranges of one tensor, and of all in one message, that are told to be finished when a peer is lost. */
+export const MAX_KEPT_RANGES = 256;
+export const MAX_TOLD_RANGES = 16_384;
+
 /** Views and failed collectives that a peer tells a coordinator of to which it comes back. */
 export const MAX_REPORTED_VIEWS = 16;
 export const MAX_REPORTED_FAILURES = 512;

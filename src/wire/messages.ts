@@ -11,6 +11,7 @@ import { Packr } from 'msgpackr';
 import * as v from 'valibot';
 import {
   MAX_CUTS,
+  MAX_KEPT_RANGES,
   MAX_OPEN_COLLECTIVES,
   MAX_REPORTED_FAILURES,
   MAX_REPORTED_VIEWS,
@@ -33,6 +34,13 @@ const secret = v.custom<Uint8Array>(
 const collectiveId = v.pipe(v.string(), v.minLength(3), v.maxLength(MAX_TAG_LENGTH + 32));
 /** A result, and the epoch of the attempt that made it: results of different attempts are not the same. */
 const heldResult = v.strictObject({ id: collectiveId, epoch: u32 });
+const index = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
+/** Of a tensor: what is finished of it, and by which attempts. */
+const finished = v.strictObject({
+  id: collectiveId,
+  ranges: v.pipe(v.array(v.strictObject({ start: index, end: index, epoch: u32 })), v.maxLength(MAX_KEPT_RANGES)),
+});
+const allFinished = v.pipe(v.array(finished), v.maxLength(MAX_OPEN_COLLECTIVES));
 /** What timers can count. */
 const milliseconds = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1));
 const worldSize = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORLD_SIZE));
@@ -114,6 +122,8 @@ const peerMessage = v.variant('type', [
     held: v.pipe(v.array(heldResult), v.maxLength(2 * MAX_OPEN_COLLECTIVES)),
     /** Eager calls that have returned there. */
     returned: v.pipe(v.array(collectiveId), v.maxLength(MAX_OPEN_COLLECTIVES)),
+    /** Of calls that salvage what they can. */
+    finished: allFinished,
   }),
   v.strictObject({
     type: v.literal('mismatch'),
@@ -161,7 +171,7 @@ const coordinatorMessage = v.variant('type', [
     /** Somebody came back, or the coordinator did: everything open is decided anew. */
     resumed: v.boolean(),
   }),
-  v.strictObject({ type: v.literal('decide'), epoch: u32, committed: v.array(heldResult) }),
+  v.strictObject({ type: v.literal('decide'), epoch: u32, committed: v.array(heldResult), kept: allFinished }),
   v.strictObject({ type: v.literal('commit'), id: collectiveId, epoch: u32 }),
   v.strictObject({
     type: v.literal('fail'),
@@ -193,6 +203,7 @@ export type DialMessage = v.InferOutput<typeof dialMessage>;
 export type Introduction = v.InferOutput<typeof introduction>;
 export type PeerDescription = Pick<Introduction, 'hostKey' | 'site' | 'addresses'>;
 export type HeldResult = v.InferOutput<typeof heldResult>;
+export type FinishedRanges = v.InferOutput<typeof finished>;
 export type RunReport = v.InferOutput<typeof runReport>;
 export type WireView = v.InferOutput<typeof view>;
 export type WireMember = v.InferOutput<typeof member>;

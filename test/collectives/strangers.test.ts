@@ -95,7 +95,10 @@ test('a decision to commit what this rank does not hold, or has not begun, commi
   const peer = member();
   peer.collectives.onLoss(2, [], ['a', 'b'], [], false);
   peer.call(SUM, new Uint8Array(40), 40); // is not begun before the decision
-  peer.collectives.onDecide(['1::0', '1::1'].map((id) => ({ id, epoch: 1 })));
+  peer.collectives.onDecide(
+    ['1::0', '1::1'].map((id) => ({ id, epoch: 1 })),
+    [],
+  );
   expect(peer.calls.map(({ ending }) => ending)).toEqual([null, null]);
   expect(peer.collectives.openCount).toBe(2);
 });

@@ -173,7 +173,7 @@ export class Assault {
       { type: 'withdraw', id, generation, reason: 'so' },
       { type: 'mismatch', id, generation, mine: 'a', theirs: 'b', with: random.pick(goodIds) },
       { type: 'link-closed', peerId: random.pick([...goodIds, peer.welcome.peerId]) },
-      { type: 'progress', epoch: epoch + random.integer(0, 2), held: [{ id, epoch }], returned: [id] },
+      { type: 'progress', epoch: epoch + random.integer(0, 2), held: [{ id, epoch }], returned: [id], finished: [] },
       {
         type: 'boundary',
         index: random.integer(1, 70),

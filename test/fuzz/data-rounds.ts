@@ -8,6 +8,7 @@ import { NO_SLOT } from '../../src/collectives/workspace.ts';
 import { ClosedError } from '../../src/errors.ts';
 import { hashTag } from '../../src/wire/frame.ts';
 import { MAX_TEXT_LENGTH } from '../../src/wire/limits.ts';
+import type { KeptRange } from '../../src/wire/ranges.ts';
 import { LonePeer } from '../collectives/lone.ts';
 import type { Random } from '../sim/random.ts';
 import { pushInPieces } from '../wire/cut.ts';
@@ -66,6 +67,15 @@ function hostile(frame: Uint8Array, random: Random): Uint8Array {
   return random.chance(0.05) ? random.bytes(random.integer(1, 200)) : damagedFrame(frame, random);
 }
 
+/** Hardly ever such as are kept. */
+function wildRanges(random: Random): KeptRange[] {
+  return Array.from({ length: random.integer(0, 3) }, () => ({
+    start: random.integer(0, 1_000),
+    end: random.pick([0, 10, 1_000, Number.MAX_SAFE_INTEGER]),
+    epoch: random.integer(0, 3),
+  }));
+}
+
 /** What the coordinator may decide meanwhile. */
 function decide(peer: LonePeer, corpus: Corpus, random: Random): void {
   // Never its own loss: the engine takes a coordinator that says so for lost.
@@ -76,7 +86,8 @@ function decide(peer: LonePeer, corpus: Corpus, random: Random): void {
   const cuts = random.chance(0.5) ? [] : [[peer.self, peerId] as const];
   const what = random.integer(0, 5);
   if (what === 0) collectives.onLoss(epoch, random.chance(0.5) ? [] : [peerId], null, cuts, random.chance(0.5));
-  else if (what === 1) collectives.onDecide(random.chance(0.5) ? [] : [{ id, epoch }]);
+  else if (what === 1)
+    collectives.onDecide(random.chance(0.5) ? [] : [{ id, epoch }], [{ id, ranges: wildRanges(random) }]);
   else if (what === 2) collectives.onCommit({ type: 'commit', id, epoch });
   else if (what === 3) collectives.onFail({ id, code: 'withdrawn', message: 'so', peerId });
   else if (what === 4) collectives.onLinkUp(peerId);

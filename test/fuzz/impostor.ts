@@ -80,7 +80,7 @@ function lie(random: Random): CoordinatorMessage {
       cuts: [[NOBODY, VICTIM]],
       resumed: random.chance(0.5),
     },
-    { type: 'decide', epoch, committed: [{ id, epoch }] },
+    { type: 'decide', epoch, committed: [{ id, epoch }], kept: [{ id, ranges: [{ start: 0, end: 10, epoch }] }] },
     { type: 'commit', id, epoch },
     { type: 'fail', id, code: random.pick(['mismatch', 'withdrawn', 'lost']), message: 'so', peerId: NOBODY },
     { type: 'dismiss', peerId: random.pick([VICTIM, NOBODY]) },

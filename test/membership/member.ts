@@ -238,6 +238,7 @@ export class Member {
       epoch,
       held: held.map((call) => ({ id: call.id, epoch: call.attempt.epoch })),
       returned: [],
+      finished: [],
     });
   }
 

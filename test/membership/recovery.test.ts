@@ -162,8 +162,14 @@ describe('a member whose connection broke', () => {
     const stage = Stage.withMembers(2);
     stage.closed('a');
     stage.resume('a');
-    stage.say('a', { type: 'progress', epoch: 2, held: [{ id: '1:g:0', epoch: 1 }], returned: [] });
-    const decided = stage.say('b', { type: 'progress', epoch: 2, held: [{ id: '1:g:0', epoch: 2 }], returned: [] });
+    stage.say('a', { type: 'progress', epoch: 2, held: [{ id: '1:g:0', epoch: 1 }], returned: [], finished: [] });
+    const decided = stage.say('b', {
+      type: 'progress',
+      epoch: 2,
+      held: [{ id: '1:g:0', epoch: 2 }],
+      returned: [],
+      finished: [],
+    });
     expect(decided).toEqual(['a ← decide @2: nothing', 'b ← decide @2: nothing']);
   });
 

@@ -107,7 +107,13 @@ export class Stage {
   }
 
   progress(name: string, epoch: number, ...held: string[]): string[] {
-    return this.say(name, { type: 'progress', epoch, held: held.map((id) => ({ id, epoch: 0 })), returned: [] });
+    return this.say(name, {
+      type: 'progress',
+      epoch,
+      held: held.map((id) => ({ id, epoch: 0 })),
+      returned: [],
+      finished: [],
+    });
   }
 
   linkClosed(name: string, to: string): string[] {

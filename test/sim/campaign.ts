@@ -29,6 +29,7 @@ export interface Totals {
   succeeded: number;
   failed: number;
   retried: number;
+  salvaged: number;
 }
 
 export type CampaignMessage =
@@ -90,6 +91,7 @@ export async function runCampaign(
     succeeded: sum('succeeded'),
     failed: sum('failed'),
     retried: sum('retried'),
+    salvaged: sum('salvaged'),
     failures: failures.sort((left, right) => left.seed - right.seed),
   };
 }

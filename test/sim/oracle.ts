@@ -14,6 +14,8 @@ interface Settled {
   readonly index: number;
   readonly epoch: number;
   readonly contributors: readonly string[];
+  /** In words, to be compared. */
+  readonly ranges: string;
   readonly peerId: string;
 }
 
@@ -29,6 +31,7 @@ export class Oracle {
   succeeded = 0;
   failed = 0;
   retried = 0;
+  salvaged = 0;
 
   /** The coordinator was restarted without its store. */
   onAmnesia(): void {
@@ -52,7 +55,8 @@ export class Oracle {
     if (new Set(contributors).size !== contributors.length || report.worldSize !== contributors.length)
       throw new InvariantError(`agreement: ${title} reports the contributors ${contributors.join(', ')}`);
     const { boundary, index } = planned;
-    const now: Settled = { boundary, index, epoch, contributors, peerId };
+    const ranges = report.ranges.map((one) => `${one.start}-${one.end} of ${one.contributors}`).join('; ');
+    const now: Settled = { boundary, index, epoch, contributors, ranges, peerId };
     const earlier = this.#settled.get(id) ?? [];
     this.#settled.set(id, [...earlier, now]);
     for (const before of earlier) {
@@ -62,14 +66,15 @@ export class Oracle {
       // Peers that a coordinator without memory found before the members came back are a run of their own.
       const isOther = this.#amnesia && !before.contributors.some((one) => contributors.includes(one));
       if (isOther) continue;
-      for (const key of ['boundary', 'index', 'epoch', 'contributors'] as const) {
+      for (const key of ['boundary', 'index', 'epoch', 'contributors', 'ranges'] as const) {
         if (`${before[key]}` === `${now[key]}`) continue;
         throw new InvariantError(
           `agreement: ${title} has ${key} ${now[key]}, but on ${before.peerId} it has ${before[key]}`,
         );
       }
     }
-    const wanted = expected(call, contributors);
+    this.#checkRanges(call, report);
+    const wanted = report.ranges.length > 0 ? null : expected(call, contributors);
     if (wanted !== null && !same(call.output, wanted, wanted.length)) {
       const at = [...wanted].findIndex((value, index) => !Object.is(value, call.output[index]));
       throw new InvariantError(
@@ -77,6 +82,30 @@ export class Oracle {
       );
     }
     if (call.input !== call.output) this.#checkInput(call, 'although it is not where the result goes');
+  }
+
+  /** Salvaged: each range must be the result of just those who are named for it. */
+  #checkRanges(call: Call, { id, ranges, contributors }: Report): void {
+    if (ranges.length === 0) return;
+    this.salvaged += 1;
+    const { planned, peerId, output } = call;
+    const title = `${planned.kind} ${planned.index} of step ${planned.boundary} (${id}) on ${peerId}`;
+    let at = 0;
+    for (const range of ranges) {
+      if (range.start !== at || range.end <= range.start)
+        throw new InvariantError(`agreement: ${title} reports ranges with a gap at ${at}`);
+      at = range.end;
+      if (!contributors.every((one) => range.contributors.includes(one)))
+        throw new InvariantError(`agreement: ${title} reports a range without one of ${contributors.join(', ')}`);
+      const wanted = expected(call, range.contributors)!; // only an all-reduce is salvaged
+      for (let index = range.start; index < range.end; index++) {
+        if (Object.is(output[index], wanted[index])) continue;
+        throw new InvariantError(
+          `exactness: element ${index} of ${title} is ${output[index]} where ${wanted[index]} is the result of ${range.contributors.join(', ')}`,
+        );
+      }
+    }
+    if (at !== planned.count) throw new InvariantError(`agreement: ${title} reports ranges of ${at} elements`);
   }
 
   onFailure(call: Call): void {

@@ -52,9 +52,14 @@ describe('the simulator', () => {
   }, 150_000);
 
   it('makes calls that succeed after a loss, and calls that fail', async () => {
-    const { succeeded, retried, failed } = await runCampaign({ first: 1, count: 60, faults: ['crash', 'cut', 'stop'] });
+    const { succeeded, retried, salvaged, failed } = await runCampaign({
+      first: 1,
+      count: 60,
+      faults: ['crash', 'cut', 'stop'],
+    });
     expect(succeeded).toBeGreaterThan(500);
     expect(retried).toBeGreaterThan(5);
+    expect(salvaged).toBeGreaterThan(1);
     expect(failed).toBeGreaterThan(5);
   }, 60_000);
 

@@ -17,7 +17,7 @@ export interface Planned {
   readonly codec: 'f32' | 'bf16';
   readonly algorithm: 'auto' | 'ring' | 'tree';
   readonly consistency: 'commit' | 'eager';
-  readonly recovery: 'restart' | 'fail';
+  readonly recovery: 'restart' | 'salvage' | 'fail';
   readonly tag: string;
   /** The rank of the root, modulo the world size. */
   readonly root: number;
@@ -59,7 +59,7 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
     codec: isAllReduce && dtype === 'f32' ? draw(['f32', 'f32', 'bf16']) : 'f32',
     algorithm: isAllReduce ? draw(['auto', 'ring', 'tree']) : 'auto',
     consistency: draw(['commit', 'commit', 'commit', 'commit', 'eager']),
-    recovery: draw(['restart', 'restart', 'restart', 'fail']),
+    recovery: draw(['restart', 'restart', 'salvage', 'salvage', 'fail']),
     tag: draw(['', '', 'a', 'b', `t${index}`]),
     root: draw([0, 0, 1, 2]),
     inPlace: draw([true, false]),

@@ -27,6 +27,7 @@ export interface Outcome {
   readonly succeeded: number;
   readonly failed: number;
   readonly retried: number;
+  readonly salvaged: number;
 }
 
 const COORDINATOR: Address = { kind: 'memory', name: 'coordinator' };
@@ -126,7 +127,7 @@ class World {
     }
     if (this.#failure === null) await this.#checkNothingIsLeft();
     else await this.#describe();
-    const { succeeded, failed, retried } = this.#oracle;
+    const { succeeded, failed, retried, salvaged } = this.#oracle;
     return {
       failure: this.#failure,
       trace: this.#trace,
@@ -135,6 +136,7 @@ class World {
       succeeded,
       failed,
       retried,
+      salvaged,
     };
   }
 

@@ -5,11 +5,13 @@ import {
   MAX_CONTROL_BYTES,
   MAX_CONTROL_VALUES,
   MAX_HANDSHAKE_BYTES,
+  MAX_KEPT_RANGES,
   MAX_OPEN_COLLECTIVES,
   MAX_REPORTED_FAILURES,
   MAX_REPORTED_VIEWS,
   MAX_TAG_LENGTH,
   MAX_TEXT_LENGTH,
+  MAX_TOLD_RANGES,
   MAX_WORLD_SIZE,
 } from '../../src/wire/limits.ts';
 import {
@@ -267,9 +269,11 @@ describe('limits of control messages', () => {
       ],
     });
     const peers = Array.from({ length: MAX_WORLD_SIZE - 1 }, (_, index) => peer(index));
-    const progress = encodeControl({ type: 'progress', epoch: 1, held, returned: ids }, 1, 1);
+    const ranges = Array.from({ length: MAX_KEPT_RANGES }, () => ({ start: 2 ** 50, end: 2 ** 51, epoch: U32_MAX }));
+    const finished = ids.slice(0, MAX_TOLD_RANGES / MAX_KEPT_RANGES).map((id) => ({ id, ranges }));
+    const progress = encodeControl({ type: 'progress', epoch: 1, held, returned: ids, finished }, 1, 1);
     expect(readAll(PEER_MESSAGES, progress).error).toBeNull();
-    const decide = encodeControl({ type: 'decide', epoch: 1, committed: held }, 1, 1);
+    const decide = encodeControl({ type: 'decide', epoch: 1, committed: held, kept: finished }, 1, 1);
     expect(readAll(COORDINATOR_MESSAGES, decide).error).toBeNull();
     const welcome = encodeControl({ ...COORDINATOR_EXAMPLES.welcome, peers }, 1, 1);
     expect(readAll(COORDINATOR_MESSAGES, welcome).error).toBeNull();
