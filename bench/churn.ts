@@ -5,23 +5,19 @@
  *     recovery    from SIGKILL to the next result that the slowest survivor holds
  *     admission   how much longer a boundary takes that lets a newcomer in, on the slowest member
  */
-import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
+import { startCoordinator } from './harness/coordinator.ts';
 import { describeMachine } from './harness/machine.ts';
+import { Member } from './harness/member.ts';
 import { formatBytes, formatSeconds, median } from './harness/statistics.ts';
-import type { ChurnTask, DieOrder, StepReport } from './peers/churn-peer.ts';
+import type { ChurnTask } from './peers/churn-peer.ts';
 
 const MIB = 1024 * 1024;
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
-const COORDINATOR = fileURLToPath(new URL('./peers/skein-coordinator.js', import.meta.url));
-const PEER = fileURLToPath(new URL('./peers/churn-peer.js', import.meta.url));
-
-/** No wait in here takes longer, or the benchmark has failed (ms). */
-const DEADLINE_MS = 60_000;
 
 /** Steps in peace before a kill: the newcomer's compiler has seen the hot paths then. */
 const SETTLING_STEPS = 25;
@@ -35,51 +31,6 @@ interface Options {
   readonly size: string;
 }
 
-function deadline<T>(what: string, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what}: not within ${DEADLINE_MS} ms`)), DEADLINE_MS);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
-
-class Member {
-  readonly child: ChildProcess;
-  readonly steps: StepReport[] = [];
-  /** When it killed itself, in seconds. */
-  diedAt: number | null = null;
-  #wake: () => void = () => {};
-
-  constructor(task: ChurnTask) {
-    this.child = fork(PEER, [JSON.stringify(task)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
-    this.child.on('message', (report: StepReport) => {
-      this.steps.push(report);
-      this.#wake();
-    });
-    this.child.stdout?.on('data', (bytes: Buffer) => {
-      this.diedAt = Number(bytes.toString());
-    });
-    this.child.on('exit', () => this.#wake());
-  }
-
-  get gone(): boolean {
-    return this.child.exitCode !== null || this.child.signalCode !== null;
-  }
-
-  /** Resolves when the condition holds; looked at after every step and when the process ends. */
-  until(what: string, condition: () => boolean): Promise<void> {
-    const holds = new Promise<void>((resolve, reject) => {
-      this.#wake = () => {
-        if (condition()) resolve();
-        else if (this.gone)
-          reject(new Error(`${what}: the process ended (${this.child.signalCode ?? this.child.exitCode})`));
-      };
-      this.#wake();
-    });
-    return deadline(what, holds);
-  }
-}
-
 interface Figures {
   readonly allReduce: number[];
   readonly recovery: number[];
@@ -91,24 +42,14 @@ interface Figures {
 
 /** One kill and one arrival. */
 async function round(members: Member[], task: ChurnTask, share: number, figures: Figures): Promise<void> {
-  const settled = (member: Member) =>
-    member.until('undisturbed steps', () => {
-      const peaceful = member.steps.slice(-SETTLING_STEPS);
-      return peaceful.length === SETTLING_STEPS && peaceful.every((step) => step.worldSize === members.length);
-    });
-  await Promise.all(members.map(settled));
+  await Promise.all(members.map((member) => member.settled(members.length, SETTLING_STEPS)));
   const peace = members[0]!.steps.slice(-MEASURED_STEPS);
   figures.allReduce.push(median(peace.map((step) => step.end - step.admitted)));
   figures.boundary.push(median(peace.map((step) => step.admitted - step.start)));
 
   const victim = members.pop()!;
-  const order: DieOrder = { dieAt: share };
-  victim.child.send(order);
-  await deadline('the victim dies', new Promise<void>((resolve) => void victim.child.once('close', () => resolve())));
-  const killed = victim.diedAt ?? Number.NaN;
-  const next = (member: Member) => member.steps.find((step) => step.end > killed);
-  await Promise.all(members.map((member) => member.until('a result after the kill', () => next(member) !== undefined)));
-  const survived = members.map((member) => next(member)!);
+  const killed = await victim.dieAt(share);
+  const survived = await Promise.all(members.map((member) => member.nextAfter(killed)));
   if (survived.some((step) => step.worldSize !== members.length))
     throw new Error('churn: a result with the dead in it');
   figures.recovery.push(Math.max(...survived.map((step) => step.end - killed)));
@@ -129,11 +70,9 @@ async function main(options: Options): Promise<void> {
   const rounds = Number(options.rounds);
   const worldSize = Number(options.world);
   const bytes = Number(options.size) * MIB;
-  const coordinator = fork(COORDINATOR);
+  const { child: coordinator, address } = await startCoordinator({ lostAfterMs: 20_000 });
   const members: Member[] = [];
   try {
-    const started = new Promise<string>((resolve) => void coordinator.once('message', (text) => resolve(String(text))));
-    const address = await deadline('the coordinator starts', started);
     const founder: ChurnTask = { address, startWorldSize: worldSize, bytes };
     for (let index = 0; index < worldSize; index++) members.push(new Member(founder));
     const figures: Figures = { allReduce: [], recovery: [], boundary: [], admission: [], firstStep: [] };

@@ -2,12 +2,14 @@
  * The sides of the all-reduce benchmark. Each measures the same thing: N processes on this machine, the time of an iteration
  * from a barrier to its completion, on the slowest rank; sum of f32, separate input and output, every result checked.
  */
+
 import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { PeerTask } from '../peers/skein-peer.ts';
+import { startCoordinator } from './coordinator.ts';
 
 export interface Measurement {
   readonly bytes: number;
@@ -151,12 +153,8 @@ function skein(name: string, label: string, settings: SkeinSettings, largest?: n
     ...(largest === undefined ? {} : { largest }),
     missing: () => null,
     async measure(task) {
-      const coordinator = fork(fileURLToPath(new URL('../peers/skein-coordinator.js', import.meta.url)));
+      const { child: coordinator, address } = await startCoordinator({ lostAfterMs: 20_000 });
       try {
-        const address = await new Promise<string>((resolve, reject) => {
-          coordinator.once('message', (message) => resolve(String(message)));
-          coordinator.once('exit', () => reject(new Error('the coordinator did not start')));
-        });
         const peerTask: PeerTask = { compileFirst: true, ...task, ...settings, address };
         const script = fileURLToPath(new URL('../peers/skein-peer.js', import.meta.url));
         const peers = Array.from({ length: task.worldSize }, () =>

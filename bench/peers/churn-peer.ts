@@ -10,6 +10,8 @@ export interface ChurnTask {
   readonly startWorldSize: number;
   /** Bytes of f32. */
   readonly bytes: number;
+  readonly token?: string;
+  readonly recovery?: 'restart' | 'salvage';
 }
 
 export interface StepReport {
@@ -40,7 +42,8 @@ process.on('message', (order: DieOrder) => {
 });
 process.on('disconnect', () => process.exit(0));
 
-const group = await join(task.address, { startWorldSize: task.startWorldSize, timeout: 60_000 });
+const { address, startWorldSize, token, recovery = 'restart' } = task;
+const group = await join(address, { startWorldSize, timeout: 60_000, ...(token === undefined ? {} : { token }) });
 const input = sharedTensor('f32', task.bytes / 4).fill(1);
 const out = sharedTensor('f32', task.bytes / 4).fill(0);
 let start = now();
@@ -53,9 +56,12 @@ for await (const step of group.steps()) {
     writeSync(1, `${now()}\n`);
     process.kill(process.pid, 'SIGKILL');
   };
-  const report = await group.allReduce(input, { out, algorithm: 'ring', ...(share === null ? {} : { onProgress }) });
+  const options = { out, algorithm: 'ring', recovery, ...(share === null ? {} : { onProgress }) } as const;
+  const report = await group.allReduce(input, options);
   const end = now();
-  if (out[0] !== report.worldSize || out.at(-1) !== report.worldSize) throw new Error('churn: wrong result');
+  const first = report.ranges[0]?.contributors.length ?? report.worldSize;
+  const last = report.ranges.at(-1)?.contributors.length ?? report.worldSize;
+  if (out[0] !== first || out.at(-1) !== last) throw new Error('churn: wrong result');
   const { worldSize } = report;
   const message: StepReport = {
     peerId: group.peerId,

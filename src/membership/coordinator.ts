@@ -204,7 +204,7 @@ export class CoordinatorMachine {
   #epoch: number;
   /** No view was formed by this coordinator, so what it does not know is what another one decided. */
   #isBlank = true;
-  readonly #graceUntil: number;
+  #graceUntil: number;
   /** The last step was within the grace. */
   #inGrace = true;
   #current: Generation | null = null;
@@ -704,7 +704,10 @@ export class CoordinatorMachine {
       this.#generations.set(view.generation, generation);
       this.#current = generation;
     }
-    if (this.#current !== null) this.#isBlank = false;
+    if (this.#current !== null) {
+      this.#isBlank = false;
+      this.#graceUntil = this.#now; // they are back
+    }
     for (const [peerId, report] of reports) {
       const peer = this.#peers.get(peerId);
       if (peer === undefined) continue;
