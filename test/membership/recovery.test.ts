@@ -88,6 +88,13 @@ describe('a coordinator that was restarted', () => {
     expect(stage.progress('c', 2, '1:g:0')).toEqual([...'abc'].map((name) => `${name} ← decide @2: 1:g:0`));
   });
 
+  test('goes on as soon as they are back: a grace is for those who might still come', () => {
+    const stage = new Stage(null, 1_000);
+    const peers = [...'abc'].map((peerId) => ({ peerId, pair: 0 }));
+    for (const name of 'abc') stage.resume(name, { views, peers });
+    expect(stage.boundary('a', 2)).toEqual(['a ← boundary 2: unchanged, joined nobody']);
+  });
+
   test('loses who does not come back in time, and lets nobody in before', () => {
     const stage = new Stage();
     stage.resume('a', { views });

@@ -18,14 +18,14 @@ export const BOUNDS: DetectorBounds = { minimumMs: 3_000, maximumMs: 12_000 };
 /** Milliseconds between ticks, as the server has it. */
 const TICK_MS = 25;
 
-export function newMachine(stored: StoredRun | null = null): CoordinatorMachine {
+export function newMachine(stored: StoredRun | null = null, graceMs = 0): CoordinatorMachine {
   let count = 0;
   return new CoordinatorMachine({
     heartbeatMs: HEARTBEAT_MS,
     bounds: BOUNDS,
     random: (length) => new Uint8Array(length).fill(count++ & 0xff),
     stored,
-    graceMs: 0,
+    graceMs,
   });
 }
 
@@ -39,8 +39,8 @@ export class Stage {
   readonly #ids: Map<string, string> = new Map();
   readonly #names: Map<string, string> = new Map();
 
-  constructor(stored: StoredRun | null = null) {
-    this.machine = newMachine(stored);
+  constructor(stored: StoredRun | null = null, graceMs = 0) {
+    this.machine = newMachine(stored, graceMs);
   }
 
   /** A view of so many members, all of whom have come at once. */

@@ -1,0 +1,261 @@
+/**
+ * `npm run soak -- --minutes N`: the stress scenarios of PCCL (arXiv 2505.14065), with real processes. Peers are killed and
+ * started again at random every 0.5 to 1 s, while all others all-reduce and check every element of every result.
+ *
+ *     a   one all-reduce at a time
+ *     b   many at once under different tags, still open while boundaries are passed
+ *
+ * Each scenario has three phases: *calm*; *churn*; and *control*, as calm as the first, while processes that have no part in
+ * the run start, load Skein and are killed at the same rhythm. On a machine of few cores that, not the loss of peers, is most
+ * of what a restart costs: control is the calm rate with the restarts' own time taken off.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import Table from 'cli-table3';
+import { Command } from 'commander';
+import { xorshift128plus } from 'pure-rand/generator/xorshift128plus';
+import { Agreement } from './harness/agreement.ts';
+import { startCoordinator } from './harness/coordinator.ts';
+import { EVICTED, type SoakMessage, type SoakOrder, type SoakTask } from './harness/soak-messages.ts';
+
+const PEER = fileURLToPath(new URL('./peers/soak-peer.js', import.meta.url));
+
+/** Nobody passes a boundary for so long: they hang (ms). */
+const HANG_MS = 20_000;
+
+/** Members below which nobody is killed. */
+const FEWEST = 2;
+
+/** Waits for peers to start or to end are no longer than this (ms). */
+const DEADLINE_MS = 60_000;
+
+/** Boundaries from now at which all end together: none has passed so many by the time it is told. */
+const BOUNDARIES_AHEAD = 40;
+
+interface Options {
+  readonly minutes: string;
+  readonly seed: string;
+  readonly peers: string;
+  readonly scenario: string;
+}
+
+interface Scenario {
+  readonly name: string;
+  readonly tags: number;
+  readonly count: number;
+  readonly ahead: number;
+}
+
+const SCENARIOS: readonly Scenario[] = [
+  { name: 'a', tags: 1, count: 256 * 1024, ahead: 0 },
+  { name: 'b', tags: 8, count: 64 * 1024, ahead: 3 },
+];
+
+interface Peer {
+  readonly child: ChildProcess;
+  peerId: string;
+  /** In the run. */
+  member: boolean;
+}
+
+interface Tally {
+  kills: number;
+  evicted: number;
+  results: number;
+  readonly wrong: string[];
+}
+
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+class Soak {
+  readonly tally: Tally = { kills: 0, evicted: 0, results: 0, wrong: [] };
+  /** Highest that anybody has passed. */
+  boundary = 0;
+  readonly #peers: Set<Peer> = new Set();
+  readonly #agreement: Agreement = new Agreement();
+  readonly #task: Omit<SoakTask, 'startWorldSize'>;
+  readonly #random: () => number;
+  #lastStep: number = Date.now();
+  #ending = false;
+
+  constructor(task: Omit<SoakTask, 'startWorldSize'>, random: () => number) {
+    this.#task = task;
+    this.#random = random;
+  }
+
+  /** @throws Error when they do not all come in */
+  async start(count: number): Promise<void> {
+    for (let index = 0; index < count; index++) this.#add(count);
+    const deadline = Date.now() + DEADLINE_MS;
+    while ([...this.#peers].some((peer) => !peer.member)) {
+      if (Date.now() > deadline) throw new Error(`not all peers came in within ${DEADLINE_MS} ms`);
+      await sleep(50);
+    }
+    this.#lastStep = Date.now();
+  }
+
+  #add(startWorldSize: number): void {
+    const child = fork(PEER, [JSON.stringify({ ...this.#task, startWorldSize })]);
+    const peer: Peer = { child, peerId: '', member: false };
+    this.#peers.add(peer);
+    child.on('message', (message: SoakMessage) => this.#onMessage(peer, message));
+    child.on('exit', (code) => {
+      this.#peers.delete(peer);
+      if (this.#ending) return;
+      // A machine that is too busy may keep a peer from its heartbeats: that is no defect, but is told.
+      if (code === EVICTED) this.tally.evicted += 1;
+      this.#add(1);
+    });
+  }
+
+  #onMessage(peer: Peer, message: SoakMessage): void {
+    switch (message.type) {
+      case 'joined':
+        peer.peerId = message.peerId;
+        peer.member = true;
+        break;
+      case 'step':
+        this.#lastStep = Date.now();
+        this.boundary = Math.max(this.boundary, message.boundary);
+        this.tally.results += message.results.length;
+        for (const result of message.results) this.#note(this.#agreement.add(peer.peerId, result));
+        break;
+      case 'wrong':
+        this.#note(`${peer.peerId}: ${message.text}`);
+        break;
+      case 'status':
+        process.stderr.write(`${peer.peerId}: ${JSON.stringify(message.status)}\n`);
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #note(wrong: string | null): void {
+    if (wrong === null) return;
+    this.tally.wrong.push(wrong);
+    process.stderr.write(`WRONG ${wrong}\n`);
+  }
+
+  /** Boundaries per second during `seconds`. `disturb` is called every 0.5 to 1 s. */
+  async rate(seconds: number, disturb: () => void): Promise<number> {
+    const [from, startedAt] = [this.boundary, performance.now()];
+    const end = startedAt + seconds * 1_000;
+    while (performance.now() < end && this.tally.wrong.length === 0) {
+      await sleep(Math.min(500 + this.#random() * 500, Math.max(0, end - performance.now())));
+      if (performance.now() < end) disturb();
+      if (Date.now() - this.#lastStep > HANG_MS) await this.#hang();
+    }
+    return (this.boundary - from) / ((performance.now() - startedAt) / 1_000);
+  }
+
+  async #hang(): Promise<void> {
+    for (const { child } of this.#peers) child.send('status' satisfies SoakOrder);
+    await sleep(2_000);
+    throw new Error(`nobody has passed a boundary for ${HANG_MS} ms: they hang`);
+  }
+
+  /** Kills one of the members; it is started again. */
+  killOne(): void {
+    const members = [...this.#peers].filter((peer) => peer.member);
+    if (members.length <= FEWEST) return;
+    const victim = members[Math.floor(this.#random() * members.length)]!;
+    victim.member = false;
+    this.tally.kills += 1;
+    victim.child.kill('SIGKILL');
+  }
+
+  /** Ends in good order, within a bound. */
+  async end(): Promise<void> {
+    this.#ending = true;
+    const order: SoakOrder = { end: this.boundary + BOUNDARIES_AHEAD };
+    for (const { child } of this.#peers) child.send(order);
+    const deadline = Date.now() + DEADLINE_MS;
+    while (this.#peers.size > 0 && Date.now() < deadline) await sleep(50);
+    if (this.#peers.size > 0) this.#note(`${this.#peers.size} peers did not end when they were asked to`);
+    this.kill();
+  }
+
+  kill(): void {
+    this.#ending = true;
+    for (const { child } of this.#peers) child.kill('SIGKILL');
+  }
+}
+
+/** A process as costly to start as a peer, which has no part in the run, and dies as a killed peer does. */
+function startBystander(bystanders: Set<ChildProcess>): void {
+  for (const old of bystanders) {
+    old.kill('SIGKILL');
+    bystanders.delete(old);
+  }
+  const alone: SoakTask = { address: 'tcp://127.0.0.1:9', startWorldSize: 1, tags: 1, count: 1, ahead: 0 };
+  bystanders.add(fork(PEER, [JSON.stringify(alone)], { stdio: 'ignore' }));
+}
+
+interface Result {
+  readonly scenario: string;
+  readonly rates: readonly [calm: number, churn: number, control: number];
+  readonly tally: Tally;
+}
+
+async function run(scenario: Scenario, minutes: number, peers: number, random: () => number): Promise<Result> {
+  const { child: coordinator, address } = await startCoordinator({});
+  const { tags, count, ahead } = scenario;
+  const soak = new Soak({ address, tags, count, ahead }, random);
+  const bystanders = new Set<ChildProcess>();
+  const still = Math.min(20, Math.max(3, minutes * 12));
+  try {
+    await soak.start(peers);
+    await soak.rate(still / 2, () => {}); // until the compilers are done
+    const calm = await soak.rate(still, () => {});
+    const churn = await soak.rate(minutes * 60, () => soak.killOne());
+    await soak.rate(still / 2, () => {}); // until the last ones are back
+    const control = await soak.rate(still, () => startBystander(bystanders));
+    await soak.end();
+    return { scenario: scenario.name, rates: [calm, churn, control], tally: soak.tally };
+  } finally {
+    soak.kill();
+    for (const bystander of bystanders) bystander.kill('SIGKILL');
+    coordinator.kill('SIGKILL');
+  }
+}
+
+async function main(options: Options): Promise<void> {
+  const seed = Number(options.seed);
+  const generator = xorshift128plus(seed);
+  const random = () => (generator.next() >>> 0) / 2 ** 32;
+  const minutes = Number(options.minutes);
+  console.log(`seed ${seed}, ${options.peers} peers, ${minutes} minutes of churn in each scenario`);
+  const table = new Table({
+    head: ['', 'kills', 'evicted', 'results', 'wrong', 'steps/s calm', 'churn', 'control', 'churn / control'],
+    style: { head: [], border: [] },
+  });
+  let wrong = 0;
+  for (const scenario of SCENARIOS) {
+    if (options.scenario !== 'both' && options.scenario !== scenario.name) continue;
+    const { rates, tally } = await run(scenario, minutes, Number(options.peers), random);
+    const [calm, churn, control] = rates;
+    const shown = rates.map((rate) => rate.toFixed(1));
+    wrong += tally.wrong.length;
+    const share = `${((churn / control) * 100).toFixed(0)} %`;
+    table.push([scenario.name, tally.kills, tally.evicted, tally.results, tally.wrong.length, ...shown, share]);
+    process.stderr.write(`${scenario.name}: churn at ${((churn / calm) * 100).toFixed(0)} % of the calm rate\n`);
+  }
+  console.log(table.toString());
+  console.log(
+    'control: as calm, while processes without a part in the run start and are killed at the rhythm of the churn.',
+  );
+  console.log(wrong === 0 ? 'no wrong result, nothing hung' : `${wrong} wrong`);
+  if (wrong > 0) process.exitCode = 1;
+}
+
+await new Command('soak')
+  .description(
+    'Kills and restarts peers at random while the others all-reduce, and checks every element of every result.',
+  )
+  .option('--minutes <n>', 'of churn, in each scenario', '10')
+  .option('--seed <n>', 'who is killed, and when', String(Date.now() % 1_000_000))
+  .option('--peers <n>', 'how many', '4')
+  .option('--scenario <name>', 'a: one all-reduce at a time; b: many at once, across boundaries; both', 'both')
+  .action(main)
+  .parseAsync();
