@@ -7,6 +7,7 @@ import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protoc
 import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
 import { createThreadEngine } from './engine/thread.ts';
 import { ArgumentError, ClosedError, fromPlainError } from './errors.ts';
+import { Observer } from './observe.ts';
 import {
   type CallOptions,
   checkMinWorldSize,
@@ -94,10 +95,14 @@ export async function join(address?: string, options: JoinOptions = {}): Promise
   return Group.join(createEngine, resolved, options.signal);
 }
 
+/** Collectives after which all members hold the same result. */
+const SHARED_RESULTS: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'broadcast', 'allGather']);
+
 export class Group {
   readonly peerId: PeerId;
   readonly #engine: Engine;
   readonly #defaults: { readonly timeoutMs: number; readonly minWorldSize: number };
+  readonly #observer: Observer | null;
   readonly #staging: Staging;
   readonly #calls: Map<number, OpenCall> = new Map();
   readonly #requests: Map<number, (reply: Reply) => void> = new Map();
@@ -159,6 +164,8 @@ export class Group {
     this.#staging = new Staging(engine.isThread);
     const { timeoutMs, minWorldSize } = resolved.runtime;
     this.#defaults = { timeoutMs, minWorldSize };
+    this.#observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
+    this.#observer?.note({ type: 'joined', peerId });
   }
 
   // --- where we are ------------------------------------------------------------------------------------------------
@@ -438,13 +445,18 @@ export class Group {
   }
 
   #conclude(shape: Shape, staged: Staged, outcome: PlainOutcome): Report {
-    if (!outcome.ok) throw fromPlainError(outcome.error);
+    if (!outcome.ok) {
+      const { code, message } = outcome.error;
+      this.#observer?.note({ type: 'failed', code, message });
+      throw fromPlainError(outcome.error);
+    }
     const { report } = outcome;
     const rank = report.contributors.indexOf(this.peerId);
     const root = shape.root === null ? 0 : report.contributors.indexOf(shape.root);
     const { kind, count, dtype } = shape;
     const sizes = tensorSizes({ kind, algorithm: report.algorithm, worldSize: report.worldSize, count, root }, rank);
     staged.succeed(sizes.output * DTYPE_BYTES[dtype]);
+    this.#observer?.settled(report, SHARED_RESULTS.has(kind) ? shape.output : null);
     return report;
   }
 
@@ -531,18 +543,27 @@ export class Group {
       case 'view':
         this.#epoch = event.view.epoch;
         this.#members = event.view.members.map(({ peerId, site }, rank) => ({ peerId, rank, site }));
+        this.#observer?.note({
+          type: 'view',
+          epoch: this.#epoch,
+          members: this.#members.map(({ peerId, rank }) => ({ peerId, rank })),
+        });
         this.#emit('view', { epoch: this.#epoch, members: this.#members });
         break;
       case 'peer-lost':
+        this.#observer?.note({ type: 'peer-lost', peer: event.peerId, reason: event.reason, epoch: event.epoch });
         this.#emit('peer-lost', { peerId: event.peerId, reason: event.reason, epoch: event.epoch });
         break;
       case 'coordinator-lost':
+        this.#observer?.note({ type: 'coordinator-lost' });
         this.#emit('coordinator-lost', { reason: event.reason });
         break;
       case 'coordinator-back':
+        this.#observer?.note({ type: 'coordinator-back' });
         this.#emit('coordinator-back', {});
         break;
       case 'evicted':
+        this.#observer?.note({ type: 'evicted', reason: event.reason });
         break; // told by the EvictedError of every open and later call
       default:
         event satisfies never;

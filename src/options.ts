@@ -106,6 +106,8 @@ export function checkMinWorldSize(value: number): number {
 export interface ResolvedJoin {
   readonly runtime: RuntimeOptions;
   readonly engine: 'worker' | 'inline';
+  /** File to which what happens is written, for whoever watches from outside. */
+  readonly observe?: string;
 }
 
 function numberFrom(text: string | undefined): number | undefined {
@@ -134,7 +136,9 @@ export function resolveJoin(
     MAX_WORLD_SIZE,
     'startWorldSize',
   );
+  const observe = environment['SKEIN_OBSERVE'];
   return {
+    ...(observe === undefined || observe === '' ? {} : { observe }),
     engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
     runtime: {
       coordinator: parseTcpAddress(coordinator),

@@ -23,11 +23,13 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   engine: ['errors', 'tensor', 'kernels', 'wire', 'membership', 'collectives', 'transport'],
   staging: ['tensor', 'engine'],
   options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'engine'],
-  group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options'],
+  observe: ['tensor', 'collectives'],
+  group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options', 'observe'],
   coordinator: ['engine'],
   index: ['errors', 'tensor', 'collectives', 'engine', 'options', 'group', 'coordinator'],
   launch: ['index'],
-  cli: ['errors', 'launch', 'index'],
+  chaos: ['errors', 'observe', 'launch'],
+  cli: ['errors', 'launch', 'chaos', 'index'],
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { ArgumentError, SkeinError } from '../errors.ts';
+import { chaosCommand } from './chaos.ts';
 import { coordinatorCommand } from './coordinator.ts';
 import { launchCommand } from './launch.ts';
 
@@ -40,7 +41,7 @@ Examples:
     $ skein help launch`,
   );
 
-for (const command of [coordinatorCommand(), launchCommand()]) skein.addCommand(command);
+for (const command of [coordinatorCommand(), launchCommand(), chaosCommand()]) skein.addCommand(command);
 for (const command of [skein, ...skein.commands])
   command.exitOverride().showHelpAfterError(`\nSee: ${command === skein ? '' : 'skein '}${command.name()} --help`);
 

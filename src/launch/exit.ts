@@ -19,6 +19,11 @@ export function exitCode(exit: Exit): number {
   return exit.code ?? 1;
 }
 
+/** The exit code, or the name of the signal. */
+export function exitText({ code, signal }: Exit): number | string {
+  return signal ?? code ?? 1;
+}
+
 /** For messages: `was killed by SIGKILL`. */
 export function describeExit(exit: Exit): string {
   return exit.signal !== null ? `was killed by ${exit.signal}` : `ended with exit code ${exit.code ?? 1}`;

@@ -29,6 +29,13 @@ export interface LaunchOptions {
   readonly stderr: Writable;
   /** Tells the user what the launcher does. */
   readonly say: (text: string) => void;
+  /** What is run for the command of process `index`, for example inside something. */
+  readonly wrap?: (index: number, command: readonly [string, ...string[]]) => readonly [string, ...string[]];
+  /** Ends the launch as SIGTERM would. */
+  readonly stop?: AbortSignal;
+  /** A process was started; it leads a group of its own. */
+  readonly onStarted?: (index: number, pid: number) => void;
+  readonly onEnded?: (index: number, exit: Exit) => void;
 }
 
 const FORWARDED: readonly StopSignal[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
@@ -116,8 +123,11 @@ class Launch {
       sink.setMaxListeners(0); // one pipe per process
       sink.on('error', () => this.#dispatch({ type: 'signal', signal: 'SIGPIPE' }));
     }
+    this.#options.stop?.addEventListener('abort', this.#onStop, { once: true });
     this.#perform(this.#firstEffects);
   }
+
+  readonly #onStop = (): void => this.#dispatch({ type: 'signal', signal: 'SIGTERM' });
 
   readonly #onSignal = (signal: NodeJS.Signals): void => {
     const known = FORWARDED.find((name) => name === signal);
@@ -160,17 +170,19 @@ class Launch {
 
   #start(index: number, restarts: number): void {
     const { command, environment, prefix, stdout, stderr } = this.#options;
-    const [program, ...args] = command;
+    const [program, ...args] = this.#options.wrap?.(index, command) ?? command;
     const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: environment(index, restarts),
       detached: HAS_GROUPS,
     });
     this.#running.set(index, child);
+    if (child.pid !== undefined) this.#options.onStarted?.(index, child.pid);
     this.#watch();
     const outputs = [showOutput(child.stdout, stdout, prefix(index)), showOutput(child.stderr, stderr, prefix(index))];
     const onGone = (exit: Exit, startable: boolean): void => {
       this.#running.delete(index);
+      this.#options.onEnded?.(index, exit);
       this.#watch();
       this.#dispatch({ type: 'exited', index, exit, startable });
     };
@@ -202,6 +214,7 @@ class Launch {
   #end(exitCode: number): void {
     for (const timer of this.#timers) clearTimeout(timer);
     for (const signal of FORWARDED) process.off(signal, this.#onSignal);
+    this.#options.stop?.removeEventListener('abort', this.#onStop);
     this.#watchdog.close();
     this.#onEnd(exitCode);
   }

@@ -9,10 +9,12 @@ import { describeExit, type Exit, exitCode, exitCodeOfSignal } from './exit.ts';
 
 export interface LaunchPolicy {
   readonly processes: number;
-  /** Restarts that each process may have. With 0 the first failure stops the launch. */
+  /** Restarts that each process may have, perhaps `Infinity`. With 0 the first failure stops the launch. */
   readonly maxRestarts: number;
   /** Milliseconds between asking processes to end and killing them. */
   readonly graceMs: number;
+  /** Milliseconds before a restart, at most. @default 10000 */
+  readonly longestDelayMs?: number;
 }
 
 /** Signals that a launch forwards and then obeys. SIGPIPE stands for "nobody reads our output any more". */
@@ -102,8 +104,9 @@ function onExit(state: LaunchState, index: number, exit: Exit, startable: boolea
   if (startable && process.restarts < maxRestarts) {
     process.status = 'waiting';
     process.restarts++;
-    const delayMs = restartDelay(process.restarts);
-    const text = `${name} ${describeExit(exit)}: restart ${process.restarts} of ${maxRestarts} in ${delayMs} ms`;
+    const delayMs = Math.min(state.policy.longestDelayMs ?? LONGEST_DELAY_MS, restartDelay(process.restarts));
+    const of = Number.isFinite(maxRestarts) ? ` of ${maxRestarts}` : '';
+    const text = `${name} ${describeExit(exit)}: restart ${process.restarts}${of} in ${delayMs} ms`;
     return [
       { type: 'say', text },
       { type: 'restart-later', index, delayMs },

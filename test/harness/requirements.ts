@@ -1,6 +1,7 @@
 /** What some tests need of the machine. Missing, it skips them with the reason; with SKEIN_REQUIRE_ALL set it fails them. */
 import { networkInterfaces } from 'node:os';
 import type { TestContext } from 'vitest';
+import { namespacesMissing } from '../../src/chaos/namespaces.ts';
 
 function require(context: Pick<TestContext, 'skip'>, present: boolean, reason: string): void {
   if (present) return;
@@ -13,4 +14,10 @@ export function requireIPv6(context: Pick<TestContext, 'skip'>): void {
     addresses?.some((one) => one.address === '::1'),
   );
   require(context, present, 'this machine has no IPv6 loopback address');
+}
+
+/** A network of the test's own, which it makes and removes. */
+export function requireNamespaces(context: Pick<TestContext, 'skip'>): void {
+  const missing = namespacesMissing();
+  require(context, missing === null, missing ?? '');
 }

@@ -1,0 +1,187 @@
+/** What came of a run of chaos: which invariants were broken, and what the faults cost. Pure functions of what was observed. */
+import type { ObservedLine } from '../observe.ts';
+import type { Life } from './observations.ts';
+import { describeFault, type Fault } from './plan.ts';
+
+/** A fault, and when it began and ended (ms since 1970). */
+export interface Inflicted {
+  readonly fault: Fault;
+  readonly at: number;
+  readonly until: number;
+}
+
+/** A process that ended by itself. */
+export interface Ended {
+  readonly index: number;
+  readonly at: number;
+  /** Exit code, or the name of a signal. */
+  readonly how: number | string;
+}
+
+export interface Evidence {
+  readonly lives: readonly Life[];
+  readonly inflicted: readonly Inflicted[];
+  readonly ended: readonly Ended[];
+  /** When faults could begin, when the last one was over, and when the run was stopped (ms since 1970). */
+  readonly from: number;
+  readonly calmFrom: number;
+  readonly to: number;
+  /** Milliseconds after a fault in which its victim may still fail by it. */
+  readonly blameMs: number;
+}
+
+interface Recovery {
+  readonly fault: string;
+  readonly kind: Fault['kind'];
+  /** The longest pause between two results on the slowest peer that was not its victim, from this fault until the next. */
+  readonly pauseMs: number;
+}
+
+export interface Verdict {
+  /** Invariants that were broken, in words; none is how it must be. */
+  readonly broken: readonly string[];
+  readonly recoveries: readonly Recovery[];
+  /** Collectives that somebody completed. */
+  readonly collectives: number;
+  /** Of these, how many were begun anew because a peer or a link was lost. */
+  readonly redone: number;
+  /** Calls that failed, by code. */
+  readonly failed: Readonly<Record<string, number>>;
+  /** Completed collectives per second, from the first fault's time to the end. */
+  readonly rate: number;
+  /** Whether the last collective that all living peers completed had the same result on all; null when there is none. */
+  readonly equalState: boolean | null;
+}
+
+type Settled = Extract<ObservedLine, { type: 'settled' }>;
+
+function settledOf(life: Life): Settled[] {
+  return life.lines.flatMap((line) => (line.type === 'settled' ? [line] : []));
+}
+
+/** All that report one collective must agree on its epoch, its contributors and, where all hold it, its result. */
+function disagreements(lives: readonly Life[]): string[] {
+  const known = new Map<string, { readonly line: Settled; readonly life: Life }>();
+  const broken: string[] = [];
+  for (const life of lives) {
+    for (const line of settledOf(life)) {
+      const { id, epoch, contributors } = line.report;
+      const other = known.get(id);
+      if (other === undefined) {
+        known.set(id, { line, life });
+        continue;
+      }
+      const before = other.line;
+      const where = `collective ${id} on peer ${life.index} and on peer ${other.life.index}`;
+      if (before.report.epoch !== epoch) broken.push(`agreement: ${where} is of different epochs`);
+      else if (before.report.contributors.join() !== contributors.join())
+        broken.push(`agreement: ${where} has different contributors`);
+      else if (before.hash !== line.hash) broken.push(`agreement: ${where} has different results`);
+    }
+  }
+  return broken;
+}
+
+function brokenLives(lives: readonly Life[]): string[] {
+  const broken: string[] = [];
+  for (const { index, lines } of lives) {
+    const peerId = lines.flatMap((line) => (line.type === 'joined' ? [line.peerId] : []))[0];
+    let epoch = 0;
+    for (const line of lines) {
+      if (line.type === 'view') {
+        if (line.epoch < epoch) broken.push(`epochs: peer ${index} went from epoch ${epoch} back to ${line.epoch}`);
+        epoch = line.epoch;
+      } else if (line.type === 'settled' && peerId !== undefined && !line.report.contributors.includes(peerId)) {
+        broken.push(`agreement: peer ${index} completed ${line.report.id} without having contributed`);
+      }
+    }
+  }
+  return broken;
+}
+
+/** Peers that a fault may take out of the run. */
+function blamed({ fault }: Inflicted, index: number): boolean {
+  if (fault.kind === 'coordinator') return false;
+  return fault.victim === index || (fault.kind === 'partition' && fault.others.includes(index));
+}
+
+function unexplainedEnds({ ended, inflicted, blameMs }: Evidence): string[] {
+  return ended.flatMap(({ index, at, how }) => {
+    const isExplained = inflicted.some((one) => blamed(one, index) && at >= one.at && at <= one.until + blameMs);
+    return how === 0 || isExplained ? [] : [`exit: peer ${index} ended with ${how}, and no fault had hit it`];
+  });
+}
+
+/** Since the weather is calm, everybody who lives must have completed something. */
+function hangs({ lives, ended, calmFrom, to }: Evidence): string[] {
+  const latest = new Map<number, Life>();
+  for (const life of lives) {
+    const before = latest.get(life.index);
+    if (before === undefined || before.restarts < life.restarts) latest.set(life.index, life);
+  }
+  return [...latest.values()].flatMap((life) => {
+    const last = life.lines.at(-1);
+    const hasEnded = ended.some(({ index, at, how }) => index === life.index && how === 0 && at >= (last?.at ?? 0));
+    const goesOn = settledOf(life).some((line) => line.at >= calmFrom);
+    const seconds = ((to - calmFrom) / 1_000).toFixed(0);
+    return hasEnded || goesOn
+      ? []
+      : [`progress: peer ${life.index} completed nothing in the ${seconds} s after the storm`];
+  });
+}
+
+function recoveryOf(one: Inflicted, next: number, lives: readonly Life[]): Recovery {
+  let pauseMs = 0;
+  for (const life of lives) {
+    if (one.fault.kind !== 'coordinator' && one.fault.victim === life.index) continue;
+    const times = settledOf(life).map((line) => line.at);
+    for (let index = 1; index < times.length; index++) {
+      const [from, to] = [times[index - 1]!, times[index]!];
+      if (to > one.at && from < next) pauseMs = Math.max(pauseMs, to - Math.max(from, one.at));
+    }
+  }
+  return { fault: describeFault(one.fault), kind: one.fault.kind, pauseMs };
+}
+
+/** Whether the peers that live at the end hold the same result of the last collective that all of them completed. */
+function compareEnds(lives: readonly Life[], calmFrom: number): boolean | null {
+  const results = lives
+    .map((life) => settledOf(life).filter((line) => line.hash !== null))
+    .filter((lines) => (lines.at(-1)?.at ?? 0) >= calmFrom)
+    .map((lines) => new Map(lines.map((line) => [line.report.id, line.hash])));
+  const [first, ...others] = results;
+  const common = [...(first?.keys() ?? [])].filter((id) => others.every((one) => one.has(id)));
+  const last = common.at(-1);
+  if (last === undefined) return null;
+  return others.every((one) => one.get(last) === first?.get(last));
+}
+
+export function judge(evidence: Evidence): Verdict {
+  const { lives, inflicted, from, to, calmFrom } = evidence;
+  const failed: Record<string, number> = {};
+  const redone = new Set<string>();
+  const all = new Set<string>();
+  const during = new Set<string>();
+  for (const life of lives) {
+    for (const line of life.lines) {
+      if (line.type === 'failed') failed[line.code] = (failed[line.code] ?? 0) + 1;
+      if (line.type !== 'settled') continue;
+      all.add(line.report.id);
+      if (line.report.retries > 0) redone.add(line.report.id);
+      if (line.at >= from && line.at <= to) during.add(line.report.id);
+    }
+  }
+  const equalState = compareEnds(lives, calmFrom);
+  const broken = [...disagreements(lives), ...brokenLives(lives), ...unexplainedEnds(evidence), ...hangs(evidence)];
+  if (all.size === 0) broken.push('progress: no peer ever completed a collective: does the script use Skein?');
+  if (equalState === false) broken.push('parity: the peers ended with different results of their last collective');
+  return {
+    broken,
+    recoveries: inflicted.map((one, index) => recoveryOf(one, inflicted[index + 1]?.at ?? to, lives)),
+    collectives: all.size,
+    redone: redone.size,
+    failed,
+    rate: during.size / Math.max(1e-3, (to - from) / 1_000),
+    equalState,
+  };
+}
