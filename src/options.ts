@@ -17,6 +17,11 @@ export interface JoinOptions {
   readonly minWorldSize?: number;
   /** Peers that must be ready before the first view forms; later ones come in at boundaries. @default SKEIN_WORLD_SIZE, else `minWorldSize` */
   readonly startWorldSize?: number;
+  /**
+   * What this process is called, the same after a restart: one that dies again and again is let in ever later.
+   * @default SKEIN_NAME, else the process's number in its launch (`skein launch`), else none
+   */
+  readonly name?: string;
   /** Where this peer is: peers of one site are close to one another. @default '' */
   readonly site?: string;
   /** Ways to reach other peers, best first. @default ['unix', 'tcp'] */
@@ -103,6 +108,11 @@ export function checkMinWorldSize(value: number): number {
   return checkInteger(value, 1, MAX_WORLD_SIZE, 'minWorldSize');
 }
 
+function checkName(name: string): string {
+  if (typeof name === 'string' && name.length <= 256) return name;
+  throw new ArgumentError('`name` must be a string of at most 256 characters.');
+}
+
 export interface ResolvedJoin {
   readonly runtime: RuntimeOptions;
   readonly engine: 'worker' | 'inline';
@@ -146,6 +156,7 @@ export function resolveJoin(
       token: options.token ?? environment['SKEIN_TOKEN'] ?? '',
       minWorldSize,
       startWorldSize: Math.max(startWorldSize, minWorldSize),
+      name: checkName(options.name ?? environment['SKEIN_NAME'] ?? environment['SKEIN_LOCAL_RANK'] ?? ''),
       site: options.site ?? '',
       transports,
       stripes: checkInteger(options.stripes ?? 2, 1, MAX_STRIPES, 'stripes'),

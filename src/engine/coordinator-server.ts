@@ -238,17 +238,17 @@ export class CoordinatorServer {
     }
     const run = this.#enter(session, true);
     if (run === null) return;
-    const { hostKey, site, addresses, startWorldSize } = message;
+    const { hostKey, site, addresses, startWorldSize, name } = message;
     const description = { hostKey, site, addresses };
-    this.#step(run, { type: 'joined', connection: session.number, description, startWorldSize });
+    this.#step(run, { type: 'joined', connection: session.number, description, startWorldSize, name });
   }
 
   #resume(session: Session, proved: Extract<PeerMessage, { type: 'prove' }>, report: RunReport): void {
     const run = this.#enter(session, false);
     if (run === null) return;
-    const { hostKey, site, addresses, startWorldSize } = proved;
+    const { hostKey, site, addresses, startWorldSize, name } = proved;
     const description = { hostKey, site, addresses };
-    this.#step(run, { type: 'resumed', connection: session.number, description, startWorldSize, report });
+    this.#step(run, { type: 'resumed', connection: session.number, description, startWorldSize, name, report });
   }
 
   /** The handshake is over; null when there is no room for one more. */

@@ -28,6 +28,7 @@ export interface Credentials {
   readonly run: string;
   readonly token: string;
   readonly startWorldSize: number;
+  readonly name: string;
   readonly description: PeerDescription;
   readonly transports: readonly TransportKind[];
 }
@@ -55,7 +56,7 @@ export async function greet(
   report: (() => RunReport) | null,
   signal: AbortSignal,
 ): Promise<Greeted> {
-  const { run, token, startWorldSize, description, transports } = credentials;
+  const { run, token, startWorldSize, name, description, transports } = credentials;
   const raw = await platform.dialCoordinator(address, transports, { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal });
   return new Promise<Greeted>((resolve, reject) => {
     const own = nonce();
@@ -84,7 +85,7 @@ export async function greet(
       // It knows the token: the welcome, which lists all peers, may be long.
       connection.trust();
       const proof = prove(token, 'peer', run, own, message.nonce);
-      send({ type: 'prove', proof, startWorldSize, resume: report !== null, ...description });
+      send({ type: 'prove', proof, startWorldSize, name, resume: report !== null, ...description });
       if (report !== null) send({ type: 'resume', report: report() });
     };
     const onAnswer = (answer: Answer) => {

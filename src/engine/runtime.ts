@@ -36,6 +36,8 @@ export interface RuntimeOptions {
   readonly minWorldSize: number;
   /** Ready peers that the first view needs. */
   readonly startWorldSize: number;
+  /** What this process is called, the same after a restart; may be empty. */
+  readonly name: string;
   readonly site: string;
   readonly transports: readonly TransportKind[];
   readonly stripes: number;
@@ -152,7 +154,7 @@ export class Runtime {
     platform: Platform,
   ): Promise<{ runtime: Runtime; admission: Admission }> {
     const startedAt = platform.clock.now();
-    const { run, token, startWorldSize, site, transports, stripes, coordinator } = options;
+    const { run, token, startWorldSize, name, site, transports, stripes, coordinator } = options;
     const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
     let toRuntime: (runtime: Runtime) => void = () => {};
@@ -177,7 +179,7 @@ export class Runtime {
       const client = await CoordinatorClient.connect(
         platform,
         coordinator,
-        { run, token, startWorldSize, description, transports },
+        { run, token, startWorldSize, name, description, transports },
         // No connection is lost before the turn in which it was made has ended, and then there is a runtime.
         {
           onMessage: (message) => {

@@ -38,6 +38,7 @@ import type {
 } from '../wire/messages.ts';
 import { intersectRanges, type KeptRange } from '../wire/ranges.ts';
 import { Detector, type DetectorBounds } from './detector.ts';
+import { Flapping } from './flapping.ts';
 import { newestMembers, rebuild } from './recovery.ts';
 
 export type PeerId = string;
@@ -66,12 +67,14 @@ export type CoordinatorEvent =
       readonly connection: number;
       readonly description: PeerDescription;
       readonly startWorldSize: number;
+      readonly name: string;
     }
   | {
       readonly type: 'resumed';
       readonly connection: number;
       readonly description: PeerDescription;
       readonly startWorldSize: number;
+      readonly name: string;
       readonly report: RunReport;
     }
   | { readonly type: 'message'; readonly peerId: PeerId; readonly message: PeerMessage }
@@ -107,6 +110,11 @@ interface PeerRecord {
   readonly peerId: PeerId;
   readonly description: PeerDescription;
   readonly startWorldSize: number;
+  /** By which it is known again after a restart; null when it has no name. */
+  readonly name: string | null;
+  /** When it may come in. */
+  readonly notBefore: number;
+  admittedAt: number;
   readonly detector: Detector;
   state: 'warming' | 'ready' | 'member';
   /** When its connection broke; null while it is connected. */
@@ -197,6 +205,7 @@ export class CoordinatorMachine {
   readonly #repairs: Map<string, { readonly pair: Readonly<Pair>; readonly at: number }> = new Map();
   /** Peers that can't reach one another, and which of the two say so. */
   readonly #cuts: Map<string, { readonly pair: Readonly<Pair>; readonly by: Set<PeerId> }> = new Map();
+  readonly #flapping: Flapping = new Flapping();
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
   #recovery: Recovery | null = null;
@@ -323,10 +332,16 @@ export class CoordinatorMachine {
 
   #enroll(peerId: PeerId, event: Extract<CoordinatorEvent, { type: 'joined' | 'resumed' }>): PeerRecord {
     const { description, startWorldSize, connection } = event;
+    const name = event.name === '' ? null : `${description.hostKey} ${event.name}`;
+    const wait = name === null ? 0 : this.#flapping.waitOf(name, this.#now);
+    if (wait > 0) this.#note(`${peerId} has died too often: it is let in ${Math.round(wait)} ms later`);
     const peer: PeerRecord = {
       peerId,
       description,
       startWorldSize,
+      name,
+      notBefore: this.#now + wait,
+      admittedAt: this.#now,
       detector: new Detector(this.#now, this.#options.heartbeatMs, this.#options.bounds),
       state: 'warming',
       disconnectedAt: null,
@@ -360,7 +375,10 @@ export class CoordinatorMachine {
   }
 
   #readyPeers(): PeerRecord[] {
-    return [...this.#peers.values()].filter((peer) => peer.state === 'ready' && peer.disconnectedAt === null);
+    const nobody = this.#memberCount === 0; // who could be held up
+    return [...this.#peers.values()].filter(
+      (peer) => peer.state === 'ready' && peer.disconnectedAt === null && (nobody || peer.notBefore <= this.#now),
+    );
   }
 
   /** With nobody in the view, the ready peers form one as soon as they are as many as each of them wants. */
@@ -433,6 +451,7 @@ export class CoordinatorMachine {
 
   #admit(peer: PeerRecord, generation: Generation): void {
     peer.state = 'member';
+    peer.admittedAt = this.#now;
     peer.boundary = generation.boundary;
     peer.answered = generation.boundary;
     peer.oldest = generation.generation;
@@ -800,6 +819,7 @@ export class CoordinatorMachine {
   #tick(): void {
     const asleep =
       this.#lastTick !== null && this.#now - this.#lastTick > ASLEEP_HEARTBEATS * this.#options.heartbeatMs;
+    const before = this.#lastTick ?? 0;
     this.#lastTick = this.#now;
     const lost: Lost[] = [];
     for (const peer of this.#peers.values()) {
@@ -816,6 +836,9 @@ export class CoordinatorMachine {
       this.#inGrace = false;
       this.#letIn();
     }
+    const mayComeIn = ({ state, notBefore }: PeerRecord) =>
+      state === 'ready' && notBefore > before && notBefore <= this.#now;
+    if ([...this.#peers.values()].some(mayComeIn)) this.#letIn();
     for (const [key, repair] of this.#repairs) {
       if (this.#now < repair.at) continue;
       this.#repairs.delete(key);
@@ -836,6 +859,8 @@ export class CoordinatorMachine {
       this.#peers.delete(peerId);
       this.#forgetCuts((pair) => pair.includes(peerId));
       if (peer.state === 'member') members.push({ peerId, reason });
+      if (peer.state === 'member' && peer.name !== null && reason !== 'left')
+        this.#flapping.onLost(peer.name, peer.admittedAt, this.#now);
       if (peer.disconnectedAt === null && reason !== 'left') this.#send(peerId, { type: 'evicted', reason });
       this.#effects.push({ type: 'close', peerId });
       this.#note(`${peerId} is gone: ${reason}`);

@@ -100,6 +100,8 @@ const peerMessage = v.variant('type', [
     type: v.literal('prove'),
     proof: secret,
     startWorldSize: worldSize,
+    /** What its process is called, the same after a restart; empty for one that has no name. */
+    name: v.pipe(v.string(), v.maxLength(256)),
     resume: v.boolean(),
     ...description,
   }),

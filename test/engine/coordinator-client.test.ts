@@ -21,6 +21,7 @@ function credentials(name: string, changes: Partial<Credentials> = {}): Credenti
     run: 'run',
     token: '',
     startWorldSize: 1,
+    name: '',
     transports: ['unix', 'tcp'],
     description: {
       hostKey: 'a-boot-id-of-thirty-six-characters-1 mnt:[4026531841]',

@@ -117,6 +117,7 @@ function runtime(address: Address) {
     token: '',
     minWorldSize: 1,
     startWorldSize: 1,
+    name: '',
     site: '',
     stripes: 1,
     timeoutMs: 20_000,

@@ -118,7 +118,7 @@ function stepMachine(controls: readonly Control<PeerMessage>[], random: Random):
   };
   const { hostKey, site, addresses } = PEER_EXAMPLES.prove;
   for (let connection = 0; connection < 4; connection++) {
-    step({ type: 'joined', connection, description: { hostKey, site, addresses }, startWorldSize: 3 });
+    step({ type: 'joined', connection, description: { hostKey, site, addresses }, startWorldSize: 3, name: site });
     if (connection < 3) step({ type: 'message', peerId: ids[connection]!, message: { type: 'ready' } });
   }
   for (const { message } of controls) {

@@ -137,6 +137,7 @@ async function play(coordinator: Address, platform: Platform): Promise<void> {
     token: TOKEN,
     minWorldSize: 1,
     startWorldSize: WORLD_SIZE,
+    name: '',
     site: 'here',
     transports: ['tcp'],
     stripes: 2,

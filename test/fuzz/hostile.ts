@@ -71,6 +71,7 @@ export class HostilePeer {
           run,
           token,
           startWorldSize: 1,
+          name: '',
           transports: KINDS,
           description: {
             hostKey: await systemPlatform.hostKey(),

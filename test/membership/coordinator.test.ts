@@ -18,7 +18,13 @@ describe('joining', () => {
     const machine = newMachine();
     const join = (connection: number) =>
       machine.step(
-        { type: 'joined', connection, description: { hostKey: 'm', site: '', addresses: [] }, startWorldSize: 2 },
+        {
+          type: 'joined',
+          connection,
+          description: { hostKey: 'm', site: '', addresses: [] },
+          startWorldSize: 2,
+          name: '',
+        },
         0,
       );
     join(0);
@@ -580,6 +586,7 @@ describe('leaving and being expelled', () => {
       type: 'prove',
       proof: new Uint8Array(32),
       startWorldSize: 1,
+      name: '',
       resume: false,
       hostKey: 'm',
       site: '',

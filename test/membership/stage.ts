@@ -51,21 +51,22 @@ export class Stage {
     return stage;
   }
 
-  /** A new connection proves that it may join. */
-  join(startWorldSize = 1): { readonly name: string; readonly lines: string[] } {
+  /** A new connection proves that it may join. `called`: what its process is called. */
+  join(startWorldSize = 1, called = ''): { readonly name: string; readonly lines: string[] } {
     const name = String.fromCharCode('a'.charCodeAt(0) + this.#ids.size);
     const lines = this.#step({
       type: 'joined',
       connection: this.#ids.size,
       description: descriptionOf(name),
       startWorldSize,
+      name: called,
     });
     return { name, lines };
   }
 
   /** A newcomer that is ready to be let in. */
-  joinReady(): string {
-    const { name } = this.join();
+  joinReady(called = ''): string {
+    const { name } = this.join(1, called);
     this.say(name, { type: 'ready' });
     return name;
   }
@@ -80,6 +81,7 @@ export class Stage {
       connection: 100 + this.#ids.size,
       description: descriptionOf(name),
       startWorldSize: 1,
+      name: '',
       report: {
         peerId: this.id(name),
         term: 1,

@@ -40,7 +40,13 @@ export class World {
 
   join(startWorldSize: number): void {
     const connection = this.#connections++;
-    this.#step({ type: 'joined', connection, description: descriptionOf(`site ${connection}`), startWorldSize });
+    this.#step({
+      type: 'joined',
+      connection,
+      description: descriptionOf(`site ${connection}`),
+      startWorldSize,
+      name: '',
+    });
   }
 
   /** The next messages from a peer reach the coordinator. */

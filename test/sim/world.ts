@@ -256,6 +256,7 @@ class World {
     const runtime = {
       coordinator: COORDINATOR,
       run: 'sim',
+      name: `machine ${machine.index}`,
       token: TOKEN,
       minWorldSize,
       startWorldSize: this.#calmSince === null ? startWorldSize : 1,
