@@ -46,6 +46,18 @@ export interface Step extends Admission {
 export interface GroupEvents {
   view: { readonly epoch: number; readonly members: readonly GroupMember[] };
   'peer-lost': { readonly peerId: PeerId; readonly reason: string; readonly epoch: number };
+  /**
+   * The others wait for this member, and it waits for nobody. `waiting`: to receive from it; `blocked`: what they send it does
+   * not leave, so that the way between them may be the cause.
+   */
+  'slow-peer': {
+    readonly peerId: PeerId;
+    readonly waiting: readonly PeerId[];
+    readonly blocked: readonly PeerId[];
+    /** The longest wait of the last second, in milliseconds. */
+    readonly waitedMs: number;
+    readonly epoch: number;
+  };
   'coordinator-lost': { readonly reason: string };
   'coordinator-back': Record<string, never>;
 }
@@ -109,6 +121,7 @@ export class Group {
   readonly #listeners: { [E in keyof GroupEvents]: Set<Listener<E>> } = {
     view: new Set(),
     'peer-lost': new Set(),
+    'slow-peer': new Set(),
     'coordinator-lost': new Set(),
     'coordinator-back': new Set(),
   };
@@ -189,7 +202,7 @@ export class Group {
   }
 
   /**
-   * `view`: the members changed. `peer-lost`: one is gone. `coordinator-lost`: what needs a decision waits,
+   * `view`: the members changed. `peer-lost`: one is gone. `slow-peer`: the others wait for one. `coordinator-lost`: what needs a decision waits,
    * until `coordinator-back`. */
   on<E extends keyof GroupEvents>(event: E, listener: Listener<E>): this {
     this.#listeners[event].add(listener);
@@ -554,6 +567,12 @@ export class Group {
         this.#observer?.note({ type: 'peer-lost', peer: event.peerId, reason: event.reason, epoch: event.epoch });
         this.#emit('peer-lost', { peerId: event.peerId, reason: event.reason, epoch: event.epoch });
         break;
+      case 'slow-peer': {
+        const detail = { ...event.slow, epoch: event.epoch };
+        this.#observer?.note({ type: 'slow-peer', peer: detail.peerId, waitedMs: detail.waitedMs });
+        this.#emit('slow-peer', detail);
+        break;
+      }
       case 'coordinator-lost':
         this.#observer?.note({ type: 'coordinator-lost' });
         this.#emit('coordinator-lost', { reason: event.reason });

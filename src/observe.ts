@@ -16,6 +16,7 @@ export type ObservedEvent =
   | { readonly type: 'joined'; readonly peerId: string }
   | { readonly type: 'view'; readonly epoch: number; readonly members: readonly MemberLine[] }
   | { readonly type: 'peer-lost'; readonly peer: string; readonly reason: string; readonly epoch: number }
+  | { readonly type: 'slow-peer'; readonly peer: string; readonly waitedMs: number }
   | { readonly type: 'coordinator-lost' }
   | { readonly type: 'coordinator-back' }
   | { readonly type: 'evicted'; readonly reason: string }

@@ -136,6 +136,9 @@ const descriptionSchema = v.strictObject({
 
 const DESCRIPTION_KEYS = Object.keys(descriptionSchema.entries) as (keyof Description)[]; // the schema has the type's keys
 
+/** Calls younger than this wait for nobody in particular (ms). */
+const WORTH_WATCHING_MS = 200;
+
 /** Plans kept for calls of the same shape. */
 const MAX_CACHED_PLANS = 64;
 
@@ -639,6 +642,26 @@ export class Collectives {
     }
     awaited.delete(this.#around.self);
     return awaited;
+  }
+
+  /**
+   * Whom calls that have been under way for a while wait for: `due`, something should come from it; `blocked`, its link takes
+   * no more.
+   */
+  waitsOn(): Map<PeerId, { due: boolean; blocked: boolean }> {
+    const waits = new Map<PeerId, { due: boolean; blocked: boolean }>();
+    const old = this.#around.now() - WORTH_WATCHING_MS;
+    for (const { attempt, state, startedAt } of this.open()) {
+      if (state !== 'running' || attempt === null || startedAt > old) continue;
+      const due = new Set(attempt.transfer.waitsFor.map((rank) => attempt.members[rank]?.peerId));
+      for (const [peerId, port] of attempt.ports) {
+        const wait = waits.get(peerId) ?? { due: false, blocked: false };
+        wait.due ||= due.has(peerId) || !port.allowed;
+        wait.blocked ||= port.allowed && !port.writable;
+        waits.set(peerId, wait);
+      }
+    }
+    return waits;
   }
 
   /**

@@ -7,6 +7,7 @@ import { Collectives, type LinkPort } from '../collectives/collectives.ts';
 import type { Member, ViewOf } from '../collectives/context.ts';
 import { Inbound } from '../collectives/inbound.ts';
 import type { Operation } from '../collectives/operation.ts';
+import { Waits } from '../collectives/waits.ts';
 import {
   ClosedError,
   ConnectError,
@@ -18,6 +19,7 @@ import {
 } from '../errors.ts';
 import { concernedBy, ViewHistory } from '../membership/history.ts';
 import { Paths } from '../membership/paths.ts';
+import type { SlowPeer } from '../membership/stragglers.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
@@ -62,6 +64,7 @@ interface RuntimeView {
 export type RuntimeEvent =
   | { readonly type: 'view'; readonly view: RuntimeView }
   | { readonly type: 'peer-lost'; readonly peerId: PeerId; readonly reason: string; readonly epoch: number }
+  | { readonly type: 'slow-peer'; readonly slow: SlowPeer; readonly epoch: number }
   | { readonly type: 'coordinator-lost'; readonly reason: string }
   | { readonly type: 'coordinator-back' }
   | { readonly type: 'evicted'; readonly reason: string };
@@ -85,6 +88,9 @@ export interface RuntimeStatus {
 
 /** Between looks at deadlines (ms). */
 const TICK_MS = 25;
+
+/** Between reports of whom this peer waits for (ms). */
+const TELL_WAITS_MS = 1_000;
 
 /** A tick later than this means that this process was stopped: the coordinator's silence is no evidence then (ms). */
 const ASLEEP_MS = 1_000;
@@ -131,6 +137,7 @@ export class Runtime {
   #left: PeerId[] = [];
   #view: ViewOf | null = null;
   readonly #paths: Paths;
+  readonly #waits: Waits = new Waits();
   readonly #history: ViewHistory = new ViewHistory();
   /** Has asked to be admitted. */
   #ready = false;
@@ -244,6 +251,7 @@ export class Runtime {
         this.#ping();
       }),
       every(clock, TICK_MS, () => this.#tick()),
+      every(clock, TELL_WAITS_MS, () => this.#tellWaits()),
     );
     for (const introduction of client.welcome.peers) this.#peers.add(introduction);
   }
@@ -342,6 +350,11 @@ export class Runtime {
       case 'evicted':
         this.#onEvicted(message.reason);
         break;
+      case 'slow': {
+        const { type, ...slow } = message;
+        if (this.#view !== null) this.#emit({ type: 'slow-peer', slow, epoch: this.#view.epoch });
+        break;
+      }
       case 'beat':
         break;
       case 'challenge':
@@ -510,7 +523,8 @@ export class Runtime {
 
   #tick(): void {
     const now = this.#platform.clock.now();
-    const asleep = now - this.#lastTick > ASLEEP_MS;
+    const elapsed = now - this.#lastTick;
+    const asleep = elapsed > ASLEEP_MS;
     this.#lastTick = now;
     if (asleep) this.#lastHeard = now;
     const silence = now - this.#lastHeard;
@@ -519,6 +533,20 @@ export class Runtime {
     }
     this.#collectives.tick();
     this.#watchPaths(now, asleep);
+    if (!asleep) this.#watchWaits(elapsed);
+  }
+
+  #watchWaits(elapsed: number): void {
+    const sights = [...this.#collectives.waitsOn()].map(([peerId, wait]) => {
+      const received = this.#peers.get(peerId)?.received ?? 0;
+      return [peerId, { ...wait, received }] as const;
+    });
+    this.#waits.look(new Map(sights), elapsed);
+  }
+
+  #tellWaits(): void {
+    const waits = this.#waits.take();
+    if (waits.length > 0) this.#client.send({ type: 'waits', waits: [...waits] });
   }
 
   /** Tells the coordinator which members can't be reached, however alive they are. */

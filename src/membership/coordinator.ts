@@ -40,6 +40,7 @@ import { intersectRanges, type KeptRange } from '../wire/ranges.ts';
 import { Detector, type DetectorBounds } from './detector.ts';
 import { Flapping } from './flapping.ts';
 import { newestMembers, rebuild } from './recovery.ts';
+import { Stragglers } from './stragglers.ts';
 
 export type PeerId = string;
 
@@ -190,6 +191,9 @@ const EVIDENCE_MS = 5_000;
 /** A tick that comes later than so many heartbeats after the previous one means that the coordinator itself was asleep. */
 const ASLEEP_HEARTBEATS = 4;
 
+/** Between looks at who holds the others up (ms). */
+const LOOK_MS = 1_000;
+
 /** Boundaries that a peer may ask for before the first of them is decided. */
 const MAX_BOUNDARIES_AHEAD = 64;
 
@@ -206,6 +210,8 @@ export class CoordinatorMachine {
   /** Peers that can't reach one another, and which of the two say so. */
   readonly #cuts: Map<string, { readonly pair: Readonly<Pair>; readonly by: Set<PeerId> }> = new Map();
   readonly #flapping: Flapping = new Flapping();
+  readonly #stragglers: Stragglers = new Stragglers();
+  #lastLook = 0;
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
   #recovery: Recovery | null = null;
@@ -541,6 +547,9 @@ export class CoordinatorMachine {
       case 'path':
         this.#onPath(peer, message);
         break;
+      case 'waits':
+        this.#stragglers.report(peer.peerId, message.waits, this.#now);
+        break;
       case 'leave':
         this.#lose([{ peerId: peer.peerId, reason: 'left' }]);
         break;
@@ -836,6 +845,7 @@ export class CoordinatorMachine {
       this.#inGrace = false;
       this.#letIn();
     }
+    if (this.#now - this.#lastLook >= LOOK_MS) this.#nameSlow();
     const mayComeIn = ({ state, notBefore }: PeerRecord) =>
       state === 'ready' && notBefore > before && notBefore <= this.#now;
     if ([...this.#peers.values()].some(mayComeIn)) this.#letIn();
@@ -844,6 +854,16 @@ export class CoordinatorMachine {
       this.#repairs.delete(key);
       if (repair.pair.every((peerId) => this.#peers.get(peerId)?.disconnectedAt === null))
         this.#newEpoch([], repair.pair, false);
+    }
+  }
+
+  #nameSlow(): void {
+    this.#lastLook = this.#now;
+    const members = this.#current?.members ?? [];
+    for (const { peerId, waiting, blocked, waitedMs } of this.#stragglers.look(members, this.#now)) {
+      this.#note(`${peerId} is slow: ${waiting.join(', ')} wait for it`);
+      for (const member of members)
+        this.#send(member, { type: 'slow', peerId, waiting: [...waiting], blocked: [...blocked], waitedMs });
     }
   }
 
@@ -858,6 +878,7 @@ export class CoordinatorMachine {
       if (peer === undefined) continue;
       this.#peers.delete(peerId);
       this.#forgetCuts((pair) => pair.includes(peerId));
+      this.#stragglers.forget(peerId);
       if (peer.state === 'member') members.push({ peerId, reason });
       if (peer.state === 'member' && peer.name !== null && reason !== 'left')
         this.#flapping.onLost(peer.name, peer.admittedAt, this.#now);

@@ -43,6 +43,7 @@ const finished = v.strictObject({
 const allFinished = v.pipe(v.array(finished), v.maxLength(MAX_OPEN_COLLECTIVES));
 /** What timers can count. */
 const milliseconds = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1));
+const duration = v.pipe(v.number(), v.minValue(0), v.maxValue(2 ** 31 - 1));
 const worldSize = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORLD_SIZE));
 
 const address = v.variant('kind', [
@@ -139,6 +140,14 @@ const peerMessage = v.variant('type', [
   v.strictObject({ type: v.literal('link-closed'), peerId: name }),
   /** Whether this peer can reach the other one: told when that has changed, and was so for a while. */
   v.strictObject({ type: v.literal('path'), peerId: name, open: v.boolean() }),
+  /** How long this peer waited for others in the last second, if that is worth telling. */
+  v.strictObject({
+    type: v.literal('waits'),
+    waits: v.pipe(
+      v.array(v.strictObject({ peerId: name, receiveMs: duration, sendMs: duration })),
+      v.maxLength(MAX_WORLD_SIZE),
+    ),
+  }),
   v.strictObject({ type: v.literal('leave') }),
 ]);
 
@@ -179,6 +188,14 @@ const coordinatorMessage = v.variant('type', [
     type: v.literal('fail'),
     ...failure,
     peerId: name,
+  }),
+  /** Others wait for this member, and it waits for nobody. */
+  v.strictObject({
+    type: v.literal('slow'),
+    peerId: name,
+    waiting: v.pipe(v.array(name), v.maxLength(MAX_WORLD_SIZE)),
+    blocked: v.pipe(v.array(name), v.maxLength(MAX_WORLD_SIZE)),
+    waitedMs: duration,
   }),
   v.strictObject({ type: v.literal('evicted'), reason: text }),
   v.strictObject({ type: v.literal('beat'), sent: v.number() }),

@@ -216,6 +216,8 @@ export class Stage {
         return `fail ${message.id}: ${message.code} by ${this.#name(message.peerId)}`;
       case 'evicted':
         return `evicted: ${message.reason}`;
+      case 'slow':
+        return `${this.#name(message.peerId)} is slow`;
       case 'beat':
         return BEAT;
       case 'challenge':

@@ -65,6 +65,7 @@ export const PEER_EXAMPLES = {
   withdraw: { type: 'withdraw', id: '3:a:0', generation: 3, reason: 'it ran out of time' },
   'link-closed': { type: 'link-closed', peerId: 'p1' },
   path: { type: 'path', peerId: 'p1', open: false },
+  waits: { type: 'waits', waits: [{ peerId: 'p1', receiveMs: 812.5, sendMs: 0 }] },
   leave: { type: 'leave' },
 } satisfies OneOfEach<PeerMessage>;
 
@@ -99,6 +100,7 @@ export const COORDINATOR_EXAMPLES = {
   decide: { type: 'decide', epoch: 6, committed: [{ id: '3:gradients:12', epoch: 5 }], kept: [] },
   commit: { type: 'commit', id: '3:gradients:13', epoch: 6 },
   fail: { type: 'fail', ...failed },
+  slow: { type: 'slow', peerId: 'p1', waiting: ['p0', 'p2'], blocked: ['p0'], waitedMs: 950.5 },
   evicted: { type: 'evicted', reason: 'it gave no sign of life' },
   beat: { type: 'beat', sent: 0 },
 } satisfies OneOfEach<CoordinatorMessage>;
