@@ -9,6 +9,7 @@ import { createThreadEngine } from './engine/thread.ts';
 import { ArgumentError, ClosedError, fromPlainError } from './errors.ts';
 import { Observer } from './observe.ts';
 import {
+  type AllReduceOptions,
   type CallOptions,
   checkMinWorldSize,
   checkTimeout,
@@ -227,15 +228,15 @@ export class Group {
    *
    * @param tensor shape and dtype equal on all members; receives the result unless `out` is given, and only on success
    * @returns who contributed, how it went
-   * @throws MismatchError, QuorumError, TimeoutError, PeerLostError, EvictedError, WithdrawnError, ConnectError
+   * @throws MismatchError, QuorumError, TimeoutError, PeerLostError, EvictedError, ExcludedError, WithdrawnError, ConnectError
    * @example const { contributors } = await group.allReduce(gradients, { op: 'avg' });
    */
-  allReduce(tensor: Tensor, options: ReduceOptions = {}): Promise<Report> {
+  allReduce(tensor: Tensor, options: AllReduceOptions = {}): Promise<Report> {
     return this.#start(this.#allReduceShape(tensor, options), options);
   }
 
   /** As `allReduce`, but blocks the calling thread. Only with `engine: 'worker'`; `signal` and `onProgress` don't apply. */
-  allReduceSync(tensor: Tensor, options: Omit<ReduceOptions, 'signal' | 'onProgress'> = {}): Report {
+  allReduceSync(tensor: Tensor, options: Omit<AllReduceOptions, 'signal' | 'onProgress'> = {}): Report {
     if (!this.#engine.isThread) {
       throw new ArgumentError(
         "allReduceSync needs an engine thread: join with `engine: 'worker'`, which is the default.",
@@ -444,7 +445,7 @@ export class Group {
       : [{ dtype: any.dtype, count: 0, bytes: any.bytes.subarray(0, 0) }];
   }
 
-  #prepare(shape: Shape, options: ReduceOptions, wake: Int32Array | null) {
+  #prepare(shape: Shape, options: AllReduceOptions, wake: Int32Array | null) {
     const resolved = resolveCall(options, this.#defaults, shape.dtype, algorithmsOf(shape.kind));
     const staged = this.#staging.prepare(shape.input, shape.output, shape.inPlace);
     const call = this.#next++;
@@ -473,7 +474,7 @@ export class Group {
     return report;
   }
 
-  #start(shape: Shape, options: ReduceOptions): Promise<Report> {
+  #start(shape: Shape, options: AllReduceOptions): Promise<Report> {
     this.#checkOpen();
     const { staged, request } = this.#prepare(shape, options, null);
     const { signal, onProgress } = options;

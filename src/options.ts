@@ -1,5 +1,5 @@
 /** Options of the public calls, their defaults, and the checks on them. */
-import type { Consistency, PeerId, Recovery } from './collectives/call.ts';
+import type { Consistency, PeerId, Recovery, StragglerPolicy } from './collectives/call.ts';
 import { CODECS, type Codec } from './collectives/codec.ts';
 import type { Algorithm, Rank } from './collectives/program.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
@@ -68,6 +68,15 @@ export interface ReduceOptions extends TransferOptions {
   readonly op?: ReduceOp;
   /** Receives the result instead of the tensor. Its contents are undefined when the call fails. */
   readonly out?: Tensor;
+}
+
+export interface AllReduceOptions extends ReduceOptions {
+  /**
+   * `exclude`: once the others have waited about 3 s for a member that waits for nobody, they go on without it, as long as
+   * `minWorldSize` are left. It stays a member; its own call fails with an `ExcludedError`. Not with `consistency: 'eager'`.
+   * @default 'wait'
+   */
+  readonly stragglers?: StragglerPolicy;
 }
 
 export interface RootOptions extends TransferOptions {
@@ -173,12 +182,13 @@ export interface ResolvedCall {
   readonly codec: Codec;
   readonly consistency: Consistency;
   readonly recovery: Recovery;
+  readonly stragglers: StragglerPolicy;
   readonly minWorldSize: number;
   readonly timeoutMs: number;
 }
 
 export function resolveCall(
-  options: ReduceOptions,
+  options: AllReduceOptions,
   defaults: { readonly timeoutMs: number; readonly minWorldSize: number },
   dtype: string,
   offered: readonly Algorithm[],
@@ -197,12 +207,20 @@ export function resolveCall(
       `Codec ${codec} can't be used with 'doubling', whose ranks each compute the result: they would differ. Use 'ring' or 'tree'.`,
     );
   }
+  const consistency = checkChoice(options.consistency ?? 'commit', ['commit', 'eager'], 'consistency');
+  const stragglers = checkChoice(options.stragglers ?? 'wait', ['wait', 'exclude'], 'stragglers');
+  if (stragglers === 'exclude' && consistency === 'eager') {
+    throw new ArgumentError(
+      "`stragglers: 'exclude'` needs `consistency: 'commit'`: with 'eager' some may have returned with the straggler's part.",
+    );
+  }
   return {
     tag,
     op: checkChoice(options.op ?? 'sum', REDUCE_OPS, 'op'),
     algorithm,
     codec,
-    consistency: checkChoice(options.consistency ?? 'commit', ['commit', 'eager'], 'consistency'),
+    consistency,
+    stragglers,
     recovery: checkChoice(options.recovery ?? 'restart', ['restart', 'salvage', 'fail'], 'recovery'),
     minWorldSize: checkMinWorldSize(options.minWorldSize ?? defaults.minWorldSize),
     timeoutMs: checkTimeout(options.timeout ?? defaults.timeoutMs),

@@ -16,6 +16,12 @@ export type Consistency = 'commit' | 'eager';
 /** `restart`: redo among the survivors. `fail`: the call throws `PeerLostError`. */
 export type Recovery = 'restart' | 'salvage' | 'fail';
 
+/**
+ * `wait`: for every member. `exclude`: a member for which the others have waited for some seconds, while it waits for nobody, is
+ * left out of this collective; it stays a member, and its own call fails with an `ExcludedError`.
+ */
+export type StragglerPolicy = 'wait' | 'exclude';
+
 export interface CallSpec {
   readonly kind: CollectiveKind;
   readonly tag: string;
@@ -31,6 +37,7 @@ export interface CallSpec {
   readonly laidOutFor: number | null;
   readonly consistency: Consistency;
   readonly recovery: Recovery;
+  readonly stragglers: StragglerPolicy;
   readonly minWorldSize: number;
   readonly timeoutMs: number;
   readonly input: Uint8Array;
@@ -87,6 +94,7 @@ export interface Description {
   readonly root: PeerId | null;
   readonly consistency: Consistency;
   readonly recovery: Recovery;
+  readonly stragglers: StragglerPolicy;
   readonly minWorldSize: number;
   readonly segmentBytes: number;
 }
@@ -99,6 +107,7 @@ export function describe(call: Omit<Description, 'tag'>): string {
   parts.push(call.algorithm);
   if (call.codec !== 'f32') parts.push(`codec ${call.codec}`);
   if (call.minWorldSize > 1) parts.push(`at least ${call.minWorldSize} members`);
+  if (call.stragglers !== 'wait') parts.push(`${call.stragglers} stragglers`);
   parts.push(call.consistency, call.recovery, `segments of ${call.segmentBytes}`);
   return `${call.kind}(${parts.join(', ')})`;
 }

@@ -16,6 +16,7 @@
  * afterwards can't reach another peer's result.
  */
 import { PeerLostError, type SkeinError, TimeoutError } from '../errors.ts';
+import type { Exclusion } from '../wire/messages.ts';
 import type { KeptRange } from '../wire/ranges.ts';
 import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
 import { describe } from './call.ts';
@@ -63,6 +64,8 @@ export class Operation {
   result: Uint8Array | null = null;
   /** What earlier attempts finished, and need not be done again. */
   kept: readonly KeptRange[] = [];
+  /** Members that it goes on without; null: it waits for all. */
+  exclusion: Exclusion | null = null;
   /** Who took part in the attempts of these epochs. */
   readonly contributors: Map<number, readonly PeerId[]> = new Map();
   readonly scratch: Uint8Array[] = [];
@@ -86,6 +89,23 @@ export class Operation {
     return this.context === null ? '' : `${this.context.generation}:${this.call.tag}:${this.sequence}`;
   }
 
+  /** Of its attempts from now on: that of the view, unless it was begun anew since without somebody. */
+  get epoch(): number {
+    return Math.max(this.context?.epoch ?? 0, this.exclusion?.epoch ?? 0);
+  }
+
+  /** Those that it counts on. */
+  get members(): readonly Member[] {
+    const members = this.context?.members ?? [];
+    const gone = this.exclusion?.peers;
+    return gone === undefined ? members : members.filter(({ peerId }) => !gone.includes(peerId));
+  }
+
+  /** So many members it could do without. */
+  get spare(): number {
+    return this.call.stragglers === 'exclude' ? Math.max(0, this.members.length - this.call.minWorldSize) : 0;
+  }
+
   /** For messages: `allReduce "gradients" #12`. */
   get title(): string {
     const number = this.context === null ? '' : ` #${this.sequence}`;
@@ -93,8 +113,9 @@ export class Operation {
   }
 
   description(algorithm: Algorithm, segmentBytes: number): Description {
-    const { kind, tag, dtype, op, codec, count, root, consistency, recovery, minWorldSize } = this.call;
-    return { kind, tag, dtype, op, codec, algorithm, count, root, consistency, recovery, minWorldSize, segmentBytes };
+    const { kind, tag, dtype, op, codec, count, root, consistency, recovery, stragglers, minWorldSize } = this.call;
+    const shared = { kind, tag, dtype, op, codec, algorithm, count, root, consistency };
+    return { ...shared, recovery, stragglers, minWorldSize, segmentBytes };
   }
 
   summary(algorithm: Algorithm, segmentBytes: number): string {

@@ -347,6 +347,11 @@ export class Runtime {
       case 'fail':
         this.#collectives.onFail(message);
         break;
+      case 'exclude': {
+        const { type, ...exclusion } = message;
+        this.#collectives.onExclude(exclusion);
+        break;
+      }
       case 'evicted':
         this.#onEvicted(message.reason);
         break;
@@ -372,6 +377,7 @@ export class Runtime {
     this.#boundary = message.index;
     this.#install(message.view);
     for (const verdict of message.failed) this.#collectives.onFail(verdict);
+    for (const exclusion of message.excluded) this.#collectives.onExclude(exclusion);
     this.#admitted?.resolve({
       boundary: message.index,
       epoch: message.view.epoch,
@@ -418,6 +424,7 @@ export class Runtime {
     this.#boundary = message.index;
     if (message.view !== null) this.#install(message.view);
     for (const verdict of message.failed) this.#collectives.onFail(verdict);
+    for (const exclusion of message.excluded) this.#collectives.onExclude(exclusion);
     if (at < 0) return;
     const [waiter] = this.#boundaries.splice(at, 1);
     waiter!.stopTimer();
@@ -506,6 +513,7 @@ export class Runtime {
       views: [...this.#history.views],
       peers: this.#peers.introductions(),
       failed: [...this.#collectives.failures],
+      excluded: [...this.#collectives.exclusions],
     };
   }
 
@@ -546,7 +554,8 @@ export class Runtime {
 
   #tellWaits(): void {
     const waits = this.#waits.take();
-    if (waits.length > 0) this.#client.send({ type: 'waits', waits: [...waits] });
+    if (waits.length > 0)
+      this.#client.send({ type: 'waits', waits: waits.map((wait) => ({ ...wait, calls: [...wait.calls] })) });
   }
 
   /** Tells the coordinator which members can't be reached, however alive they are. */

@@ -15,6 +15,7 @@
  *   another (*cut*), all attempts of the new epoch go round them; a way that is open again is used from the next epoch or view on.
  * - A peer whose connection broke comes back with a report (`resume`); a coordinator that was restarted waits for its members'
  *   reports, and makes its state from them. Messages may have been lost either way, so everything open is decided anew.
+ * - A member for whom others wait may be left out of a collective that allows it (`exclude`), and stays a member.
  *
  * Invariants: epochs only grow. A generation's members only shrink. `commit` is sent only when all members of the view hold
  * the result, so any later decision by "do all survivors hold it" agrees with it.
@@ -29,6 +30,8 @@ import {
 } from '../wire/limits.ts';
 import type {
   CoordinatorMessage,
+  Excludable,
+  Exclusion,
   Introduction,
   PeerDescription,
   PeerMessage,
@@ -38,6 +41,7 @@ import type {
 } from '../wire/messages.ts';
 import { intersectRanges, type KeptRange } from '../wire/ranges.ts';
 import { Detector, type DetectorBounds } from './detector.ts';
+import { Exclusions } from './exclusions.ts';
 import { Flapping } from './flapping.ts';
 import { newestMembers, rebuild } from './recovery.ts';
 import { Stragglers } from './stragglers.ts';
@@ -146,6 +150,16 @@ interface Generation {
 
 type Pair = [PeerId, PeerId];
 
+/** A collective that some members hold. */
+interface Done {
+  readonly generation: number;
+  readonly by: Set<PeerId>;
+  /** So many members it could do without. */
+  spare: number;
+  /** When the last of them said so. */
+  at: number;
+}
+
 /** A restarted coordinator waits for these, at most until its patience ends. */
 interface Recovery {
   readonly reports: Map<PeerId, RunReport>;
@@ -194,6 +208,9 @@ const ASLEEP_HEARTBEATS = 4;
 /** Between looks at who holds the others up (ms). */
 const LOOK_MS = 1_000;
 
+/** All but a few hold a collective that could do without those few: they are waited for so long (ms). */
+const HELD_PATIENCE_MS = 3_000;
+
 /** Boundaries that a peer may ask for before the first of them is decided. */
 const MAX_BOUNDARIES_AHEAD = 64;
 
@@ -204,13 +221,14 @@ export class CoordinatorMachine {
   readonly #options: CoordinatorOptions;
   readonly #peers: Map<PeerId, PeerRecord> = new Map();
   readonly #generations: Map<number, Generation> = new Map();
-  readonly #done: Map<string, { readonly generation: number; readonly by: Set<PeerId> }> = new Map();
+  readonly #done: Map<string, Done> = new Map();
   readonly #failed: Map<string, FailedCollective> = new Map();
   readonly #repairs: Map<string, { readonly pair: Readonly<Pair>; readonly at: number }> = new Map();
   /** Peers that can't reach one another, and which of the two say so. */
   readonly #cuts: Map<string, { readonly pair: Readonly<Pair>; readonly by: Set<PeerId> }> = new Map();
   readonly #flapping: Flapping = new Flapping();
   readonly #stragglers: Stragglers = new Stragglers();
+  readonly #exclusions: Exclusions = new Exclusions();
   #lastLook = 0;
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
@@ -468,12 +486,18 @@ export class CoordinatorMachine {
       view: this.#wireView(generation),
       joined,
       failed: this.#verdictsOf(generation),
+      excluded: this.#exclusionsOf(generation),
     });
   }
 
   #verdictsOf(generation: Generation | undefined): Omit<FailedCollective['message'], 'type'>[] {
     const failed = [...this.#failed.values()].filter((one) => one.generation === generation?.generation);
     return failed.slice(-MAX_REPORTED_FAILURES).map(({ message: { type, ...verdict } }) => verdict);
+  }
+
+  #exclusionsOf(generation: Generation | undefined): Exclusion[] {
+    const concerned = this.#exclusions.all.filter(({ id }) => generationOf(id) === generation?.generation);
+    return concerned.slice(-MAX_REPORTED_FAILURES);
   }
 
   /** A boundary is decided when its number is passed; the generation that was made there, if one was, says how. */
@@ -485,7 +509,8 @@ export class CoordinatorMachine {
     const view = generation === undefined ? null : this.#wireView(generation);
     const joined = generation?.joined.filter((peerId) => generation.members.includes(peerId)) ?? [];
     const failed = this.#verdictsOf(generation);
-    this.#send(one.peerId, { type: 'boundary', index: one.index, view, joined, failed });
+    const excluded = this.#exclusionsOf(generation);
+    this.#send(one.peerId, { type: 'boundary', index: one.index, view, joined, failed, excluded });
   }
 
   #wireView(generation: Generation): WireView {
@@ -508,6 +533,7 @@ export class CoordinatorMachine {
     }
     for (const { generation, boundary } of this.#generations.values())
       if (generation < oldest && boundary <= passed) this.#generations.delete(generation);
+    this.#exclusions.forget((id) => !this.#generations.has(generationOf(id)));
   }
 
   // --- messages ----------------------------------------------------------------------------------------------------
@@ -566,8 +592,10 @@ export class CoordinatorMachine {
   #onDone(peer: PeerRecord, message: Extract<PeerMessage, { type: 'done' }>): void {
     const generation = this.#generations.get(message.generation);
     // An attempt of an earlier epoch: `progress` tells what is held.
-    if (generation === undefined || generation.epoch !== message.epoch || this.#failed.has(message.id)) return;
-    if (!generation.members.includes(peer.peerId)) return;
+    if (generation === undefined || this.#failed.has(message.id)) return;
+    if (this.#exclusions.epochOf(message.id, generation.epoch) !== message.epoch) return;
+    const members = this.#exclusions.left(message.id, generation.members);
+    if (!members.includes(peer.peerId)) return;
     let done = this.#done.get(message.id);
     if (done === undefined) {
       if (this.#done.size >= MAX_OPEN_COLLECTIVES * 2) {
@@ -575,14 +603,15 @@ export class CoordinatorMachine {
         this.#expel(this.#busiest() ?? peer, 'it has too many collectives open');
         return;
       }
-      done = { generation: generation.generation, by: new Set() };
+      done = { generation: generation.generation, by: new Set(), spare: 0, at: this.#now };
       this.#done.set(message.id, done);
     }
     done.by.add(peer.peerId);
-    if (done.by.size < generation.members.length) return;
+    done.spare = message.spare;
+    done.at = this.#now;
+    if (done.by.size < members.length) return;
     this.#done.delete(message.id);
-    for (const member of generation.members)
-      this.#send(member, { type: 'commit', id: message.id, epoch: message.epoch });
+    for (const member of members) this.#send(member, { type: 'commit', id: message.id, epoch: message.epoch });
   }
 
   /** Who holds the most collectives that are not committed yet. */
@@ -602,6 +631,7 @@ export class CoordinatorMachine {
   #failCollective(by: PeerId, id: string, number: number, code: FailCode, message: string): void {
     const generation = this.#generations.get(number);
     if (generation === undefined || this.#failed.has(id) || !generation.members.includes(by)) return;
+    if (this.#exclusions.isExcluded(id, by)) return; // the others don't wait for it
     if (this.#failed.size >= MAX_FAILED)
       for (const oldest of this.#failed.keys()) {
         this.#failed.delete(oldest);
@@ -677,6 +707,7 @@ export class CoordinatorMachine {
     for (const failed of this.#failed.values())
       if ((this.#generations.get(failed.generation)?.boundary ?? 0) <= peer.answered)
         this.#send(peer.peerId, failed.message);
+    for (const exclusion of this.#exclusions.all) this.#tellExclusion(exclusion, [peer.peerId]);
     this.#newEpoch([], null, true);
     // After the loss, so that it calls nothing before what was open is decided.
     const made = [...this.#generations.values()].find((generation) => generation.joined.includes(peer.peerId));
@@ -748,6 +779,8 @@ export class CoordinatorMachine {
       for (const failed of report.failed)
         this.#failCollective(peerId, failed.id, failed.generation, failed.code, failed.message);
     }
+    for (const report of reports.values()) for (const exclusion of report.excluded) this.#exclusions.add(exclusion);
+    for (const exclusion of this.#exclusions.all) this.#tellExclusion(exclusion);
     this.#note(`rebuilt from ${reports.size} reports: epoch ${this.#epoch}, boundary ${this.#boundary}`);
     if (this.#current !== null) this.#newEpoch([...missing.values()], null, true);
     for (const generation of this.#generations.values()) {
@@ -787,7 +820,20 @@ export class CoordinatorMachine {
       this.#lose([{ peerId, reason: 'its connections closed' }]);
       return;
     }
-    this.#repairSoon(pairOf(reporter.peerId, peerId));
+    const pair = pairOf(reporter.peerId, peerId);
+    if (!this.#goesRound(pair)) this.#repairSoon(pair);
+  }
+
+  /**
+   * Nothing that is open uses the way between these two, so it may close without harm. (To repair it would close it again:
+   * each end drops what it had queued for the other when their way is cut.)
+   */
+  #goesRound(pair: Readonly<Pair>): boolean {
+    return [...this.#generations.values()].every(
+      ({ members, cuts }) =>
+        !pair.every((peerId) => members.includes(peerId)) ||
+        cuts.some(([one, other]) => one === pair[0] && other === pair[1]),
+    );
   }
 
   #repairSoon(pair: Readonly<Pair>): void {
@@ -860,11 +906,50 @@ export class CoordinatorMachine {
   #nameSlow(): void {
     this.#lastLook = this.#now;
     const members = this.#current?.members ?? [];
-    for (const { peerId, waiting, blocked, waitedMs } of this.#stragglers.look(members, this.#now)) {
-      this.#note(`${peerId} is slow: ${waiting.join(', ')} wait for it`);
-      for (const member of members)
-        this.#send(member, { type: 'slow', peerId, waiting: [...waiting], blocked: [...blocked], waitedMs });
+    for (const { slow, isNews, calls } of this.#stragglers.look(members, this.#now)) {
+      const { peerId, waiting, blocked, waitedMs } = slow;
+      if (isNews) {
+        this.#note(`${peerId} is slow: ${waiting.join(', ')} wait for it`);
+        for (const member of members)
+          this.#send(member, { type: 'slow', peerId, waiting: [...waiting], blocked: [...blocked], waitedMs });
+      }
+      for (const { by, call } of calls) this.#goOnWithout([peerId], by, call);
     }
+    for (const [id, { generation, by, spare, at }] of [...this.#done]) {
+      const made = this.#generations.get(generation);
+      const [holder] = by;
+      if (spare === 0 || this.#now - at < HELD_PATIENCE_MS || made === undefined || holder === undefined) continue;
+      const missing = this.#exclusions.left(id, made.members).filter((peerId) => !by.has(peerId));
+      if (missing.some((peerId) => this.#stragglers.isWaiting(peerId))) continue; // a victim
+      this.#goOnWithout(missing, holder, { id, epoch: this.#exclusions.epochOf(id, made.epoch), spare });
+    }
+  }
+
+  /**
+   * Begins a collective anew without those for whom the others wait, if the attempt that `by` spoke of is still under way and
+   * would be left with enough members.
+   */
+  #goOnWithout(slow: readonly PeerId[], by: PeerId, { id, epoch, spare }: Excludable): void {
+    const generation = this.#generations.get(generationOf(id));
+    if (this.#decision !== null || this.#recovery !== null || generation === undefined || this.#failed.has(id)) return;
+    const members = this.#exclusions.left(id, generation.members);
+    if (!members.includes(by) || !slow.every((peerId) => members.includes(peerId))) return;
+    if (slow.includes(by) || slow.length > spare || epoch !== this.#exclusions.epochOf(id, generation.epoch)) return;
+    this.#epoch += 1;
+    this.#done.delete(id);
+    const exclusion = { id, epoch: this.#epoch, peers: [...this.#exclusions.peersOf(id), ...slow] };
+    this.#exclusions.add(exclusion);
+    this.#note(`${id} goes on without ${slow.join(', ')}`);
+    this.#tellExclusion(exclusion);
+  }
+
+  /** Who does not know the generation yet is told along with its view. */
+  #tellExclusion(exclusion: Exclusion, to?: readonly PeerId[]): void {
+    const generation = this.#generations.get(generationOf(exclusion.id));
+    if (generation === undefined) return;
+    for (const member of to ?? generation.members)
+      if ((this.#peers.get(member)?.answered ?? 0) >= generation.boundary)
+        this.#send(member, { type: 'exclude', ...exclusion });
   }
 
   #expel(peer: PeerRecord, reason: string): void {
@@ -982,7 +1067,8 @@ export class CoordinatorMachine {
     return [...(first?.keys() ?? [])].flatMap((id) => {
       const generation = this.#generations.get(generationOf(id));
       if (generation === undefined || this.#failed.has(id)) return [];
-      const ranges = generation.members
+      const ranges = this.#exclusions
+        .left(id, generation.members)
         .map((peerId) => finished.get(peerId)?.get(id) ?? [])
         .reduce((common, one) => intersectRanges(common, one));
       return ranges.length === 0 ? [] : [{ id, ranges: [...ranges] }];
@@ -992,7 +1078,8 @@ export class CoordinatorMachine {
   #heldByAll(id: string, epoch: number, decision: Decision): boolean {
     const generation = this.#generations.get(generationOf(id));
     if (generation === undefined || this.#failed.has(id)) return false;
-    return generation.members.every((peerId) => decision.held.get(peerId)?.get(id) === epoch);
+    const members = this.#exclusions.left(id, generation.members);
+    return members.every((peerId) => decision.held.get(peerId)?.get(id) === epoch);
   }
 
   #send(peerId: PeerId, message: CoordinatorMessage): void {

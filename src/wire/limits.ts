@@ -79,3 +79,6 @@ export const MAX_TOLD_RANGES = 16_384;
 /** Views and failed collectives that a peer tells a coordinator of to which it comes back. */
 export const MAX_REPORTED_VIEWS = 16;
 export const MAX_REPORTED_FAILURES = 512;
+
+/** Collectives of which one message tells that they wait for one peer and could do without it. */
+export const MAX_TOLD_STRAGGLING = 64;

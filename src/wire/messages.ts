@@ -17,6 +17,7 @@ import {
   MAX_REPORTED_VIEWS,
   MAX_TAG_LENGTH,
   MAX_TEXT_LENGTH,
+  MAX_TOLD_STRAGGLING,
   MAX_WORLD_SIZE,
 } from './limits.ts';
 import { checkPlain } from './plain.ts';
@@ -44,6 +45,7 @@ const allFinished = v.pipe(v.array(finished), v.maxLength(MAX_OPEN_COLLECTIVES))
 /** What timers can count. */
 const milliseconds = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1));
 const duration = v.pipe(v.number(), v.minValue(0), v.maxValue(2 ** 31 - 1));
+const spare = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_WORLD_SIZE));
 const worldSize = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORLD_SIZE));
 
 const address = v.variant('kind', [
@@ -78,6 +80,20 @@ const failure = {
 /** Collectives of a view that failed before a member came to it: along with the view, or it could make those calls first. */
 const verdicts = v.pipe(v.array(v.strictObject({ ...failure, peerId: name })), v.maxLength(MAX_REPORTED_FAILURES));
 
+/** Collectives that wait for a peer, and could do without so many members. */
+const excludable = v.pipe(
+  v.array(v.strictObject({ id: collectiveId, epoch: u32, spare })),
+  v.maxLength(MAX_TOLD_STRAGGLING),
+);
+
+/** A collective that goes on without some members, and the epoch of the attempt that does. */
+const exclusion = v.strictObject({
+  id: collectiveId,
+  epoch: u32,
+  peers: v.pipe(v.array(name), v.minLength(1), v.maxLength(MAX_WORLD_SIZE)),
+});
+const exclusions = v.pipe(v.array(exclusion), v.maxLength(MAX_REPORTED_FAILURES));
+
 /** What a peer tells of itself and of the run when it comes back to a coordinator, perhaps one that knows nothing. */
 const runReport = v.strictObject({
   peerId: name,
@@ -92,6 +108,8 @@ const runReport = v.strictObject({
   peers: v.pipe(v.array(v.strictObject({ peerId: name, pair: u32 })), v.maxLength(MAX_WORLD_SIZE)),
   /** Collectives that failed, or that it withdrew from. */
   failed: v.pipe(v.array(v.strictObject({ ...failure, generation: u32 })), v.maxLength(MAX_REPORTED_FAILURES)),
+  /** Collectives that go on without some members. */
+  excluded: exclusions,
 });
 
 const peerMessage = v.variant('type', [
@@ -117,7 +135,8 @@ const peerMessage = v.variant('type', [
     minWorldSize: worldSize,
     oldest: u32,
   }),
-  v.strictObject({ type: v.literal('done'), id: collectiveId, generation: u32, epoch: u32 }),
+  /** `spare`: so many members the collective could do without; 0 where it waits for all. */
+  v.strictObject({ type: v.literal('done'), id: collectiveId, generation: u32, epoch: u32, spare }),
   v.strictObject({
     type: v.literal('progress'),
     epoch: u32,
@@ -144,7 +163,7 @@ const peerMessage = v.variant('type', [
   v.strictObject({
     type: v.literal('waits'),
     waits: v.pipe(
-      v.array(v.strictObject({ peerId: name, receiveMs: duration, sendMs: duration })),
+      v.array(v.strictObject({ peerId: name, receiveMs: duration, sendMs: duration, calls: excludable })),
       v.maxLength(MAX_WORLD_SIZE),
     ),
   }),
@@ -165,13 +184,21 @@ const coordinatorMessage = v.variant('type', [
   v.strictObject({ type: v.literal('refuse'), code: name, message: text }),
   v.strictObject({ type: v.literal('introduce'), peer: introduction }),
   v.strictObject({ type: v.literal('dismiss'), peerId: name }),
-  v.strictObject({ type: v.literal('admitted'), index: u32, view, joined: v.array(name), failed: verdicts }),
+  v.strictObject({
+    type: v.literal('admitted'),
+    index: u32,
+    view,
+    joined: v.array(name),
+    failed: verdicts,
+    excluded: exclusions,
+  }),
   v.strictObject({
     type: v.literal('boundary'),
     index: u32,
     view: v.nullable(view),
     joined: v.pipe(v.array(name), v.maxLength(MAX_WORLD_SIZE)),
     failed: verdicts,
+    excluded: exclusions,
   }),
   v.strictObject({
     type: v.literal('loss'),
@@ -189,6 +216,8 @@ const coordinatorMessage = v.variant('type', [
     ...failure,
     peerId: name,
   }),
+  /** A collective is begun anew without these members, whom the others have waited for too long. */
+  v.strictObject({ type: v.literal('exclude'), ...exclusion.entries }),
   /** Others wait for this member, and it waits for nobody. */
   v.strictObject({
     type: v.literal('slow'),
@@ -223,6 +252,8 @@ export type Introduction = v.InferOutput<typeof introduction>;
 export type PeerDescription = Pick<Introduction, 'hostKey' | 'site' | 'addresses'>;
 export type HeldResult = v.InferOutput<typeof heldResult>;
 export type FinishedRanges = v.InferOutput<typeof finished>;
+export type Excludable = v.InferOutput<typeof excludable>[number];
+export type Exclusion = v.InferOutput<typeof exclusion>;
 export type RunReport = v.InferOutput<typeof runReport>;
 export type WireView = v.InferOutput<typeof view>;
 export type WireMember = v.InferOutput<typeof member>;

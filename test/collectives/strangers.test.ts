@@ -22,6 +22,7 @@ const SUM: Omit<CallSpec, 'input' | 'output'> = {
   laidOutFor: null,
   consistency: 'commit',
   recovery: 'restart',
+  stragglers: 'wait',
   minWorldSize: 1,
   timeoutMs: 1_000,
   atomic: true,
@@ -61,6 +62,7 @@ const OTHER_CALL = packBody({
   root: null,
   consistency: 'commit',
   recovery: 'restart',
+  stragglers: 'wait',
   minWorldSize: 1,
   segmentBytes: 1024,
 });

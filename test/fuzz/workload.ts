@@ -47,6 +47,7 @@ export const WORKLOAD: readonly WorkloadCall[] = SHAPES.map((shape, index) => {
       laidOutFor: null,
       consistency: 'commit',
       recovery: 'restart',
+      stragglers: 'wait',
       minWorldSize: 1,
       timeoutMs: 30_000,
       atomic: true,

@@ -30,6 +30,7 @@ export interface Totals {
   failed: number;
   retried: number;
   salvaged: number;
+  excluded: number;
 }
 
 export type CampaignMessage =
@@ -92,6 +93,7 @@ export async function runCampaign(
     failed: sum('failed'),
     retried: sum('retried'),
     salvaged: sum('salvaged'),
+    excluded: sum('excluded'),
     failures: failures.sort((left, right) => left.seed - right.seed),
   };
 }

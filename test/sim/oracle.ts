@@ -32,6 +32,7 @@ export class Oracle {
   failed = 0;
   retried = 0;
   salvaged = 0;
+  excluded = 0;
 
   /** The coordinator was restarted without its store. */
   onAmnesia(): void {
@@ -108,8 +109,13 @@ export class Oracle {
     if (at !== planned.count) throw new InvariantError(`agreement: ${title} reports ranges of ${at} elements`);
   }
 
-  onFailure(call: Call): void {
+  onFailure(call: Call, code: string | null): void {
     this.failed += 1;
+    if (code === 'SKEIN_EXCLUDED') {
+      this.excluded += 1;
+      if (call.planned.stragglers !== 'exclude')
+        throw new InvariantError(`agreement: a call on ${call.peerId} that waits for all was excluded`);
+    }
     this.#checkInput(call, 'by a call that failed');
   }
 

@@ -109,7 +109,7 @@ const MAKERS: Readonly<Record<FaultKind, Make>> = {
   late: (random, machines) => ({
     kind: 'late',
     machine: random.integer(0, machines - 1),
-    byMs: random.pick(DURATIONS_MS),
+    byMs: random.pick([...DURATIONS_MS, 6_000]),
   }),
   'coordinator-stop': (random) => ({ kind: 'coordinator-stop', forMs: random.pick(DURATIONS_MS) }),
   'coordinator-crash': (random) => ({

@@ -18,6 +18,7 @@ export interface Planned {
   readonly algorithm: 'auto' | 'ring' | 'tree';
   readonly consistency: 'commit' | 'eager';
   readonly recovery: 'restart' | 'salvage' | 'fail';
+  readonly stragglers: 'wait' | 'exclude';
   readonly tag: string;
   /** The rank of the root, modulo the world size. */
   readonly root: number;
@@ -49,6 +50,7 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
   const kind = draw(KINDS);
   const dtype = draw<SimDtype>(['f32', 'f32', 'f32', 'f64', 'i32', 'u8']);
   const isAllReduce = kind === 'allReduce';
+  const consistency = draw<Planned['consistency']>(['commit', 'commit', 'commit', 'commit', 'eager']);
   return {
     boundary,
     index,
@@ -58,8 +60,9 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
     op: draw<ReduceOp>(['sum', 'sum', 'avg', 'min', 'max']),
     codec: isAllReduce && dtype === 'f32' ? draw(['f32', 'f32', 'bf16']) : 'f32',
     algorithm: isAllReduce ? draw(['auto', 'ring', 'tree']) : 'auto',
-    consistency: draw(['commit', 'commit', 'commit', 'commit', 'eager']),
+    consistency,
     recovery: draw(['restart', 'restart', 'salvage', 'salvage', 'fail']),
+    stragglers: isAllReduce && consistency === 'commit' ? draw(['wait', 'exclude']) : 'wait',
     tag: draw(['', '', 'a', 'b', `t${index}`]),
     root: draw([0, 0, 1, 2]),
     inPlace: draw([true, false]),
@@ -133,7 +136,7 @@ export function call(
   options: { readonly timeout: number; readonly signal: AbortSignal },
 ): Call {
   const asked = wrong ? { ...planned, count: planned.count + 1 } : planned;
-  const { kind, dtype, op, codec, algorithm, consistency, recovery, tag } = asked;
+  const { kind, dtype, op, codec, algorithm, consistency, recovery, stragglers, tag } = asked;
   const { worldSize, rank, peerId } = group;
   const rootRank = asked.root % worldSize;
   const rootId = group.members[rootRank]!.peerId; // a rank of the view
@@ -150,7 +153,7 @@ export function call(
   const start = (): Promise<Report> => {
     switch (kind) {
       case 'allReduce':
-        return group.allReduce(input, { ...common, op, ...out });
+        return group.allReduce(input, { ...common, op, stragglers, ...out });
       case 'reduce':
         return group.reduce(input, { ...common, op, root: rootId, ...out });
       case 'broadcast':

@@ -28,6 +28,7 @@ export interface Outcome {
   readonly failed: number;
   readonly retried: number;
   readonly salvaged: number;
+  readonly excluded: number;
 }
 
 const COORDINATOR: Address = { kind: 'memory', name: 'coordinator' };
@@ -58,6 +59,7 @@ const EXPECTED_CODES = new Set([
   'SKEIN_WITHDRAWN',
   'SKEIN_MISMATCH',
   'SKEIN_CLOSED',
+  'SKEIN_EXCLUDED',
 ]);
 
 /** A machine and the user's program on it. */
@@ -127,7 +129,7 @@ class World {
     }
     if (this.#failure === null) await this.#checkNothingIsLeft();
     else await this.#describe();
-    const { succeeded, failed, retried, salvaged } = this.#oracle;
+    const { succeeded, failed, retried, salvaged, excluded } = this.#oracle;
     return {
       failure: this.#failure,
       trace: this.#trace,
@@ -137,6 +139,7 @@ class World {
       failed,
       retried,
       salvaged,
+      excluded,
     };
   }
 
@@ -348,7 +351,7 @@ class World {
     } catch (error) {
       if (process.dead) return null;
       if (error instanceof InvariantError) throw error;
-      this.#oracle.onFailure(made);
+      this.#oracle.onFailure(made, codeOf(error));
       this.#judge(error, title, true);
       const elapsed = this.clock.now() - startedAt;
       if (elapsed > this.#scenario.callTimeoutMs + this.#stoppedMs + 10_000)
