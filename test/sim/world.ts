@@ -36,11 +36,14 @@ const TOKEN = 'of the simulation';
 /** After the storm, everything must have come to its end within so much virtual time. */
 const CALM_MS = 60_000;
 
-/** So long after the storm calls may still fail by what happened in it. */
-const SETTLE_MS = 10_000;
+/** Beside the longest bound of the detectors: a restarted coordinator's grace, and the way back to it (ms). */
+const SETTLE_MS = 1_500;
+
+/** The longest bound of the detectors, in shortest ones. */
+const PATIENCE = 4;
 
 /** Between steps after the storm. */
-const CALM_STEP_MS = 1_000;
+const CALM_STEP_MS = 500;
 
 /** Steps that everybody still does after the storm. */
 const LAST_STEPS = 3;
@@ -138,6 +141,16 @@ class World {
       retried,
       salvaged,
     };
+  }
+
+  /** What happened in the storm has been noticed so long after it. */
+  get #settleMs(): number {
+    return PATIENCE * this.#scenario.lostAfterMs + SETTLE_MS;
+  }
+
+  /** From then on no call may fail any more. */
+  get #settledAt(): number {
+    return this.#calmSince === null ? Number.POSITIVE_INFINITY : this.#calmSince + this.#settleMs;
   }
 
   get #finished(): boolean {
@@ -274,7 +287,7 @@ class World {
       this.#note(`machine ${machine.index} is ${group.peerId}, epoch ${group.epoch}, ${group.worldSize} members`);
       return group;
     } catch (error) {
-      this.#judge(error, `join of machine ${machine.index}`, false);
+      this.#judge(error, `join of machine ${machine.index}`);
       return null;
     }
   }
@@ -297,7 +310,7 @@ class World {
         await process.sleep(this.#calmSince === null ? mix(this.#scenario.seed, boundary, 3) % 80 : CALM_STEP_MS);
       }
     } catch (error) {
-      this.#judge(error, `boundary of ${group.peerId}`, false);
+      this.#judge(error, `boundary of ${group.peerId}`);
       if (this.#calmSince !== null && codeOf(error) === 'SKEIN_QUORUM') machine.stops = true;
     }
   }
@@ -349,7 +362,8 @@ class World {
       if (process.dead) return null;
       if (error instanceof InvariantError) throw error;
       this.#oracle.onFailure(made);
-      this.#judge(error, title, true);
+      // Who has returned from an eager call may have left.
+      this.#judge(error, title, planned.consistency === 'commit' && startedAt > this.#settledAt);
       const elapsed = this.clock.now() - startedAt;
       if (elapsed > this.#scenario.callTimeoutMs + this.#stoppedMs + 10_000)
         this.#fail(`progress: ${title} ended ${elapsed.toFixed(0)} ms after it was called`);
@@ -357,8 +371,8 @@ class World {
     }
   }
 
-  /** Whether an error may happen. */
-  #judge(error: unknown, title: string, isCall: boolean): void {
+  /** Whether an error may happen. `isSettled`: by what happened in the storm it can't. */
+  #judge(error: unknown, title: string, isSettled = false): void {
     const code = codeOf(error);
     const text = error instanceof Error ? error.message : String(error);
     this.#note(`${title} failed: ${code ?? 'cancelled'}: ${text}`);
@@ -369,10 +383,9 @@ class World {
     const isPatient = this.#scenario.callTimeoutMs >= PATIENT_MS;
     if (isPatient && code === 'SKEIN_TIMEOUT')
       this.#fail(`progress: ${title} failed although its user was patient: ${text}`);
-    const settled = this.#calmSince !== null && this.clock.now() > this.#calmSince + SETTLE_MS;
     // Whoever comes last may find that the others have gone.
-    if (code === 'SKEIN_QUORUM') return;
-    if (isCall && settled) this.#fail(`progress: ${title} failed although the storm is long over: ${text}`);
+    if (isSettled && code !== 'SKEIN_QUORUM')
+      this.#fail(`progress: ${title} failed although the storm is long over: ${text}`);
   }
 
   // --- faults ------------------------------------------------------------------------------------------------------
@@ -514,7 +527,7 @@ class World {
       machine.leaves = false;
     }
     this.#coordinator.goOn();
-    this.clock.schedule(SETTLE_MS / 2, () => {
+    this.clock.schedule(this.#settleMs, () => {
       this.#stopAfter = this.#lastBoundary + LAST_STEPS;
       this.#note(`everybody stops after boundary ${this.#stopAfter}`);
     });
