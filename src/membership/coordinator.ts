@@ -787,7 +787,17 @@ export class CoordinatorMachine {
       this.#lose([{ peerId, reason: 'its connections closed' }]);
       return;
     }
-    this.#repairSoon(pairOf(reporter.peerId, peerId));
+    const pair = pairOf(reporter.peerId, peerId);
+    if (!this.#isGoneRound(pair)) this.#repairSoon(pair);
+  }
+
+  /** No attempt uses the link between two members, so there is nothing to repair: they may dial until they reach one another. */
+  #isGoneRound([one, other]: Readonly<Pair>): boolean {
+    for (const { members, cuts } of this.#generations.values()) {
+      if (!members.includes(one) || !members.includes(other)) continue;
+      if (!cuts.some((cut) => cut[0] === one && cut[1] === other)) return false;
+    }
+    return true;
   }
 
   #repairSoon(pair: Readonly<Pair>): void {
