@@ -155,6 +155,8 @@ interface Recovery {
 
 interface Decision {
   readonly epoch: number;
+  /** Messages may have been lost before it. */
+  readonly resumed: boolean;
   readonly awaited: Set<PeerId>;
   /** By member: ids, and the epoch of the attempt that each result is of. */
   readonly held: Map<PeerId, ReadonlyMap<string, number>>;
@@ -910,10 +912,12 @@ export class CoordinatorMachine {
   /**
    * Shrinks every generation by the lost, and asks the survivors what they hold of it.
    *
-   * @param resumed messages may have been lost: everything that is open is concerned
+   * @param isBack messages may have been lost: everything that is open is concerned
    */
-  #newEpoch(lost: readonly Lost[], broken: Readonly<Pair> | null, resumed: boolean): void {
+  #newEpoch(lost: readonly Lost[], broken: Readonly<Pair> | null, isBack: boolean): void {
     this.#epoch += 1;
+    // A decision that this one overtakes was to make good for lost messages: now this one has to.
+    const resumed = isBack || this.#decision?.resumed === true;
     const cuts = this.#cutsAmong(this.#current?.members ?? []);
     const gone = new Set(lost.map((one) => one.peerId));
     for (const generation of this.#generations.values()) {
@@ -935,6 +939,7 @@ export class CoordinatorMachine {
     }
     this.#decision = {
       epoch: this.#epoch,
+      resumed,
       awaited: new Set(survivors),
       held: new Map(),
       returned: new Map(),

@@ -96,6 +96,8 @@ class World {
   #coordinatorStarts = 0;
   #server: CoordinatorServer | null = null;
   #calmSince: number | null = null;
+  /** Until when a user sleeps who is late. */
+  #lateUntil = 0;
   #lastBoundary = 0;
   #stopAfter = Number.POSITIVE_INFINITY;
   #failure: string | null = null;
@@ -143,14 +145,10 @@ class World {
     };
   }
 
-  /** What happened in the storm has been noticed so long after it. */
-  get #settleMs(): number {
-    return PATIENCE * this.#scenario.lostAfterMs + SETTLE_MS;
-  }
-
-  /** From then on no call may fail any more. */
+  /** By then everybody has noticed what happened in the storm: no call of a step that begins later may fail. */
   get #settledAt(): number {
-    return this.#calmSince === null ? Number.POSITIVE_INFINITY : this.#calmSince + this.#settleMs;
+    if (this.#calmSince === null) return Number.POSITIVE_INFINITY;
+    return Math.max(this.#calmSince, this.#lateUntil) + PATIENCE * this.#scenario.lostAfterMs + SETTLE_MS;
   }
 
   get #finished(): boolean {
@@ -324,11 +322,13 @@ class World {
   ): Promise<'done' | 'failed' | 'gone'> {
     let result: 'done' | 'failed' | 'gone' = 'done';
     machine.abort = new AbortController();
+    const startedAt = this.clock.now();
     const waits: Promise<void>[] = [];
     for (const planned of stepPlan(this.#scenario.seed, boundary)) {
       if (machine.lateMs > 0) {
         const { lateMs } = machine;
         machine.lateMs = 0;
+        this.#lateUntil = Math.max(this.#lateUntil, this.clock.now() + lateMs);
         await process.sleep(lateMs);
       }
       const { wrong } = machine;
@@ -336,7 +336,7 @@ class World {
       const timeout = this.#scenario.callTimeoutMs;
       const made = call(group, planned, wrong, { timeout, signal: machine.abort.signal });
       waits.push(
-        this.#settle(made, process).then((code) => {
+        this.#settle(made, process, startedAt).then((code) => {
           if (code === 'SKEIN_EVICTED' || code === 'SKEIN_CONNECT') result = 'gone';
           else if (code === 'SKEIN_QUORUM' && this.#calmSince !== null) machine.stops = true;
           else if (code !== null && result === 'done') result = 'failed';
@@ -348,7 +348,7 @@ class World {
   }
 
   /** Waits for a call; the code of its error, or null. */
-  async #settle(made: Call, process: SimProcess): Promise<string | null> {
+  async #settle(made: Call, process: SimProcess, steppedAt: number): Promise<string | null> {
     const { planned, peerId } = made;
     const title = `${planned.kind} ${planned.index} of step ${planned.boundary} on ${peerId}`;
     const startedAt = this.clock.now();
@@ -363,7 +363,7 @@ class World {
       if (error instanceof InvariantError) throw error;
       this.#oracle.onFailure(made);
       // Who has returned from an eager call may have left.
-      this.#judge(error, title, planned.consistency === 'commit' && startedAt > this.#settledAt);
+      this.#judge(error, title, planned.consistency === 'commit' && steppedAt > this.#settledAt);
       const elapsed = this.clock.now() - startedAt;
       if (elapsed > this.#scenario.callTimeoutMs + this.#stoppedMs + 10_000)
         this.#fail(`progress: ${title} ended ${elapsed.toFixed(0)} ms after it was called`);
@@ -527,7 +527,7 @@ class World {
       machine.leaves = false;
     }
     this.#coordinator.goOn();
-    this.clock.schedule(this.#settleMs, () => {
+    this.clock.schedule(this.#settledAt - this.clock.now(), () => {
       this.#stopAfter = this.#lastBoundary + LAST_STEPS;
       this.#note(`everybody stops after boundary ${this.#stopAfter}`);
     });
