@@ -202,6 +202,9 @@ const MAX_BOUNDARIES_AHEAD = 64;
 /** Failed collectives that are remembered, to answer late messages about them only once, and to tell late members. */
 const MAX_FAILED = 4_096;
 
+/** Lost members that are remembered: one of them may not know yet that it was a member. */
+const MAX_FALLEN = 4_096;
+
 export class CoordinatorMachine {
   readonly #options: CoordinatorOptions;
   readonly #peers: Map<PeerId, PeerRecord> = new Map();
@@ -211,6 +214,8 @@ export class CoordinatorMachine {
   readonly #repairs: Map<string, { readonly pair: Readonly<Pair>; readonly at: number }> = new Map();
   /** Peers that can't reach one another, and which of the two say so. */
   readonly #cuts: Map<string, { readonly pair: Readonly<Pair>; readonly by: Set<PeerId> }> = new Map();
+  /** Members that were lost: they can't come in under the same name, which others may still know from a view. */
+  readonly #fallen: Set<PeerId> = new Set();
   readonly #flapping: Flapping = new Flapping();
   readonly #stragglers: Stragglers = new Stragglers();
   #lastLook = 0;
@@ -624,7 +629,7 @@ export class CoordinatorMachine {
     const { peerId } = report;
     const known = this.#peers.get(peerId);
     const isForeign = report.state === 'member' && known?.state !== 'member' && !this.#isBlank;
-    if (isForeign || (known !== undefined && report.term > this.#term)) {
+    if (isForeign || this.#fallen.has(peerId) || (known !== undefined && report.term > this.#term)) {
       this.#effects.push({ type: 'assign', connection, peerId });
       this.#send(peerId, { type: 'evicted', reason: 'the run went on while it was away' });
       this.#effects.push({ type: 'close', peerId });
@@ -686,8 +691,7 @@ export class CoordinatorMachine {
   }
 
   #goneFrom(report: RunReport): Lost[] {
-    const named = new Set(report.views.flatMap((view) => view.members.map((member) => member.peerId)));
-    const gone = [...named].filter((peerId) => !this.#peers.has(peerId));
+    const gone = [...namesIn(report)].filter((peerId) => !this.#peers.has(peerId));
     return gone.map((peerId) => ({ peerId, reason: 'it was lost while this peer was away' }));
   }
 
@@ -718,7 +722,9 @@ export class CoordinatorMachine {
     this.#epoch = Math.max(this.#epoch, epoch);
     this.#boundary = Math.max(this.#boundary, boundary);
     const present = new Set(views.at(-1)?.members.map((member) => member.peerId));
-    const strangers = [...reports.keys()].filter((peerId) => !present.has(peerId));
+    const named = new Set([...reports.values()].flatMap((report) => [...namesIn(report)]));
+    const strangers = [...reports.keys(), ...named].filter((peerId) => !present.has(peerId));
+    for (const peerId of strangers) this.#remember(peerId);
     this.#lose(strangers.map((peerId) => ({ peerId, reason: 'the run went on while it was away' })));
     this.#recovery = null;
     let before: readonly PeerId[] = [];
@@ -892,6 +898,7 @@ export class CoordinatorMachine {
       this.#forgetCuts((pair) => pair.includes(peerId));
       this.#stragglers.forget(peerId);
       if (peer.state === 'member') members.push({ peerId, reason });
+      if (peer.state === 'member') this.#remember(peerId);
       if (peer.state === 'member' && peer.name !== null && reason !== 'left')
         this.#flapping.onLost(peer.name, peer.admittedAt, this.#now);
       if (peer.disconnectedAt === null && reason !== 'left') this.#send(peerId, { type: 'evicted', reason });
@@ -907,6 +914,15 @@ export class CoordinatorMachine {
     if (this.#recovery !== null) return;
     if (members.length > 0) this.#newEpoch(members, null, false);
     this.#letIn();
+  }
+
+  #remember(fallen: PeerId): void {
+    this.#fallen.add(fallen);
+    if (this.#fallen.size > MAX_FALLEN)
+      for (const oldest of this.#fallen) {
+        this.#fallen.delete(oldest);
+        break;
+      }
   }
 
   /**
@@ -1017,6 +1033,11 @@ export class CoordinatorMachine {
   #note(text: string): void {
     this.#effects.push({ type: 'note', text });
   }
+}
+
+/** Everybody who is a member of a view that a peer reports. */
+function namesIn({ views }: RunReport): ReadonlySet<PeerId> {
+  return new Set(views.flatMap((view) => view.members.map((member) => member.peerId)));
 }
 
 /** The same for both ends. */
