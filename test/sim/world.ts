@@ -42,8 +42,9 @@ const SETTLE_MS = 1_500;
 /** The longest bound of the detectors, in shortest ones. */
 const PATIENCE = 4;
 
-/** Between steps after the storm. */
-const CALM_STEP_MS = 500;
+/** Between steps after the storm, and when what happened in it has been noticed. */
+const CALM_STEP_MS = 1_000;
+const LAST_STEP_MS = 250;
 
 /** Steps that everybody still does after the storm. */
 const LAST_STEPS = 3;
@@ -305,12 +306,17 @@ class World {
         if (result === 'gone' || machine.stops) return;
         // Whoever fell behind catches up.
         if (result === 'failed' || (this.#calmSince !== null && boundary < this.#lastBoundary)) continue;
-        await process.sleep(this.#calmSince === null ? mix(this.#scenario.seed, boundary, 3) % 80 : CALM_STEP_MS);
+        await process.sleep(this.#pauseAfter(boundary));
       }
     } catch (error) {
       this.#judge(error, `boundary of ${group.peerId}`);
       if (this.#calmSince !== null && codeOf(error) === 'SKEIN_QUORUM') machine.stops = true;
     }
+  }
+
+  #pauseAfter(boundary: number): number {
+    if (this.#calmSince === null) return mix(this.#scenario.seed, boundary, 3) % 80;
+    return this.clock.now() < this.#settledAt ? CALM_STEP_MS : LAST_STEP_MS;
   }
 
   /** All collectives of a step at once; `gone`: the group is no use any more. */
@@ -383,8 +389,9 @@ class World {
     const isPatient = this.#scenario.callTimeoutMs >= PATIENT_MS;
     if (isPatient && code === 'SKEIN_TIMEOUT')
       this.#fail(`progress: ${title} failed although its user was patient: ${text}`);
-    // Whoever comes last may find that the others have gone.
-    if (isSettled && code !== 'SKEIN_QUORUM')
+    // Whoever comes last may find that the others have gone, and the impatient that the network is slow.
+    const isImpatience = !isPatient && (code === 'SKEIN_TIMEOUT' || code === 'SKEIN_WITHDRAWN');
+    if (isSettled && !isImpatience && code !== 'SKEIN_QUORUM')
       this.#fail(`progress: ${title} failed although the storm is long over: ${text}`);
   }
 
