@@ -126,10 +126,14 @@ export class MemoryNetwork {
     for (const connection of [...this.#connections]) if (connection.host.name === host) connection.destroy();
   }
 
-  /** Cuts every connection between two hosts. */
-  cutBetween(one: string, other: string): void {
-    for (const connection of [...this.#connections])
-      if (connection.host.name === one && connection.remoteHost === other) connection.destroy();
+  /** Cuts every connection between two hosts. `midWrite`: each direction as soon as it has sent part of a write. */
+  cutBetween(one: string, other: string, midWrite = false): void {
+    for (const connection of [...this.#connections]) {
+      const { host, remoteHost } = connection;
+      const isOneWay = host.name === one && remoteHost === other;
+      if (midWrite && (isOneWay || (host.name === other && remoteHost === one))) connection.tearNext();
+      else if (isOneWay) connection.destroy();
+    }
   }
 
   /**
@@ -281,6 +285,8 @@ class MemoryConnection implements Connection {
   #closed = false;
   /** A piece was lost on the way: nothing that was sent after it arrives. */
   #broken = false;
+  /** Is to be cut in the middle of a write. */
+  #tears = false;
 
   constructor(network: MemoryNetwork, host: Host, remoteHost: Host, remote: string, onFree: (() => void) | null) {
     this.#network = network;
@@ -347,6 +353,11 @@ class MemoryConnection implements Connection {
     );
   }
 
+  /** Cuts the connection when the next piece that is not the last of its write has arrived. */
+  tearNext(): void {
+    this.#tears = true;
+  }
+
   /** The machine at this end is gone, and nobody tells the other end. */
   vanish(): void {
     this.#close();
@@ -399,8 +410,10 @@ class MemoryConnection implements Connection {
     this.#window += bytes.length;
     if (bytes.length === 0) return 0;
     const isCut = this.#network.random() < weather.cutChance;
+    const isTorn = this.#tears && !isTaken(write);
     this.#travel(bytes.length, weather, () => {
-      if (isCut) {
+      if (isTorn && !this.#broken) other.#arrive(bytes);
+      if (isCut || isTorn) {
         this.#broken = true;
         this.destroy(new ConnectError('The simulated link was cut.'));
       } else if (!this.#broken) other.#arrive(bytes);

@@ -246,10 +246,7 @@ function reducedOnce(planned: Planned, contributors: readonly string[]): Numbers
 }
 
 /** What the output must begin with after a success; null where this rank gets nothing. */
-export function expected(
-  { planned, peerId, rootId }: Call,
-  contributors: readonly string[],
-): Numbers | null {
+export function expected({ planned, peerId, rootId }: Call, contributors: readonly string[]): Numbers | null {
   const { kind, count, dtype } = planned;
   const rank = contributors.indexOf(peerId);
   const ranks = contributors.length;

@@ -49,6 +49,9 @@ const LAST_STEP_MS = 250;
 /** Steps that everybody still does after the storm. */
 const LAST_STEPS = 3;
 
+/** However many join. */
+const MAX_MACHINES = 12;
+
 /** No run has more events than this: whoever does turns in a circle. */
 const MAX_EVENTS = 3_000_000;
 
@@ -80,6 +83,9 @@ interface Machine {
   finished: boolean;
 }
 
+type Rule = (from: string, to: string) => boolean;
+type WeatherRule = Parameters<MemoryNetwork['shape']>[0];
+
 class World {
   readonly clock: VirtualClock = new VirtualClock();
   readonly #scenario: Scenario;
@@ -90,8 +96,8 @@ class World {
   readonly #machines: Machine[] = [];
   readonly #trace: string[] = [];
   /** Rules of what can't reach what, while their faults last. */
-  readonly #blocks: Set<(from: string, to: string) => boolean> = new Set();
-  readonly #slow: Map<string, Parameters<MemoryNetwork['shape']>[0]> = new Map();
+  readonly #blocks: Set<Rule> = new Set();
+  readonly #slow: Set<WeatherRule> = new Set();
   #coordinator: SimProcess;
   #store: CoordinatorStore = memoryStore();
   #coordinatorStarts = 0;
@@ -430,32 +436,37 @@ class World {
           void this.#startCoordinator();
         });
         break;
-      case 'partition': {
-        const sideA = new Set(fault.sideA.map((index) => this.#machine(index).process.name));
-        if (fault.coordinatorOnA) sideA.add('coordinator');
-        this.#block(
-          (from, to) => (fault.oneWay ? sideA.has(from) && !sideA.has(to) : sideA.has(from) !== sideA.has(to)),
-          fault.forMs,
-        );
+      case 'sluggish': {
+        const { process } = this.#machine(fault.machine);
+        this.#stoppedMs += fault.forMs;
+        process.takeTime(fault.costMs);
+        this.clock.schedule(fault.forMs, () => process.takeTime(0));
         break;
       }
+      case 'partition':
+        this.#block(this.#partition(fault), fault.forMs);
+        break;
       case 'block': {
         const [one, other] = [`m${this.#machine(fault.one).index}`, `m${this.#machine(fault.other).index}`];
         this.#block((from, to) => (from === one && to === other) || (from === other && to === one), fault.forMs);
         break;
       }
       case 'cut':
-        this.#network.cutBetween(this.#machine(fault.one).process.name, this.#machine(fault.other).process.name);
+        this.#network.cutBetween(
+          this.#machine(fault.one).process.name,
+          this.#machine(fault.other).process.name,
+          fault.midFrame,
+        );
         break;
       case 'cut-control':
         this.#network.cutBetween(this.#machine(fault.machine).process.name, 'coordinator');
         break;
       case 'slow': {
-        const { name } = this.#machine(fault.machine).process;
-        this.#slow.set(name, (from, to) => (from === name || to === name ? fault.weather : null));
+        const rule = this.#slowness(fault);
+        this.#slow.add(rule);
         this.#reshape();
         this.clock.schedule(fault.forMs, () => {
-          this.#slow.delete(name);
+          this.#slow.delete(rule);
           this.#reshape();
         });
         break;
@@ -464,10 +475,14 @@ class World {
         this.#machine(fault.machine).process.jump(fault.byMs);
         break;
       case 'join':
-        for (let count = 0; count < fault.count && this.#machines.length < 12; count++) this.#addMachine();
+        for (let count = 0; count < fault.count && this.#machines.length < MAX_MACHINES; count++) this.#addMachine();
         break;
       case 'leave':
         this.#machine(fault.machine).leaves = true;
+        break;
+      case 'churn':
+        for (let count = 0; count < fault.joins && this.#machines.length < MAX_MACHINES; count++) this.#addMachine();
+        for (const index of fault.leaves) this.#machine(index).leaves = true;
         break;
       case 'cancel':
         this.#machine(fault.machine).abort.abort();
@@ -483,6 +498,29 @@ class World {
     }
   }
 
+  #partition(fault: Extract<TimedFault, { kind: 'partition' }>): Rule {
+    const { shape, coordinatorOnA } = fault;
+    const sideA = new Set(fault.sideA.map((index) => this.#machine(index).process.name));
+    if (coordinatorOnA) sideA.add('coordinator');
+    const bridge = this.#machine(fault.bridge).process.name;
+    return (from, to) => {
+      if (shape === 'partial' && (from === 'coordinator' || to === 'coordinator')) return false;
+      if (shape === 'bridge' && (from === bridge || to === bridge)) return false;
+      if (shape === 'asymmetric') return sideA.has(from) && !sideA.has(to);
+      return sideA.has(from) !== sideA.has(to);
+    };
+  }
+
+  #slowness({ machine, peer, direction, weather }: Extract<TimedFault, { kind: 'slow' }>): WeatherRule {
+    const { name } = this.#machine(machine).process;
+    const other = peer === null ? null : this.#machine(peer).process.name;
+    const isIt = (end: string, far: string) => end === name && (other === null || far === other);
+    return (from, to) => {
+      const isSlow = (direction !== 'receives' && isIt(from, to)) || (direction !== 'sends' && isIt(to, from));
+      return isSlow ? weather : null;
+    };
+  }
+
   #kill(process: SimProcess, silent: boolean): void {
     process.kill();
     this.#network.down(process, silent);
@@ -494,7 +532,7 @@ class World {
     this.clock.schedule(forMs, () => process.goOn());
   }
 
-  #block(rule: (from: string, to: string) => boolean, forMs: number): void {
+  #block(rule: Rule, forMs: number): void {
     this.#blocks.add(rule);
     this.#reblock();
     this.clock.schedule(forMs, () => {
@@ -509,7 +547,7 @@ class World {
   }
 
   #reshape(): void {
-    const rules = [...this.#slow.values()];
+    const rules = [...this.#slow];
     this.#network.shape((from, to) => {
       for (const rule of rules) {
         const weather = rule(from, to);
@@ -528,6 +566,7 @@ class World {
     this.#reblock();
     this.#reshape();
     for (const machine of this.#machines) {
+      machine.process.takeTime(0);
       machine.process.goOn();
       machine.wrong = false;
       machine.lateMs = 0;
