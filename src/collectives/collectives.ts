@@ -218,7 +218,7 @@ export class Collectives {
 
   open(): Operation[] {
     const all = [...this.#waiting];
-    for (const context of this.#contexts.values()) all.push(...context.operations());
+    for (const context of this.#contexts.values()) if (context.openCount > 0) all.push(...context.operations());
     return all;
   }
 

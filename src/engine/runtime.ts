@@ -18,7 +18,7 @@ import {
   TimeoutError,
 } from '../errors.ts';
 import { concernedBy, ViewHistory } from '../membership/history.ts';
-import { Paths } from '../membership/paths.ts';
+import { type LinkSight, Paths } from '../membership/paths.ts';
 import type { SlowPeer } from '../membership/stragglers.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
@@ -560,11 +560,11 @@ export class Runtime {
 
   /** Tells the coordinator which members can't be reached, however alive they are. */
   #watchPaths(now: number, asleep: boolean): void {
-    const members = this.#view?.members ?? [];
-    const sights = members.flatMap(({ peerId }) => {
+    const sights: LinkSight[] = [];
+    for (const { peerId } of this.#view?.members ?? []) {
       const link = this.#peers.get(peerId);
-      return link === undefined ? [] : [{ peerId, up: link.up && link.receives, received: link.received }];
-    });
+      if (link !== undefined) sights.push({ peerId, up: link.up && link.receives, received: link.received });
+    }
     const { changed, silent } = this.#paths.look(now, sights, this.#collectives.awaited(), asleep);
     for (const { peerId, open } of changed) this.#client.send({ type: 'path', peerId, open });
     for (const peerId of silent) this.#peers.renew(peerId, 'nothing arrived from it for too long');

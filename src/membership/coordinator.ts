@@ -169,6 +169,8 @@ interface Recovery {
 
 interface Decision {
   readonly epoch: number;
+  /** Messages may have been lost before it. */
+  readonly resumed: boolean;
   readonly awaited: Set<PeerId>;
   /** By member: ids, and the epoch of the attempt that each result is of. */
   readonly held: Map<PeerId, ReadonlyMap<string, number>>;
@@ -217,6 +219,9 @@ const MAX_BOUNDARIES_AHEAD = 64;
 /** Failed collectives that are remembered, to answer late messages about them only once, and to tell late members. */
 const MAX_FAILED = 4_096;
 
+/** Lost members that are remembered: one of them may not know yet that it was a member. */
+const MAX_FALLEN = 4_096;
+
 export class CoordinatorMachine {
   readonly #options: CoordinatorOptions;
   readonly #peers: Map<PeerId, PeerRecord> = new Map();
@@ -226,6 +231,8 @@ export class CoordinatorMachine {
   readonly #repairs: Map<string, { readonly pair: Readonly<Pair>; readonly at: number }> = new Map();
   /** Peers that can't reach one another, and which of the two say so. */
   readonly #cuts: Map<string, { readonly pair: Readonly<Pair>; readonly by: Set<PeerId> }> = new Map();
+  /** Members that were lost: they can't come in under the same name, which others may still know from a view. */
+  readonly #fallen: Set<PeerId> = new Set();
   readonly #flapping: Flapping = new Flapping();
   readonly #stragglers: Stragglers = new Stragglers();
   readonly #exclusions: Exclusions = new Exclusions();
@@ -652,7 +659,7 @@ export class CoordinatorMachine {
     const { peerId } = report;
     const known = this.#peers.get(peerId);
     const isForeign = report.state === 'member' && known?.state !== 'member' && !this.#isBlank;
-    if (isForeign || (known !== undefined && report.term > this.#term)) {
+    if (isForeign || this.#fallen.has(peerId) || (known !== undefined && report.term > this.#term)) {
       this.#effects.push({ type: 'assign', connection, peerId });
       this.#send(peerId, { type: 'evicted', reason: 'the run went on while it was away' });
       this.#effects.push({ type: 'close', peerId });
@@ -715,8 +722,7 @@ export class CoordinatorMachine {
   }
 
   #goneFrom(report: RunReport): Lost[] {
-    const named = new Set(report.views.flatMap((view) => view.members.map((member) => member.peerId)));
-    const gone = [...named].filter((peerId) => !this.#peers.has(peerId));
+    const gone = [...namesIn(report)].filter((peerId) => !this.#peers.has(peerId));
     return gone.map((peerId) => ({ peerId, reason: 'it was lost while this peer was away' }));
   }
 
@@ -747,7 +753,9 @@ export class CoordinatorMachine {
     this.#epoch = Math.max(this.#epoch, epoch);
     this.#boundary = Math.max(this.#boundary, boundary);
     const present = new Set(views.at(-1)?.members.map((member) => member.peerId));
-    const strangers = [...reports.keys()].filter((peerId) => !present.has(peerId));
+    const named = new Set([...reports.values()].flatMap((report) => [...namesIn(report)]));
+    const strangers = [...reports.keys(), ...named].filter((peerId) => !present.has(peerId));
+    for (const peerId of strangers) this.#remember(peerId);
     this.#lose(strangers.map((peerId) => ({ peerId, reason: 'the run went on while it was away' })));
     this.#recovery = null;
     let before: readonly PeerId[] = [];
@@ -821,19 +829,16 @@ export class CoordinatorMachine {
       return;
     }
     const pair = pairOf(reporter.peerId, peerId);
-    if (!this.#goesRound(pair)) this.#repairSoon(pair);
+    if (!this.#isGoneRound(pair)) this.#repairSoon(pair);
   }
 
-  /**
-   * Nothing that is open uses the way between these two, so it may close without harm. (To repair it would close it again:
-   * each end drops what it had queued for the other when their way is cut.)
-   */
-  #goesRound(pair: Readonly<Pair>): boolean {
-    return [...this.#generations.values()].every(
-      ({ members, cuts }) =>
-        !pair.every((peerId) => members.includes(peerId)) ||
-        cuts.some(([one, other]) => one === pair[0] && other === pair[1]),
-    );
+  /** No attempt uses the link between two members, so there is nothing to repair: they may dial until they reach one another. */
+  #isGoneRound([one, other]: Readonly<Pair>): boolean {
+    for (const { members, cuts } of this.#generations.values()) {
+      if (!members.includes(one) || !members.includes(other)) continue;
+      if (!cuts.some((cut) => cut[0] === one && cut[1] === other)) return false;
+    }
+    return true;
   }
 
   #repairSoon(pair: Readonly<Pair>): void {
@@ -965,6 +970,7 @@ export class CoordinatorMachine {
       this.#forgetCuts((pair) => pair.includes(peerId));
       this.#stragglers.forget(peerId);
       if (peer.state === 'member') members.push({ peerId, reason });
+      if (peer.state === 'member') this.#remember(peerId);
       if (peer.state === 'member' && peer.name !== null && reason !== 'left')
         this.#flapping.onLost(peer.name, peer.admittedAt, this.#now);
       if (peer.disconnectedAt === null && reason !== 'left') this.#send(peerId, { type: 'evicted', reason });
@@ -982,13 +988,24 @@ export class CoordinatorMachine {
     this.#letIn();
   }
 
+  #remember(fallen: PeerId): void {
+    this.#fallen.add(fallen);
+    if (this.#fallen.size > MAX_FALLEN)
+      for (const oldest of this.#fallen) {
+        this.#fallen.delete(oldest);
+        break;
+      }
+  }
+
   /**
    * Shrinks every generation by the lost, and asks the survivors what they hold of it.
    *
-   * @param resumed messages may have been lost: everything that is open is concerned
+   * @param isBack messages may have been lost: everything that is open is concerned
    */
-  #newEpoch(lost: readonly Lost[], broken: Readonly<Pair> | null, resumed: boolean): void {
+  #newEpoch(lost: readonly Lost[], broken: Readonly<Pair> | null, isBack: boolean): void {
     this.#epoch += 1;
+    // A decision that this one overtakes was to make good for lost messages: now this one has to.
+    const resumed = isBack || this.#decision?.resumed === true;
     const cuts = this.#cutsAmong(this.#current?.members ?? []);
     const gone = new Set(lost.map((one) => one.peerId));
     for (const generation of this.#generations.values()) {
@@ -1010,6 +1027,7 @@ export class CoordinatorMachine {
     }
     this.#decision = {
       epoch: this.#epoch,
+      resumed,
       awaited: new Set(survivors),
       held: new Map(),
       returned: new Map(),
@@ -1089,6 +1107,11 @@ export class CoordinatorMachine {
   #note(text: string): void {
     this.#effects.push({ type: 'note', text });
   }
+}
+
+/** Everybody who is a member of a view that a peer reports. */
+function namesIn({ views }: RunReport): ReadonlySet<PeerId> {
+  return new Set(views.flatMap((view) => view.members.map((member) => member.peerId)));
 }
 
 /** The same for both ends. */
