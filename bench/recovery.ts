@@ -70,16 +70,16 @@ class Swarm {
     this.#store = store;
   }
 
-  #wrap(where: number | 'hub'): Wrap | undefined {
+  #wrap(where: number | 'coordinator'): Wrap | undefined {
     const { namespaces } = this;
     return namespaces === null ? undefined : (command) => namespaces.wrap(where, command);
   }
 
   async listen(port: number): Promise<void> {
-    const host = this.namespaces?.hubAddress ?? '127.0.0.1';
+    const host = this.namespaces?.address('coordinator') ?? '127.0.0.1';
     const store = this.#store === null ? {} : { store: this.#store };
     const options = { host, port, token: TOKEN, lostAfterMs: LOST_AFTER_MS, ...store };
-    this.coordinator = await startCoordinator(options, this.#wrap('hub'), this.namespaces?.environment);
+    this.coordinator = await startCoordinator(options, this.#wrap('coordinator'), this.namespaces?.environment);
   }
 
   #member(index: number, startWorldSize: number): Member {

@@ -180,6 +180,7 @@ export class Group {
     this.#defaults = { timeoutMs, minWorldSize };
     this.#observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
     this.#observer?.note({ type: 'joined', peerId });
+    this.#observer?.note({ type: 'boundary', boundary: admission.boundary, epoch: admission.epoch });
   }
 
   // --- where we are ------------------------------------------------------------------------------------------------
@@ -370,6 +371,7 @@ export class Group {
     const value = await this.#ask((request) => ({ type: 'admit', request, minWorldSize, timeoutMs }));
     const admission = value as Admission; // what `admit` is answered with
     this.#fresh = admission;
+    this.#observer?.note({ type: 'boundary', boundary: admission.boundary, epoch: admission.epoch });
     return admission;
   }
 
@@ -451,6 +453,7 @@ export class Group {
     const call = this.#next++;
     this.#fresh = null;
     const { kind, dtype, count, root, laidOutFor } = shape;
+    this.#observer?.note({ type: 'begun', kind });
     const { input, output, atomic } = staged;
     const op = shape.reduces ? resolved.op : null;
     const spec = { ...resolved, kind, dtype, op, count, root, laidOutFor, input, output, atomic };
