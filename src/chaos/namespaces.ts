@@ -6,9 +6,8 @@
  *     peer 1 ─────── veth ──┤ router ── TUN ── relay (for those whose packets are diverted)
  *     coordinator ── veth ──┘
  */
-import { execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import type { Writable } from 'node:stream';
 
 /** Debian keeps them where no user's path leads. */
 const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
@@ -72,7 +71,7 @@ function programMissing(program: string, argument: string, debianPackage: string
 export class Namespaces {
   readonly #prefix: string;
   readonly #leaves: readonly Leaf[];
-  readonly #guard: Writable;
+  readonly #guard: ChildProcess;
 
   /** @throws Error when one of the tools fails; what was made until then is removed */
   constructor(peers: number) {
@@ -90,7 +89,7 @@ export class Namespaces {
   }
 
   /** Removes the namespaces when this process is killed and can't do it any more. */
-  #startGuard(): Writable {
+  #startGuard(): ChildProcess {
     const shell = spawn('/bin/sh', ['-c', GUARD, 'sh', ...this.#names()], {
       stdio: ['pipe', 'ignore', 'ignore'],
       env: { PATH },
@@ -99,7 +98,7 @@ export class Namespaces {
     shell.on('error', () => {}); // Without it there is no such protection.
     shell.stdin.on('error', () => {});
     shell.unref();
-    return shell.stdin;
+    return shell;
   }
 
   #makeRouter(): void {
@@ -173,11 +172,30 @@ export class Namespaces {
     this.#addRule(index, 'input', 'iifname', 'net', 'numgen', 'random', 'mod', '100', '<', String(percent), 'drop');
   }
 
+  /** Answers what a peer sends to these others with a reset, as if they knew nothing of its connections. */
+  reset(index: number, others: readonly Leaf[]): void {
+    const addresses = others.map((one) => this.address(one)).join(', ');
+    this.#addRule(
+      index,
+      'output',
+      'meta',
+      'l4proto',
+      'tcp',
+      'ip',
+      'daddr',
+      `{ ${addresses} }`,
+      'reject',
+      'with',
+      'tcp',
+      'reset',
+    );
+  }
+
   #addRule(index: number, hook: 'input' | 'output', ...rule: readonly string[]): void {
     this.#inside(this.#name(index), 'nft', 'add', 'rule', 'inet', 'weather', hook, ...rule);
   }
 
-  /** Ends what `drop` and `lose` began. */
+  /** Ends what `drop`, `lose` and `reset` began. */
   heal(index: number): void {
     this.#inside(this.#name(index), 'nft', 'flush', 'table', 'inet', 'weather');
   }
@@ -225,7 +243,8 @@ export class Namespaces {
         // It was not made.
       }
     }
-    this.#guard.end();
+    // It must not find namespaces of the same names that this process makes later.
+    this.#guard.kill('SIGKILL');
   }
 }
 
