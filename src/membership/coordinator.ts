@@ -45,6 +45,7 @@ import { Exclusions } from './exclusions.ts';
 import { Flapping } from './flapping.ts';
 import { newestMembers, rebuild } from './recovery.ts';
 import { Stragglers } from './stragglers.ts';
+import { goesRound, type Pair, pairOf } from './ways.ts';
 
 export type PeerId = string;
 
@@ -148,8 +149,6 @@ interface Generation {
   cuts: readonly Pair[];
 }
 
-type Pair = [PeerId, PeerId];
-
 /** A collective that some members hold. */
 interface Done {
   readonly generation: number;
@@ -228,9 +227,9 @@ export class CoordinatorMachine {
   readonly #generations: Map<number, Generation> = new Map();
   readonly #done: Map<string, Done> = new Map();
   readonly #failed: Map<string, FailedCollective> = new Map();
-  readonly #repairs: Map<string, { readonly pair: Readonly<Pair>; readonly at: number }> = new Map();
+  readonly #repairs: Map<string, { readonly pair: Pair; readonly at: number }> = new Map();
   /** Peers that can't reach one another, and which of the two say so. */
-  readonly #cuts: Map<string, { readonly pair: Readonly<Pair>; readonly by: Set<PeerId> }> = new Map();
+  readonly #cuts: Map<string, { readonly pair: Pair; readonly by: Set<PeerId> }> = new Map();
   /** Members that were lost: they can't come in under the same name, which others may still know from a view. */
   readonly #fallen: Set<PeerId> = new Set();
   readonly #flapping: Flapping = new Flapping();
@@ -829,19 +828,12 @@ export class CoordinatorMachine {
       return;
     }
     const pair = pairOf(reporter.peerId, peerId);
-    if (!this.#isGoneRound(pair)) this.#repairSoon(pair);
+    // Nothing that is open uses this link, so it may close without harm.
+    if ([...this.#generations.values()].every((generation) => goesRound(generation, pair))) return;
+    this.#repairSoon(pair);
   }
 
-  /** No attempt uses the link between two members, so there is nothing to repair: they may dial until they reach one another. */
-  #isGoneRound([one, other]: Readonly<Pair>): boolean {
-    for (const { members, cuts } of this.#generations.values()) {
-      if (!members.includes(one) || !members.includes(other)) continue;
-      if (!cuts.some((cut) => cut[0] === one && cut[1] === other)) return false;
-    }
-    return true;
-  }
-
-  #repairSoon(pair: Readonly<Pair>): void {
+  #repairSoon(pair: Pair): void {
     const key = pair.join(' ');
     if (!this.#repairs.has(key)) this.#repairs.set(key, { pair, at: this.#now + REPAIR_DELAY_MS });
   }
@@ -872,7 +864,7 @@ export class CoordinatorMachine {
   }
 
   /** What a peer said of its ways, or what was said of them, does not count any more. */
-  #forgetCuts(concerns: (pair: Readonly<Pair>, by: Set<PeerId>) => boolean): void {
+  #forgetCuts(concerns: (pair: Pair, by: Set<PeerId>) => boolean): void {
     for (const [key, { pair, by }] of this.#cuts) if (concerns(pair, by)) this.#cuts.delete(key);
   }
 
@@ -1002,7 +994,7 @@ export class CoordinatorMachine {
    *
    * @param isBack messages may have been lost: everything that is open is concerned
    */
-  #newEpoch(lost: readonly Lost[], broken: Readonly<Pair> | null, isBack: boolean): void {
+  #newEpoch(lost: readonly Lost[], broken: Pair | null, isBack: boolean): void {
     this.#epoch += 1;
     // A decision that this one overtakes was to make good for lost messages: now this one has to.
     const resumed = isBack || this.#decision?.resumed === true;
@@ -1112,11 +1104,6 @@ export class CoordinatorMachine {
 /** Everybody who is a member of a view that a peer reports. */
 function namesIn({ views }: RunReport): ReadonlySet<PeerId> {
   return new Set(views.flatMap((view) => view.members.map((member) => member.peerId)));
-}
-
-/** The same for both ends. */
-function pairOf(one: PeerId, other: PeerId): Readonly<Pair> {
-  return one < other ? [one, other] : [other, one];
 }
 
 /** Collectives are named `generation:tag:sequence`. */

@@ -564,6 +564,7 @@ class World {
   #calm(): void {
     this.#calmSince = this.clock.now();
     this.#note('CALM');
+    this.#network.spare();
     this.#blocks.clear();
     this.#slow.clear();
     this.#reblock();
