@@ -20,6 +20,7 @@
  * Invariants: epochs only grow. A generation's members only shrink. `commit` is sent only when all members of the view hold
  * the result, so any later decision by "do all survivors hold it" agrees with it.
  */
+import { Lifecycle } from '../lifecycle.ts';
 import {
   MAX_CUTS,
   MAX_OPEN_COLLECTIVES,
@@ -112,6 +113,26 @@ export interface CoordinatorSnapshot {
   readonly recovering: boolean;
 }
 
+type PeerState = 'warming' | 'ready' | 'member';
+
+const PEER = new Lifecycle<PeerState | 'gone'>('peer', {
+  warming: ['ready', 'member', 'gone'],
+  ready: ['member', 'gone'],
+  member: ['gone'],
+  gone: [],
+});
+
+/** `vacant`: all members are gone. */
+type RunState = 'blank' | 'recovering' | 'steady' | 'deciding' | 'vacant';
+
+const RUN = new Lifecycle<RunState>('run', {
+  blank: ['recovering', 'steady', 'deciding'],
+  recovering: ['blank', 'steady', 'deciding', 'vacant'],
+  steady: ['deciding', 'vacant'],
+  deciding: ['steady', 'vacant'],
+  vacant: ['steady'],
+});
+
 interface PeerRecord {
   readonly peerId: PeerId;
   readonly description: PeerDescription;
@@ -122,7 +143,7 @@ interface PeerRecord {
   readonly notBefore: number;
   admittedAt: number;
   readonly detector: Detector;
-  state: 'warming' | 'ready' | 'member';
+  state: PeerState;
   /** When its connection broke; null while it is connected. */
   disconnectedAt: number | null;
   /** When a neighbour last saw its link to this peer close. */
@@ -251,6 +272,8 @@ export class CoordinatorMachine {
   #joins = 0;
   #lastTick: number | null = null;
   #effects: CoordinatorEffect[] = [];
+  /** At the end of the last step. */
+  #state: RunState;
   #now = 0;
 
   constructor(options: CoordinatorOptions, now = 0) {
@@ -262,6 +285,7 @@ export class CoordinatorMachine {
     if (stored !== null && stored.members.length > 0) {
       this.#recovery = { reports: new Map(), awaited: new Set(stored.members), until: now + bounds.minimumMs };
     }
+    this.#state = this.#stateNow;
   }
 
   /** Which coordinator speaks: every message bears it. */
@@ -326,11 +350,18 @@ export class CoordinatorMachine {
       default:
         event satisfies never;
     }
+    this.#state = RUN.step(this.#state, this.#stateNow);
     if (term !== this.#term || epoch !== this.#epoch) {
       const run = { term: this.#term, epoch: this.#epoch, members: [...(this.#current?.members ?? [])] };
       this.#effects.unshift({ type: 'store', run });
     }
     return this.#effects;
+  }
+
+  get #stateNow(): RunState {
+    if (this.#recovery !== null) return 'recovering';
+    if (this.#current === null) return this.#isBlank ? 'blank' : 'vacant';
+    return this.#decision === null ? 'steady' : 'deciding';
   }
 
   // --- joining -----------------------------------------------------------------------------------------------------
@@ -389,7 +420,7 @@ export class CoordinatorMachine {
 
   #ready(peer: PeerRecord): void {
     if (peer.state !== 'warming') return;
-    peer.state = 'ready';
+    step(peer, 'ready');
     this.#letIn();
   }
 
@@ -480,7 +511,7 @@ export class CoordinatorMachine {
   }
 
   #admit(peer: PeerRecord, generation: Generation): void {
-    peer.state = 'member';
+    step(peer, 'member');
     peer.admittedAt = this.#now;
     peer.boundary = generation.boundary;
     peer.answered = generation.boundary;
@@ -735,7 +766,7 @@ export class CoordinatorMachine {
 
   /** A member of a run that another coordinator led: its report is part of what the run is rebuilt from. */
   #expect(peer: PeerRecord, report: RunReport): void {
-    peer.state = 'member';
+    step(peer, 'member');
     const until = this.#now + this.#options.bounds.minimumMs;
     this.#recovery ??= { reports: new Map(), awaited: new Set(), until };
     const recovery = this.#recovery;
@@ -958,6 +989,7 @@ export class CoordinatorMachine {
     for (const { peerId, reason } of lost) {
       const peer = this.#peers.get(peerId);
       if (peer === undefined) continue;
+      PEER.step(peer.state, 'gone');
       this.#peers.delete(peerId);
       this.#forgetCuts((pair) => pair.includes(peerId));
       this.#stragglers.forget(peerId);
@@ -1099,6 +1131,11 @@ export class CoordinatorMachine {
   #note(text: string): void {
     this.#effects.push({ type: 'note', text });
   }
+}
+
+function step(peer: PeerRecord, to: PeerState): void {
+  PEER.step(peer.state, to);
+  peer.state = to;
 }
 
 /** Everybody who is a member of a view that a peer reports. */
