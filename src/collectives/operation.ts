@@ -16,6 +16,7 @@
  * afterwards can't reach another peer's result.
  */
 import { PeerLostError, type SkeinError, TimeoutError } from '../errors.ts';
+import { Lifecycle } from '../lifecycle.ts';
 import type { Exclusion } from '../wire/messages.ts';
 import type { KeptRange } from '../wire/ranges.ts';
 import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
@@ -25,6 +26,15 @@ import type { SegmentPort, Transfer } from './executor.ts';
 import type { Algorithm } from './program.ts';
 
 export type OperationState = 'waiting' | 'running' | 'held' | 'frozen' | 'failing' | 'ended';
+
+const LIFE = new Lifecycle<OperationState>('call', {
+  waiting: ['running', 'frozen', 'ended'],
+  running: ['held', 'frozen', 'failing', 'ended'],
+  held: ['running', 'frozen', 'failing', 'ended'],
+  frozen: ['running', 'waiting', 'failing', 'ended'],
+  failing: ['ended'],
+  ended: [],
+});
 
 /** The way to one peer during one attempt: opens when the peer has announced the same call, or at once for small calls. */
 export interface AttemptPort extends SegmentPort {
@@ -55,7 +65,7 @@ export class Operation {
   readonly listener: CallListener;
   readonly startedAt: number;
   readonly deadline: number;
-  state: OperationState = 'waiting';
+  #state: OperationState = 'waiting';
   context: Context | null = null;
   tagState: TagState | null = null;
   sequence = 0;
@@ -82,6 +92,14 @@ export class Operation {
     this.listener = listener;
     this.startedAt = now;
     this.deadline = now + call.timeoutMs;
+  }
+
+  get state(): OperationState {
+    return this.#state;
+  }
+
+  set state(next: OperationState) {
+    this.#state = LIFE.step(this.#state, next);
   }
 
   /** `generation:tag:sequence`; empty until the call has its number. */

@@ -20,6 +20,7 @@ import {
 import { concernedBy, ViewHistory } from '../membership/history.ts';
 import { type LinkSight, Paths } from '../membership/paths.ts';
 import type { SlowPeer } from '../membership/stragglers.ts';
+import { hasCut, type Pair } from '../membership/ways.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
@@ -143,6 +144,8 @@ export class Runtime {
   #ready = false;
   #boundary = 0;
   #lossEpoch = 0;
+  /** Pairs that could not reach one another at the last loss. */
+  #cuts: readonly Pair[] = [];
   #lastHeard: number;
   #lastTick: number;
   /** Why nothing works any more; null while it does. */
@@ -455,8 +458,10 @@ export class Runtime {
     for (const { peerId, reason } of message.lost) this.#peers.remove(peerId, reason);
     const { epoch, broken, cuts, resumed } = message;
     this.#history.onLoss(epoch, lost, concernedBy(lost, broken, resumed));
-    if (broken?.includes(this.peerId) === true && cuts.some((cut) => sameCut(cut, broken)))
+    // Once: what is dropped again and again, because the link closed that was dropped, never comes up.
+    if (broken?.includes(this.peerId) === true && hasCut(cuts, broken) && !hasCut(this.#cuts, broken))
       this.#peers.get(otherOf(broken, this.peerId))?.dropOutbound(new Error('the way to it is cut'));
+    this.#cuts = cuts;
     const { held, returned, finished } = this.#collectives.onLoss(epoch, lost, broken, cuts, resumed);
     this.#client.send({
       type: 'progress',
@@ -678,12 +683,6 @@ export class Runtime {
     await this.#listeners.close();
     await closed;
   }
-}
-
-type Pair = readonly [PeerId, PeerId];
-
-function sameCut(one: Pair, other: Pair): boolean {
-  return one[0] === other[0] && one[1] === other[1];
 }
 
 function otherOf([one, other]: Pair, self: PeerId): PeerId {

@@ -20,6 +20,7 @@
  * Invariants: epochs only grow. A generation's members only shrink. `commit` is sent only when all members of the view hold
  * the result, so any later decision by "do all survivors hold it" agrees with it.
  */
+import { Lifecycle } from '../lifecycle.ts';
 import {
   MAX_CUTS,
   MAX_OPEN_COLLECTIVES,
@@ -45,6 +46,7 @@ import { Exclusions } from './exclusions.ts';
 import { Flapping } from './flapping.ts';
 import { newestMembers, rebuild } from './recovery.ts';
 import { Stragglers } from './stragglers.ts';
+import { goesRound, type Pair, pairOf } from './ways.ts';
 
 export type PeerId = string;
 
@@ -111,6 +113,26 @@ export interface CoordinatorSnapshot {
   readonly recovering: boolean;
 }
 
+type PeerState = 'warming' | 'ready' | 'member';
+
+const PEER = new Lifecycle<PeerState | 'gone'>('peer', {
+  warming: ['ready', 'member', 'gone'],
+  ready: ['member', 'gone'],
+  member: ['gone'],
+  gone: [],
+});
+
+/** `vacant`: all members are gone. */
+type RunState = 'blank' | 'recovering' | 'steady' | 'deciding' | 'vacant';
+
+const RUN = new Lifecycle<RunState>('run', {
+  blank: ['recovering', 'steady', 'deciding'],
+  recovering: ['blank', 'steady', 'deciding', 'vacant'],
+  steady: ['deciding', 'vacant'],
+  deciding: ['steady', 'vacant'],
+  vacant: ['steady'],
+});
+
 interface PeerRecord {
   readonly peerId: PeerId;
   readonly description: PeerDescription;
@@ -121,7 +143,7 @@ interface PeerRecord {
   readonly notBefore: number;
   admittedAt: number;
   readonly detector: Detector;
-  state: 'warming' | 'ready' | 'member';
+  state: PeerState;
   /** When its connection broke; null while it is connected. */
   disconnectedAt: number | null;
   /** When a neighbour last saw its link to this peer close. */
@@ -147,8 +169,6 @@ interface Generation {
   /** Pairs that could not reach one another when the epoch began. */
   cuts: readonly Pair[];
 }
-
-type Pair = [PeerId, PeerId];
 
 /** A collective that some members hold. */
 interface Done {
@@ -228,9 +248,9 @@ export class CoordinatorMachine {
   readonly #generations: Map<number, Generation> = new Map();
   readonly #done: Map<string, Done> = new Map();
   readonly #failed: Map<string, FailedCollective> = new Map();
-  readonly #repairs: Map<string, { readonly pair: Readonly<Pair>; readonly at: number }> = new Map();
+  readonly #repairs: Map<string, { readonly pair: Pair; readonly at: number }> = new Map();
   /** Peers that can't reach one another, and which of the two say so. */
-  readonly #cuts: Map<string, { readonly pair: Readonly<Pair>; readonly by: Set<PeerId> }> = new Map();
+  readonly #cuts: Map<string, { readonly pair: Pair; readonly by: Set<PeerId> }> = new Map();
   /** Members that were lost: they can't come in under the same name, which others may still know from a view. */
   readonly #fallen: Set<PeerId> = new Set();
   readonly #flapping: Flapping = new Flapping();
@@ -252,6 +272,8 @@ export class CoordinatorMachine {
   #joins = 0;
   #lastTick: number | null = null;
   #effects: CoordinatorEffect[] = [];
+  /** At the end of the last step. */
+  #state: RunState;
   #now = 0;
 
   constructor(options: CoordinatorOptions, now = 0) {
@@ -263,6 +285,7 @@ export class CoordinatorMachine {
     if (stored !== null && stored.members.length > 0) {
       this.#recovery = { reports: new Map(), awaited: new Set(stored.members), until: now + bounds.minimumMs };
     }
+    this.#state = this.#stateNow;
   }
 
   /** Which coordinator speaks: every message bears it. */
@@ -327,11 +350,18 @@ export class CoordinatorMachine {
       default:
         event satisfies never;
     }
+    this.#state = RUN.step(this.#state, this.#stateNow);
     if (term !== this.#term || epoch !== this.#epoch) {
       const run = { term: this.#term, epoch: this.#epoch, members: [...(this.#current?.members ?? [])] };
       this.#effects.unshift({ type: 'store', run });
     }
     return this.#effects;
+  }
+
+  get #stateNow(): RunState {
+    if (this.#recovery !== null) return 'recovering';
+    if (this.#current === null) return this.#isBlank ? 'blank' : 'vacant';
+    return this.#decision === null ? 'steady' : 'deciding';
   }
 
   // --- joining -----------------------------------------------------------------------------------------------------
@@ -390,7 +420,7 @@ export class CoordinatorMachine {
 
   #ready(peer: PeerRecord): void {
     if (peer.state !== 'warming') return;
-    peer.state = 'ready';
+    step(peer, 'ready');
     this.#letIn();
   }
 
@@ -481,7 +511,7 @@ export class CoordinatorMachine {
   }
 
   #admit(peer: PeerRecord, generation: Generation): void {
-    peer.state = 'member';
+    step(peer, 'member');
     peer.admittedAt = this.#now;
     peer.boundary = generation.boundary;
     peer.answered = generation.boundary;
@@ -736,7 +766,7 @@ export class CoordinatorMachine {
 
   /** A member of a run that another coordinator led: its report is part of what the run is rebuilt from. */
   #expect(peer: PeerRecord, report: RunReport): void {
-    peer.state = 'member';
+    step(peer, 'member');
     const until = this.#now + this.#options.bounds.minimumMs;
     this.#recovery ??= { reports: new Map(), awaited: new Set(), until };
     const recovery = this.#recovery;
@@ -829,19 +859,12 @@ export class CoordinatorMachine {
       return;
     }
     const pair = pairOf(reporter.peerId, peerId);
-    if (!this.#isGoneRound(pair)) this.#repairSoon(pair);
+    // Nothing that is open uses this link, so it may close without harm.
+    if ([...this.#generations.values()].every((generation) => goesRound(generation, pair))) return;
+    this.#repairSoon(pair);
   }
 
-  /** No attempt uses the link between two members, so there is nothing to repair: they may dial until they reach one another. */
-  #isGoneRound([one, other]: Readonly<Pair>): boolean {
-    for (const { members, cuts } of this.#generations.values()) {
-      if (!members.includes(one) || !members.includes(other)) continue;
-      if (!cuts.some((cut) => cut[0] === one && cut[1] === other)) return false;
-    }
-    return true;
-  }
-
-  #repairSoon(pair: Readonly<Pair>): void {
+  #repairSoon(pair: Pair): void {
     const key = pair.join(' ');
     if (!this.#repairs.has(key)) this.#repairs.set(key, { pair, at: this.#now + REPAIR_DELAY_MS });
   }
@@ -872,7 +895,7 @@ export class CoordinatorMachine {
   }
 
   /** What a peer said of its ways, or what was said of them, does not count any more. */
-  #forgetCuts(concerns: (pair: Readonly<Pair>, by: Set<PeerId>) => boolean): void {
+  #forgetCuts(concerns: (pair: Pair, by: Set<PeerId>) => boolean): void {
     for (const [key, { pair, by }] of this.#cuts) if (concerns(pair, by)) this.#cuts.delete(key);
   }
 
@@ -966,6 +989,7 @@ export class CoordinatorMachine {
     for (const { peerId, reason } of lost) {
       const peer = this.#peers.get(peerId);
       if (peer === undefined) continue;
+      PEER.step(peer.state, 'gone');
       this.#peers.delete(peerId);
       this.#forgetCuts((pair) => pair.includes(peerId));
       this.#stragglers.forget(peerId);
@@ -1002,7 +1026,7 @@ export class CoordinatorMachine {
    *
    * @param isBack messages may have been lost: everything that is open is concerned
    */
-  #newEpoch(lost: readonly Lost[], broken: Readonly<Pair> | null, isBack: boolean): void {
+  #newEpoch(lost: readonly Lost[], broken: Pair | null, isBack: boolean): void {
     this.#epoch += 1;
     // A decision that this one overtakes was to make good for lost messages: now this one has to.
     const resumed = isBack || this.#decision?.resumed === true;
@@ -1109,14 +1133,14 @@ export class CoordinatorMachine {
   }
 }
 
+function step(peer: PeerRecord, to: PeerState): void {
+  PEER.step(peer.state, to);
+  peer.state = to;
+}
+
 /** Everybody who is a member of a view that a peer reports. */
 function namesIn({ views }: RunReport): ReadonlySet<PeerId> {
   return new Set(views.flatMap((view) => view.members.map((member) => member.peerId)));
-}
-
-/** The same for both ends. */
-function pairOf(one: PeerId, other: PeerId): Readonly<Pair> {
-  return one < other ? [one, other] : [other, one];
 }
 
 /** Collectives are named `generation:tag:sequence`. */

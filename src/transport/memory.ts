@@ -131,9 +131,14 @@ export class MemoryNetwork {
     for (const connection of [...this.#connections]) {
       const { host, remoteHost } = connection;
       const isOneWay = host.name === one && remoteHost === other;
-      if (midWrite && (isOneWay || (host.name === other && remoteHost === one))) connection.tearNext();
+      if (midWrite && (isOneWay || (host.name === other && remoteHost === one))) connection.tearNext(true);
       else if (isOneWay) connection.destroy();
     }
+  }
+
+  /** Forgets the cuts of `cutBetween` that have not come about yet. */
+  spare(): void {
+    for (const connection of this.#connections) connection.tearNext(false);
   }
 
   /**
@@ -353,9 +358,9 @@ class MemoryConnection implements Connection {
     );
   }
 
-  /** Cuts the connection when the next piece that is not the last of its write has arrived. */
-  tearNext(): void {
-    this.#tears = true;
+  /** Whether to cut the connection when the next piece that is not the last of its write has arrived. */
+  tearNext(tears: boolean): void {
+    this.#tears = tears;
   }
 
   /** The machine at this end is gone, and nobody tells the other end. */

@@ -1,5 +1,6 @@
 /** One core's share of a campaign. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { countSteps } from '../../src/lifecycle.ts';
 import type { CampaignMessage, CampaignTask, Totals } from './campaign.ts';
 import { drawScenario } from './scenario.ts';
 import { shrink } from './shrink.ts';
@@ -44,6 +45,6 @@ for (let seed = first; seed < end && failures < MAX_FAILURES; seed += stride) {
       failure: { seed, failure: again.failure ?? outcome.failure, smallest, trace: again.trace },
     });
   }
-  if (totals.runs % REPORT_EVERY === 0) post({ type: 'progress', totals });
+  if (totals.runs % REPORT_EVERY === 0) post({ type: 'progress', totals, steps: countSteps() });
 }
-post({ type: 'progress', totals });
+post({ type: 'progress', totals, steps: countSteps() });

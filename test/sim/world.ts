@@ -105,8 +105,8 @@ class World {
   #coordinatorStarts = 0;
   #server: CoordinatorServer | null = null;
   #calmSince: number | null = null;
-  /** Until when a user sleeps who is late. */
-  #lateUntil = 0;
+  /** When a user last disturbed the others: one who is late sleeps until then, or one who would join has given up. */
+  #unrestUntil = 0;
   #lastBoundary = 0;
   #stopAfter = Number.POSITIVE_INFINITY;
   #failure: string | null = null;
@@ -158,7 +158,7 @@ class World {
   /** By then everybody has noticed what happened in the storm: no call of a step that begins later may fail. */
   get #settledAt(): number {
     if (this.#calmSince === null) return Number.POSITIVE_INFINITY;
-    return Math.max(this.#calmSince, this.#lateUntil) + PATIENCE * this.#scenario.lostAfterMs + SETTLE_MS;
+    return Math.max(this.#calmSince, this.#unrestUntil) + PATIENCE * this.#scenario.lostAfterMs + SETTLE_MS;
   }
 
   get #finished(): boolean {
@@ -295,6 +295,7 @@ class World {
       this.#note(`machine ${machine.index} is ${group.peerId}, epoch ${group.epoch}, ${group.worldSize} members`);
       return group;
     } catch (error) {
+      this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now());
       this.#judge(error, `join of machine ${machine.index}`);
       return null;
     }
@@ -343,7 +344,7 @@ class World {
       if (machine.lateMs > 0) {
         const { lateMs } = machine;
         machine.lateMs = 0;
-        this.#lateUntil = Math.max(this.#lateUntil, this.clock.now() + lateMs);
+        this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now() + lateMs);
         await process.sleep(lateMs);
       }
       const { wrong } = machine;
@@ -564,6 +565,7 @@ class World {
   #calm(): void {
     this.#calmSince = this.clock.now();
     this.#note('CALM');
+    this.#network.spare();
     this.#blocks.clear();
     this.#slow.clear();
     this.#reblock();
