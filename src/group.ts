@@ -1,7 +1,7 @@
 /** The public face: a `Group` is this peer's membership of a run. */
 import type { PeerId, Report } from './collectives/call.ts';
 import { shareOf } from './collectives/partition.ts';
-import { algorithmsOf, tensorSizes } from './collectives/plan.ts';
+import { tensorSizes } from './collectives/plan.ts';
 import type { CollectiveKind, Rank } from './collectives/program.ts';
 import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
 import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
@@ -262,6 +262,12 @@ export class Group {
     return { ...this.#shape('allReduce', input, output), inPlace: options.out === undefined, count, reduces: true };
   }
 
+  /** Forgets what `errorFeedback` has kept under a tag (without one: under all). Calls that are open keep theirs when they end. */
+  dropErrorFeedback(tag?: string): void {
+    this.#checkOpen();
+    this.#engine.post({ type: 'drop-feedback', tag: tag ?? null });
+  }
+
   /** The root's tensor, on every member. */
   broadcast(tensor: Tensor, options: RootOptions = {}): Promise<Report> {
     const parts = tensorParts(tensor, 'tensor');
@@ -448,7 +454,7 @@ export class Group {
   }
 
   #prepare(shape: Shape, options: AllReduceOptions, wake: Int32Array | null) {
-    const resolved = resolveCall(options, this.#defaults, shape.dtype, algorithmsOf(shape.kind));
+    const resolved = resolveCall(options, this.#defaults, shape);
     const staged = this.#staging.prepare(shape.input, shape.output, shape.inPlace);
     const call = this.#next++;
     this.#fresh = null;

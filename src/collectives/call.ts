@@ -1,7 +1,7 @@
 /** What a caller asks for, and what it gets: the vocabulary between the engine and the collectives. */
 import type { SkeinError } from '../errors.ts';
 import type { Dtype, ReduceOp } from '../tensor.ts';
-import type { Codec } from './codec.ts';
+import type { Codec, Rounding } from './codec.ts';
 import type { Algorithm, CollectiveKind } from './program.ts';
 
 export type PeerId = string;
@@ -29,6 +29,10 @@ export interface CallSpec {
   /** null for collectives that reduce nothing. */
   readonly op: ReduceOp | null;
   readonly codec: Codec;
+  readonly rounding: Rounding;
+  /** Add what the codec dropped in the last call under this tag to the input. */
+  readonly errorFeedback: boolean;
+  readonly measureError: boolean;
   readonly algorithm: Algorithm | 'auto';
   /** Elements, as `PlanRequest.count` has it. */
   readonly count: number;
@@ -60,6 +64,13 @@ export interface Report {
   readonly ranges: readonly ContributedRange[];
   readonly algorithm: Algorithm;
   readonly codec: Codec;
+  /**
+   * With `measureError`: √(Σ dropped² / Σ encoded²) over all values that this rank encoded in the attempt that succeeded: its
+   * contribution to what others add up, and the sums that it added up itself. Else null. In a direct all-reduce, if what
+   * different ranks drop is uncorrelated, the result's relative RMS error is between this (mean over the ranks) and √2 times it.
+   * NaN when what was encoded was not finite.
+   */
+  readonly error: number | null;
   /** How often it was begun anew because a peer or a link was lost. */
   readonly retries: number;
   /** Data bytes with their headers, all attempts together. */

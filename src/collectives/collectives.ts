@@ -28,6 +28,7 @@ import {
   MAX_OPEN_COLLECTIVES,
   MAX_RELAY_QUEUE_BYTES,
   MAX_REPORTED_FAILURES,
+  MAX_RESIDUALS,
   MAX_TAG_LENGTH,
   MAX_TAGS,
   MAX_TEXT_LENGTH,
@@ -56,7 +57,7 @@ import {
   describe,
   type PeerId,
 } from './call.ts';
-import { CODECS, wireBytes } from './codec.ts';
+import { CODECS, wireLength } from './codec.ts';
 import { Context, type Member, type TagState, type Verdict, type ViewOf } from './context.ts';
 import { FrameCursor, Transfer } from './executor.ts';
 import { type Attempt, type AttemptPort, Operation } from './operation.ts';
@@ -73,6 +74,7 @@ import {
 } from './program.ts';
 import { Recent } from './recent.ts';
 import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
+import { Residuals } from './residuals.ts';
 import { type Cut, Cuts, ringAround, routeAround } from './routes.ts';
 import { spreadPlan } from './salvage.ts';
 import { chooseAlgorithm } from './select.ts';
@@ -177,8 +179,11 @@ export class Collectives {
   /** The coordinator has not decided yet what becomes of what the last loss concerns. */
   #undecided = false;
 
+  readonly #residuals: Residuals;
+
   constructor(around: Surroundings) {
     this.#around = around;
+    this.#residuals = new Residuals(around);
   }
 
   // --- calls -------------------------------------------------------------------------------------------------------
@@ -189,10 +194,18 @@ export class Collectives {
     if (this.openCount >= MAX_OPEN_COLLECTIVES) {
       const message = `${MAX_OPEN_COLLECTIVES} collectives are open already: await some of them before you call more.`;
       this.#settle(operation, new ArgumentError(message, { op: operation.title }));
+    } else if (spec.errorFeedback && this.#residuals.size >= MAX_RESIDUALS && !this.#residuals.has(spec.tag)) {
+      const message = `\`errorFeedback\` is kept under ${MAX_RESIDUALS} tags already: reuse tags, or drop some (\`dropErrorFeedback\`).`;
+      this.#settle(operation, new ArgumentError(message, { op: operation.title }));
     } else {
       this.#enter(operation);
     }
     return operation;
+  }
+
+  /** Forgets what codecs dropped under a tag, or under all (null). */
+  dropResiduals(tag: string | null): void {
+    this.#residuals.drop(tag);
   }
 
   /** The caller has lost interest. Its promise is settled with `error` as soon as that is safe. */
@@ -498,11 +511,10 @@ export class Collectives {
       this.#fail(operation, operation.peerLostError(gone, this.#around.now(), SHAPE_HINT), true);
       return;
     }
-    const lossy = call.codec !== 'f32';
     const rest = restOf(operation.kept, call.count);
     const count = rest.reduce((sum, { start, end }) => sum + end - start, 0);
-    const bytes = count * wireBytes(call.dtype, call.codec);
-    const choice = { kind: call.kind, worldSize: members.length, bytes, lossy };
+    const bytes = wireLength(call.dtype, call.codec, count);
+    const choice = { kind: call.kind, worldSize: members.length, bytes, codec: call.codec };
     const algorithm = call.algorithm === 'auto' ? chooseAlgorithm(choice) : call.algorithm;
     const order = algorithm === 'ring' && ORDERLESS.has(call.kind) ? ringAround(members, context.cuts) : members;
     const rank = order.findIndex((member) => member.peerId === this.#around.self);
@@ -538,6 +550,7 @@ export class Collectives {
       const built = call.atomic && !keeps && outputBytes > 0 ? this.#scratch(operation, outputBytes) : call.output;
       operation.result = built.subarray(0, outputBytes);
     }
+    const corrected = call.errorFeedback ? this.#correct(operation) : null;
     const { generation } = context;
     const { epoch } = operation;
     const ports = new Map<PeerId, AttemptPort>();
@@ -549,8 +562,11 @@ export class Collectives {
       dtype: call.dtype,
       op: call.op,
       codec: call.codec,
+      seed: call.rounding === 'stochastic' ? seedOf(operation, rank) : null,
+      measures: call.measureError,
+      dropped: corrected,
       contributors: members.length,
-      input: call.input,
+      input: corrected ?? call.input,
       output: operation.result,
       port: (to) => ports.get(members[to]!.peerId)!, // a port was made for every peer of the plan
       scratch: (byteLength) => this.#scratch(operation, byteLength),
@@ -576,6 +592,14 @@ export class Collectives {
     transfer.start();
     for (const { via } of ports.values()) this.#around.link(via).uncork();
     if (operation.attempt === attempt && operation.state === 'running') this.#takeArrivals(operation, frame);
+  }
+
+  /** The input of a call with error feedback: what was dropped under its tag is added to what this attempt does anew. */
+  #correct(operation: Operation): Uint8Array {
+    const { call, kept } = operation;
+    operation.feedback ??= this.#residuals.take(call.tag, call.count * DTYPE_BYTES[call.dtype]);
+    this.#residuals.correct(operation.feedback, call.input, restOf(kept, call.count));
+    return operation.feedback.corrected;
   }
 
   #announcement(
@@ -888,6 +912,8 @@ export class Collectives {
     const attempt = operation.attempt!; // it holds a result
     const { call, result } = operation;
     if (result !== null && result.buffer !== call.output.buffer) call.output.set(result);
+    if (operation.feedback !== null) this.#residuals.settle(call.tag, operation.feedback, true);
+    operation.feedback = null;
     const { id, retries } = operation;
     if (attempt.members.length > 1) {
       if (call.consistency === 'eager') this.#returned.add(id);
@@ -905,6 +931,7 @@ export class Collectives {
         ranges: contributedRanges(operation, attempt),
         algorithm: attempt.algorithm,
         codec: call.codec,
+        error: call.measureError ? errorOf(attempt.transfer) : null,
         retries,
         bytesSent: operation.bytesSent,
         bytesReceived: operation.bytesReceived,
@@ -962,6 +989,8 @@ export class Collectives {
     const waiting = this.#waiting.indexOf(operation);
     if (waiting >= 0) this.#waiting.splice(waiting, 1);
     for (const memory of operation.scratch.splice(0)) this.#around.giveScratch(memory);
+    if (operation.feedback !== null) this.#residuals.settle(operation.call.tag, operation.feedback, false);
+    operation.feedback = null;
   }
 
   #leaveContext(operation: Operation): void {
@@ -1015,6 +1044,15 @@ function contributedRanges({ kept, contributors, call }: Operation, attempt: Att
   return [...kept, ...redone]
     .sort((left, right) => left.start - right.start)
     .map(({ start, end, epoch }) => ({ start, end, contributors: contributors.get(epoch) ?? [] }));
+}
+
+function errorOf({ droppedEnergy, encodedEnergy }: Transfer): number {
+  return encodedEnergy === 0 ? 0 : Math.sqrt(droppedEnergy / encodedEnergy);
+}
+
+/** The same on every run with the same calls, and another for every call and rank: what ranks drop must not be alike. */
+function seedOf({ id }: Operation, rank: Rank): number {
+  return hashTag(`${id}:${rank}`) % 2 ** 32;
 }
 
 function findOpen(state: TagState, sequence: number): Operation | undefined {

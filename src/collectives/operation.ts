@@ -24,6 +24,7 @@ import { describe } from './call.ts';
 import type { Context, Member, TagState } from './context.ts';
 import type { SegmentPort, Transfer } from './executor.ts';
 import type { Algorithm } from './program.ts';
+import type { Feedback } from './residuals.ts';
 
 export type OperationState = 'waiting' | 'running' | 'held' | 'frozen' | 'failing' | 'ended';
 
@@ -79,6 +80,8 @@ export class Operation {
   /** Who took part in the attempts of these epochs. */
   readonly contributors: Map<number, readonly PeerId[]> = new Map();
   readonly scratch: Uint8Array[] = [];
+  /** Of a call with error feedback, once it has begun. */
+  feedback: Feedback | null = null;
   retries: number = -1;
   bytesSent = 0;
   bytesReceived = 0;

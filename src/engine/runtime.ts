@@ -606,6 +606,11 @@ export class Runtime {
     );
   }
 
+  /** Forgets what codecs dropped under a tag, or under all (null). */
+  dropErrorFeedback(tag: string | null): void {
+    this.#collectives.dropResiduals(tag);
+  }
+
   /** A boundary: lets newcomers in. */
   admit(minWorldSize: number, timeoutMs: number): Promise<Admission> {
     if (this.#dead !== null) return Promise.reject(this.#dead('admit'));

@@ -14,7 +14,7 @@ interface Settled {
 
 function settled(at: number, changes: Settled = {}): ObservedLine {
   const { id = `1::${at}`, epoch = 1, contributors = ['p0', 'p1'], hash = 'same', retries = 0 } = changes;
-  const rest = { algorithm: 'ring', codec: 'f32', bytesSent: 0, bytesReceived: 0, seconds: 0 } as const;
+  const rest = { algorithm: 'ring', codec: 'f32', error: null, bytesSent: 0, bytesReceived: 0, seconds: 0 } as const;
   return {
     at,
     type: 'settled',

@@ -18,6 +18,7 @@ const SHAPES: readonly Shape[] = [
   { kind: 'allReduce', algorithm: 'tree', count: 2_500 },
   { kind: 'allReduce', algorithm: 'ring', count: 30_000 }, // above what is sent unasked
   { kind: 'allReduce', algorithm: 'ring', count: 3_000, codec: 'bf16' },
+  { kind: 'allReduce', algorithm: 'auto', count: 3_000, codec: 'int8' },
   { kind: 'allReduce', algorithm: 'ring', count: 7, consistency: 'eager' },
   { kind: 'reduceScatter', algorithm: 'auto', count: 2_000 },
   { kind: 'allToAll', algorithm: 'auto', count: 700 },
@@ -43,6 +44,9 @@ export const WORKLOAD: readonly WorkloadCall[] = SHAPES.map((shape, index) => {
       dtype: 'f32',
       op: reduces(shape.kind) ? 'sum' : null,
       codec: 'f32',
+      rounding: 'nearest',
+      errorFeedback: false,
+      measureError: false,
       root: null,
       laidOutFor: null,
       consistency: 'commit',
