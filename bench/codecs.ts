@@ -37,6 +37,7 @@ const BARS = {
 
 const WORLD_SIZE = 4;
 const BYTES_COUNT: number = (8 * MIB) / 4;
+const LINK_WORLDS = [2, 4];
 const LINK_COUNT: number = (64 * MIB) / 4;
 const LINK_MEGABITS = 100;
 const LINK_ROUNDS = 3;
@@ -168,10 +169,10 @@ async function error() {
   return figures;
 }
 
-async function link() {
-  const rows = table(['codec', 'median', '× f32', '']);
+/** Seconds of each round, of the slowest rank. */
+async function linkOf(worldSize: number): Promise<Readonly<Record<string, readonly number[]>>> {
   const figures: Record<string, number[]> = {};
-  const swarm = await CodecSwarm.start(WORLD_SIZE, LINK_COUNT, true, LINK_MEGABITS);
+  const swarm = await CodecSwarm.start(worldSize, LINK_COUNT, true, LINK_MEGABITS);
   try {
     await swarm.allReduce({ codec: 'int4' }); // brings the memory in
     for (let round = 0; round < LINK_ROUNDS; round++) {
@@ -179,24 +180,30 @@ async function link() {
         const reports = await swarm.allReduce({ codec });
         const seconds = Math.max(...reports.map((one) => one.seconds));
         figures[codec] = [...(figures[codec] ?? []), seconds];
-        process.stderr.write(`${codec}, ${round + 1}/${LINK_ROUNDS}: ${formatSeconds(seconds)}\n`);
+        process.stderr.write(`N = ${worldSize}, ${codec}, ${round + 1}/${LINK_ROUNDS}: ${formatSeconds(seconds)}\n`);
       }
     }
   } finally {
     swarm.close();
   }
-  const base = median(figures['f32']!);
-  for (const [codec, seconds] of Object.entries(figures)) {
-    const ratio = median(seconds) / base;
-    rows.push([
-      codec,
-      formatSeconds(median(seconds)),
-      ratio.toFixed(3),
-      verdict(ratio, codec === 'int8' ? BARS.link : undefined),
-    ]);
+  return figures;
+}
+
+async function link() {
+  const rows = table(['', 'median', '× f32', '']);
+  const figures: Record<string, unknown> = {};
+  for (const worldSize of LINK_WORLDS) {
+    const measured = await linkOf(worldSize);
+    figures[`n${worldSize}`] = measured;
+    const base = median(measured['f32']!);
+    for (const [codec, seconds] of Object.entries(measured)) {
+      const ratio = median(seconds) / base;
+      const bar = codec === 'int8' ? BARS.link : undefined;
+      rows.push([`N = ${worldSize}, ${codec}`, formatSeconds(median(seconds)), ratio.toFixed(3), verdict(ratio, bar)]);
+    }
   }
   console.log(
-    `\n${WORLD_SIZE} ranks, all-reduce of ${formatBytes(4 * LINK_COUNT)} over links of ${LINK_MEGABITS} Mbit/s:\n${rows.toString()}`,
+    `\nAll-reduce of ${formatBytes(4 * LINK_COUNT)} over links of ${LINK_MEGABITS} Mbit/s:\n${rows.toString()}`,
   );
   return figures;
 }

@@ -14,6 +14,7 @@ export class CodecSwarm {
   readonly #coordinator: StartedCoordinator;
   readonly #children: readonly ChildProcess[];
   readonly #clean: () => void;
+  readonly #failure: Promise<never>;
 
   /** @param megabits what each may send and receive per second; null: no limit */
   static async start(
@@ -58,18 +59,18 @@ export class CodecSwarm {
     this.#coordinator = coordinator;
     this.#children = children;
     this.#clean = clean;
+    this.#failure = new Promise((_, reject) => {
+      for (const child of children) {
+        child.once('exit', (code) => reject(new Error(`a member ended with exit code ${code}`)));
+      }
+    });
+    this.#failure.catch(() => {}); // nobody may be waiting: they end when the swarm is closed
   }
 
   /** The next message of each. */
   #each(what: string): Promise<unknown[]> {
-    const messages = this.#children.map(
-      (child) =>
-        new Promise<unknown>((resolve, reject) => {
-          child.once('message', resolve);
-          child.once('exit', (code) => reject(new Error(`${what}: a member ended with exit code ${code}`)));
-        }),
-    );
-    return deadline(what, Promise.all(messages));
+    const messages = this.#children.map((child) => new Promise<unknown>((resolve) => child.once('message', resolve)));
+    return deadline(what, Promise.race([Promise.all(messages), this.#failure]));
   }
 
   /** One all-reduce of all. */
