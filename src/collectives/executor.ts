@@ -68,6 +68,12 @@ export interface TransferSpec {
   onProgress(share: number): void;
 }
 
+/**
+ * Where each peer adds up a chunk of its own, none gets so many segments more than another. Connections share a link unevenly:
+ * without this, owners soon have much of one rank and nothing of the next, and no sum to send while the link is idle.
+ */
+const MAX_LEAD = 2;
+
 /** Calls of `onProgress` per transfer. */
 const PROGRESS_STEPS = 20;
 
@@ -100,6 +106,8 @@ interface Outbox {
   readonly rank: Rank;
   readonly port: SegmentPort;
   readonly begin: ChunkState[];
+  /** Segments begun so far. */
+  begun: number;
   beginChunk: number;
   beginSegment: number;
   /** Segments that arrived and go on to this peer, oldest first. */
@@ -172,6 +180,8 @@ export class Transfer implements FlushListener {
   readonly #spec: TransferSpec;
   readonly #elementBytes: number;
   readonly #lossy: boolean;
+  /** Every owner needs something of every rank. */
+  readonly #beginsEvenly: boolean;
   /** Blocks may be cut anywhere by the network: they are put together before they are decoded. */
   readonly #decodesWhole: boolean;
   readonly #segmentElements: number;
@@ -197,6 +207,7 @@ export class Transfer implements FlushListener {
 
   #alive = true;
   #finished = 0;
+  #begun = 0;
   #totalInFlight = 0;
   /** Data bytes, headers included. */
   bytesSent = 0;
@@ -210,6 +221,7 @@ export class Transfer implements FlushListener {
     this.#spec = spec;
     this.#elementBytes = DTYPE_BYTES[spec.dtype];
     this.#lossy = spec.codec !== 'f32';
+    this.#beginsEvenly = spec.plan.algorithm === 'direct' && spec.op !== null;
     this.#decodesWhole = isBlockCodec(spec.codec);
     const block = BLOCK_ELEMENTS[spec.codec];
     this.#segmentElements = Math.floor(workspace.segmentBytes / this.#elementBytes / block) * block;
@@ -328,7 +340,12 @@ export class Transfer implements FlushListener {
   /** Hands segments to every link that takes them. To be called when a link has become writable. */
   pump(): void {
     if (!this.#alive) return;
-    for (let index = 0; index < this.#outboxes.length; index++) this.#pumpOutbox(this.#outboxes[index]!);
+    let begun: number;
+    do {
+      begun = this.#begun;
+      for (let index = 0; index < this.#outboxes.length; index++) this.#pumpOutbox(this.#outboxes[index]!);
+      // What was begun for one may let another go on.
+    } while (this.#beginsEvenly && this.#begun > begun);
   }
 
   #outbox(rank: Rank): Outbox {
@@ -338,6 +355,7 @@ export class Transfer implements FlushListener {
         rank,
         port: this.#spec.port(rank),
         begin: [],
+        begun: 0,
         beginChunk: 0,
         beginSegment: 0,
         forward: [],
@@ -360,9 +378,11 @@ export class Transfer implements FlushListener {
         }
       } else {
         const chunk = outbox.begin[outbox.beginChunk];
-        if (chunk === undefined) return;
+        if (chunk === undefined || (this.#beginsEvenly && this.#leads(outbox))) return;
         const segment = chunk.firstSegment + outbox.beginSegment;
         outbox.beginSegment += 1;
+        outbox.begun += 1;
+        this.#begun += 1;
         if (outbox.beginSegment === chunk.segments) {
           outbox.beginChunk += 1;
           outbox.beginSegment = 0;
@@ -373,6 +393,15 @@ export class Transfer implements FlushListener {
         }
       }
     }
+  }
+
+  #leads(outbox: Outbox): boolean {
+    for (let index = 0; index < this.#outboxes.length; index++) {
+      const other = this.#outboxes[index]!;
+      const isBehind = other.begun + MAX_LEAD <= outbox.begun;
+      if (isBehind && other.beginChunk < other.begin.length) return true;
+    }
+    return false;
   }
 
   #elements(chunk: ChunkState, segment: number): number {
