@@ -58,16 +58,33 @@ const STEP: usize = 16;
   return max<i32>(i32x4.extract_lane(two, 0), i32x4.extract_lane(two, 1));
 }
 
-/**
- * The bits of the scale. In the order of their bits without sign NaNs are above infinity, and infinity is above numbers; with it,
- * all negative numbers are below the others.
- */
+/** The bits of the largest magnitude. Without their sign, the bits of numbers have their order, with infinity and NaNs above. */
 // @ts-ignore: decorator
-@inline function scaleOf(kind: i32, chance: bool, s: usize, n: usize): u32 {
+@inline function largestBits(s: usize, n: usize): i32 {
   const mask = i32x4.splat(<i32>MAGNITUDE);
   const whole = n & ~(STEP - 1);
-  let magnitudes = i32x4.splat(0);
-  let signed = magnitudes;
+  let most = i32x4.splat(0);
+  let i: usize = 0;
+  for (; i < whole; i += STEP) {
+    const at = s + i * 4;
+    const first = i32x4.max_s(v128.and(v128.load(at), mask), v128.and(v128.load(at, 16), mask));
+    const second = i32x4.max_s(v128.and(v128.load(at, 32), mask), v128.and(v128.load(at, 48), mask));
+    most = i32x4.max_s(most, i32x4.max_s(first, second));
+  }
+  let largest = largestLane(most);
+  for (; i < n; i++) largest = max<i32>(largest, <i32>(load<u32>(s + i * 4) & MAGNITUDE));
+  return largest;
+}
+
+/**
+ * As `largestBits`, with its sign: positive when a positive value is as large as any. As signed integers, positive numbers are
+ * above all others; as unsigned ones, negative numbers are, the larger their magnitude.
+ */
+// @ts-ignore: decorator
+@inline function largestSigned(s: usize, n: usize): u32 {
+  const whole = n & ~(STEP - 1);
+  let positives = i32x4.splat(0);
+  let negatives = positives;
   let i: usize = 0;
   for (; i < whole; i += STEP) {
     const at = s + i * 4;
@@ -75,25 +92,32 @@ const STEP: usize = 16;
     const b = v128.load(at, 16);
     const c = v128.load(at, 32);
     const d = v128.load(at, 48);
-    const first = i32x4.max_s(v128.and(a, mask), v128.and(b, mask));
-    const second = i32x4.max_s(v128.and(c, mask), v128.and(d, mask));
-    magnitudes = i32x4.max_s(magnitudes, i32x4.max_s(first, second));
-    if (kind == INT4 && !chance) signed = i32x4.max_s(signed, i32x4.max_s(i32x4.max_s(a, b), i32x4.max_s(c, d)));
+    positives = i32x4.max_s(positives, i32x4.max_s(i32x4.max_s(a, b), i32x4.max_s(c, d)));
+    negatives = i32x4.max_u(negatives, i32x4.max_u(i32x4.max_u(a, b), i32x4.max_u(c, d)));
   }
-  let largest = largestLane(magnitudes);
-  let positive = largestLane(signed);
+  let positive = <u32>largestLane(positives);
+  let negative = <u32>largestLane(v128.and(negatives, i32x4.splat(<i32>MAGNITUDE)));
   for (; i < n; i++) {
-    largest = max<i32>(largest, <i32>(load<u32>(s + i * 4) & MAGNITUDE));
-    positive = max<i32>(positive, load<i32>(s + i * 4));
+    const bits = load<u32>(s + i * 4);
+    positive = <u32>max<i32>(<i32>positive, <i32>bits);
+    negative = max<u32>(negative, bits & MAGNITUDE);
   }
-  if (<u32>largest >= INFINITY_BITS) return NAN_BITS;
+  return positive >= negative ? positive : negative | 0x80000000;
+}
+
+/** The bits of the scale. */
+// @ts-ignore: decorator
+@inline function scaleOf(kind: i32, chance: bool, s: usize, n: usize): u32 {
+  const signed = kind == INT4 && !chance ? largestSigned(s, n) : <u32>largestBits(s, n);
+  const largest = signed & MAGNITUDE;
+  if (largest >= INFINITY_BITS) return NAN_BITS;
   const levels = levelsOf(kind, chance);
-  const exact = reinterpret<u32>(reinterpret<f32>(largest) / levels);
+  const exact = reinterpret<u32>(kind == E3M0 ? reinterpret<f32>(largest) : reinterpret<f32>(largest) / levels);
   let bits = (exact + 0x7fff + ((exact >>> 16) & 1)) & 0xffff0000;
   if (bits <= leastOf(kind)) return leastOf(kind);
   // Rounded up beyond what f32 can hold: the step below is as good, as the largest value is still nearest to the largest code.
   if (reinterpret<f32>(bits) * levels == Infinity) bits -= 0x10000;
-  return kind == INT4 && !chance && positive == largest ? bits | 0x80000000 : bits;
+  return kind == INT4 && !chance && signed == largest ? bits | 0x80000000 : bits;
 }
 
 // --- rounding: four values to four codes ------------------------------------------------------------------------------
@@ -115,9 +139,8 @@ const STEP: usize = 16;
 }
 
 // @ts-ignore: decorator
-@inline function nearestLanes(kind: i32, x: v128, by: v128): v128 {
-  const rounded = i32x4.sub(f32x4.add(f32x4.mul(x, by), f32x4.splat(ROUNDER)), i32x4.splat(ROUNDER_BITS));
-  return kind == INT4 ? i32x4.min_s(rounded, i32x4.splat(7)) : rounded;
+@inline function nearestLanes(x: v128, by: v128): v128 {
+  return i32x4.sub(f32x4.add(f32x4.mul(x, by), f32x4.splat(ROUNDER)), i32x4.splat(ROUNDER_BITS));
 }
 
 /**
@@ -165,7 +188,7 @@ const STEP: usize = 16;
 @inline function four(kind: i32, chance: bool, at: usize, by: v128, seed: u32, index: u32): v128 {
   const x = v128.load(at);
   if (kind == E3M0) return chance ? e3m0ChanceLanes(x, by, seed, index) : e3m0Lanes(x, by);
-  return chance ? chanceLanes(kind, x, by, seed, index) : nearestLanes(kind, x, by);
+  return chance ? chanceLanes(kind, x, by, seed, index) : nearestLanes(x, by);
 }
 
 // @ts-ignore: decorator
@@ -174,12 +197,15 @@ const STEP: usize = 16;
   const b = four(kind, chance, at + 16, by, seed, index + 4);
   const c = four(kind, chance, at + 32, by, seed, index + 8);
   const d = four(kind, chance, at + 48, by, seed, index + 12);
-  return i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d));
+  const bytes = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d));
+  return kind == INT4 ? i8x16.min_s(bytes, i8x16.splat(7)) : bytes;
 }
 
+/** The low halves of sixteen bytes, as eight; the first of two in the low half. */
 // @ts-ignore: decorator
 @inline function packPairs(bytes: v128): v128 {
-  return v128.or(v128.and(bytes, i16x8.splat(0x0f)), v128.and(i16x8.shr_u(bytes, 4), i16x8.splat(0xf0)));
+  const nibbles = v128.and(bytes, i8x16.splat(15));
+  return i8x16.swizzle(v128.or(nibbles, i16x8.shr_u(nibbles, 4)), i8x16(0, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14));
 }
 
 /** Sixteen values to wire bytes: a whole vector of them, or half of one. */
@@ -189,8 +215,7 @@ const STEP: usize = 16;
   if (kind == INT8) {
     v128.store(to, bytes);
   } else {
-    const pairs = packPairs(bytes);
-    v128.store64_lane(to, i8x16.narrow_i16x8_u(pairs, pairs), 0);
+    v128.store64_lane(to, packPairs(bytes), 0);
   }
 }
 
@@ -264,10 +289,11 @@ export function e3m0_encode_by_chance(d: usize, s: usize, n: usize, seed: u32, i
   const l = i8x16.swizzle(low, nibbles);
   const first = i8x16.shuffle(l, h, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const second = i8x16.shuffle(l, h, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-  v128.store(to, f32x4.mul(i32x4.shl(i32x4.extend_low_i16x8_u(first), 16), scale));
-  v128.store(to, f32x4.mul(i32x4.shl(i32x4.extend_high_i16x8_u(first), 16), scale), 16);
-  v128.store(to, f32x4.mul(i32x4.shl(i32x4.extend_low_i16x8_u(second), 16), scale), 32);
-  v128.store(to, f32x4.mul(i32x4.shl(i32x4.extend_high_i16x8_u(second), 16), scale), 48);
+  const zero = i32x4.splat(0);
+  v128.store(to, f32x4.mul(i8x16.shuffle(zero, first, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23), scale));
+  v128.store(to, f32x4.mul(i8x16.shuffle(zero, first, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31), scale), 16);
+  v128.store(to, f32x4.mul(i8x16.shuffle(zero, second, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23), scale), 32);
+  v128.store(to, f32x4.mul(i8x16.shuffle(zero, second, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31), scale), 48);
 }
 
 /** Wire bytes of sixteen values. */
