@@ -1,4 +1,5 @@
 /** One control connection, either end: cuts the stream into validated messages, and refuses what a lower term or epoch sent. */
+import { ProtocolError } from '../errors.ts';
 import type { Connection, ConnectionHandler } from '../transport/transport.ts';
 import { MAX_CONTROL_BYTES, MAX_CONTROL_QUEUE_BYTES, MAX_HANDSHAKE_BYTES } from '../wire/limits.ts';
 import type { ControlSchema } from '../wire/messages.ts';
@@ -50,9 +51,18 @@ export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage>
 
   /** Closes at once. */
   fail(reason: string): void {
+    this.#destroy(reason, new Error(reason));
+  }
+
+  /** Closes at once: the other end has broken the protocol. */
+  refuse(reason: string): void {
+    this.#destroy(reason, new ProtocolError(reason));
+  }
+
+  #destroy(reason: string, error: Error): void {
     if (!this.#open) return;
     this.#reason ??= reason;
-    this.#connection.destroy(new Error(reason));
+    this.#connection.destroy(error);
   }
 
   onData(bytes: Uint8Array): void {
@@ -62,7 +72,7 @@ export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage>
       // What stands after a message that was wrong is not to be believed either.
       return this.#open && this.#reason === null;
     });
-    if (error !== null) this.fail(error);
+    if (error !== null) this.refuse(error);
   }
 
   onEnd(): void {

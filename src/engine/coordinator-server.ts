@@ -198,7 +198,7 @@ export class CoordinatorServer {
     if (session.peerId !== null && session.run !== null) {
       const { machine } = session.run;
       if (control.term > machine.term || control.epoch > machine.epoch) {
-        session.connection.fail(`it speaks of term ${control.term}, epoch ${control.epoch}, which have not been`);
+        session.connection.refuse(`it speaks of term ${control.term}, epoch ${control.epoch}, which have not been`);
         return;
       }
       this.#step(session.run, { type: 'message', peerId: session.peerId, message });
@@ -209,7 +209,7 @@ export class CoordinatorServer {
     } else if (message.type === 'prove' && session.peerNonce !== null && session.returning === null) {
       this.#admit(session, session.peerNonce, message);
     } else {
-      session.connection.fail(`it sent ${message.type} before it had proved who it is`);
+      session.connection.refuse(`it sent ${message.type} before it had proved who it is`);
     }
   }
 

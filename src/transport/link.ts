@@ -7,6 +7,7 @@
  * Each peer dials what it receives on, because only the dialling side of a Node socket can choose where reads go. A lane
  * that loses one connection is closed as a whole: what was in flight on it is lost, and whoever owns the link must know.
  */
+import { ProtocolError } from '../errors.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import {
   emptyHeader,
@@ -65,7 +66,7 @@ class Stripe implements ConnectionHandler {
   onData(bytes: Uint8Array): void {
     this.#lane.received += bytes.length;
     const error = this.#reader.push(bytes);
-    if (error !== null) this.connection.destroy(new Error(error));
+    if (error !== null) this.connection.destroy(new ProtocolError(error));
   }
 
   onFlushed(): void {

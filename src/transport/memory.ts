@@ -7,7 +7,7 @@
  *               (not copied)      (copied: flushed)      (counts against the window)
  */
 import { xorshift128plus } from 'pure-rand/generator/xorshift128plus';
-import { ConnectError } from '../errors.ts';
+import { ConnectError, ProtocolError } from '../errors.ts';
 import type { Clock } from './clock.ts';
 import type { Address, Connection, ConnectionHandler, DialOptions, Listener, Transport } from './transport.ts';
 
@@ -68,8 +68,17 @@ export class MemoryNetwork {
   /** What could not go where it is blocked. */
   readonly #held: { readonly from: string; readonly to: string; readonly go: () => void }[] = [];
 
-  constructor(options: { readonly clock: Clock; readonly seed: number; readonly weather?: Partial<Weather> }) {
+  readonly #onRefused: (host: string, remote: string, reason: ProtocolError) => void;
+
+  /** `onRefused`: a host closes a connection because the other end has broken the protocol. */
+  constructor(options: {
+    readonly clock: Clock;
+    readonly seed: number;
+    readonly weather?: Partial<Weather>;
+    readonly onRefused?: (host: string, remote: string, reason: ProtocolError) => void;
+  }) {
     this.clock = options.clock;
+    this.#onRefused = options.onRefused ?? (() => {});
     this.weather = { ...FAIR, ...options.weather };
     const generator = xorshift128plus(options.seed);
     this.#random = () => (generator.next() >>> 0) / 2 ** 32;
@@ -170,6 +179,11 @@ export class MemoryNetwork {
   weatherOf(from: string, to: string): Weather {
     const own = this.#weatherOf(from, to);
     return own === null ? this.weather : { ...this.weather, ...own };
+  }
+
+  /** @internal */
+  refused(host: string, remote: string, reason: ProtocolError): void {
+    this.#onRefused(host, remote, reason);
   }
 
   /** Uniform in [0, 1). @internal */
@@ -351,6 +365,7 @@ class MemoryConnection implements Connection {
   destroy(reason?: Error): void {
     const other = this.#other;
     if (this.#closed) return;
+    if (reason instanceof ProtocolError) this.#network.refused(this.host.name, this.remoteHost, reason);
     this.#close(reason);
     if (other === null) return;
     this.#network.deliver(this.host.name, other.host.name, () =>

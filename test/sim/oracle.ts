@@ -79,7 +79,7 @@ export class Oracle {
       }
     }
     this.#checkRanges(call, report);
-    const wanted = report.ranges.length > 0 ? null : expected(call, contributors);
+    const wanted = report.ranges.length > 0 ? null : expected(call, report);
     if (wanted !== null && !same(call.output, wanted, wanted.length)) {
       const at = [...wanted].findIndex((value, index) => !Object.is(value, call.output[index]));
       throw new InvariantError(
@@ -90,7 +90,7 @@ export class Oracle {
   }
 
   /** Salvaged: each range must be the result of just those who are named for it. */
-  #checkRanges(call: Call, { id, ranges, contributors }: Report): void {
+  #checkRanges(call: Call, { id, ranges, contributors, algorithm }: Report): void {
     if (ranges.length === 0) return;
     this.salvaged += 1;
     const { planned, peerId, output } = call;
@@ -102,7 +102,7 @@ export class Oracle {
       at = range.end;
       if (!contributors.every((one) => range.contributors.includes(one)))
         throw new InvariantError(`agreement: ${title} reports a range without one of ${contributors.join(', ')}`);
-      const wanted = expected(call, range.contributors)!; // only an all-reduce is salvaged
+      const wanted = expected(call, { algorithm, contributors: range.contributors })!; // only an all-reduce is salvaged
       const [first, last] = [range.start, range.end];
       if (same(output.subarray(first, last), wanted.subarray(first, last), last - first)) continue;
       for (let index = first; index < last; index++) {

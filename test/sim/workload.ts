@@ -1,5 +1,8 @@
 /** What the simulated users do at each step, and what must come of it: pure functions of the seed. */
 import { shareOf } from '../../src/collectives/partition.ts';
+import { makePlan } from '../../src/collectives/plan.ts';
+import type { Algorithm, ChunkProgram } from '../../src/collectives/program.ts';
+import { Expressions, runSymbolically } from '../../src/collectives/symbolic.ts';
 import type { CollectiveKind, Group, ReduceOp, Report } from '../../src/index.ts';
 import { mix } from './random.ts';
 
@@ -23,6 +26,8 @@ export interface Planned {
   /** The rank of the root, modulo the world size. */
   readonly root: number;
   readonly inPlace: boolean;
+  /** Inputs whose sums depend on the order in which they are added. */
+  readonly isOrdered: boolean;
 }
 
 const KINDS: readonly CollectiveKind[] = [
@@ -51,7 +56,7 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
   const dtype = draw<SimDtype>(['f32', 'f32', 'f32', 'f64', 'i32', 'u8']);
   const isAllReduce = kind === 'allReduce';
   const consistency = draw<Planned['consistency']>(['commit', 'commit', 'commit', 'commit', 'eager']);
-  return {
+  const planned: Omit<Planned, 'isOrdered'> = {
     boundary,
     index,
     kind,
@@ -67,6 +72,9 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
     root: draw([0, 0, 1, 2]),
     inPlace: draw([true, false]),
   };
+  // Of what was salvaged nobody tells how it was added.
+  const isFloat = dtype === 'f64' || (dtype === 'f32' && planned.codec === 'f32');
+  return { ...planned, isOrdered: isAllReduce && isFloat && planned.recovery !== 'salvage' && draw([true, false]) };
 }
 
 /** None to four collectives, all under way at once. */
@@ -84,10 +92,13 @@ function keyOf(peerId: string): number {
 /** Elements after which an input repeats: prime, so that no chunk or segment begins like its neighbour. */
 const PERIOD = 13;
 
-/** A peer's input begins with these: small whole numbers, whose sums are exact in every dtype and codec. */
-function patternOf(peerId: string, { boundary, index }: Planned): readonly number[] {
+/**
+ * A peer's input begins with these: small whole numbers, whose sums are exact in every dtype and codec, or, where the order
+ * counts, fractions that are not.
+ */
+function patternOf(peerId: string, { boundary, index, isOrdered }: Planned): readonly number[] {
   const key = mix(keyOf(peerId), boundary, index);
-  return Array.from({ length: PERIOD }, (_, at) => mix(key, at) % 8);
+  return Array.from({ length: PERIOD }, (_, at) => (isOrdered ? mix(key, at) / 1_001 : mix(key, at) % 8));
 }
 
 /** Values from the `start`-th on of an endless repetition of a pattern. */
@@ -192,19 +203,77 @@ function inputOf(peerId: string, planned: Planned, count: number, start = 0): Nu
   return repeat(planned.dtype, patternOf(peerId, planned), start, count);
 }
 
-/** The inputs repeat after `PERIOD` elements, and so does what is made of them element by element. */
+function combine(op: ReduceOp, left: number, right: number): number {
+  if (op === 'min') return Math.min(left, right);
+  return op === 'max' ? Math.max(left, right) : left + right;
+}
+
+/** Computes what expressions stand for, over the first elements of the inputs. */
+class Evaluation extends Expressions {
+  readonly #planned: Planned;
+  readonly #contributors: readonly string[];
+  readonly #values: Map<number, Numbers> = new Map();
+
+  constructor(planned: Planned, contributors: readonly string[]) {
+    super();
+    this.#planned = planned;
+    this.#contributors = contributors;
+  }
+
+  override leaf(rank: number): number {
+    const expression = super.leaf(rank);
+    const { dtype } = this.#planned;
+    this.#values.set(expression, repeat(dtype, patternOf(this.#contributors[rank]!, this.#planned), 0, PERIOD));
+    return expression;
+  }
+
+  override node(left: number, right: number): number {
+    const expression = super.node(left, right);
+    const { op, dtype } = this.#planned;
+    const [one, other] = [this.valuesOf(left), this.valuesOf(right)];
+    const values = make(dtype, PERIOD);
+    for (let at = 0; at < PERIOD; at++) values[at] = combine(op, one[at]!, other[at]!);
+    this.#values.set(expression, values);
+    return expression;
+  }
+
+  valuesOf(expression: number): Numbers {
+    return this.#values.get(expression)!; // set when its number was given
+  }
+}
+
+/**
+ * What the programs of an all-reduce make of the inputs, added in their order. The inputs repeat after `PERIOD` elements, and
+ * so does what is made of them element by element.
+ *
+ * @param contributors in the order of the programs' ranks
+ */
+function inProgramOrder(planned: Planned, contributors: readonly string[], algorithm: Algorithm): Numbers {
+  const { kind, op, dtype, count } = planned;
+  const result = make(dtype, count);
+  const worldSize = contributors.length;
+  const plans = contributors.map((_, rank) => makePlan({ kind, algorithm, worldSize, count, root: 0 }, rank));
+  for (const { id, count: length, output } of plans[0]!.chunks) {
+    const programs = plans.flatMap(({ chunks }, rank) =>
+      chunks.filter((chunk) => chunk.id === id).map((chunk): [number, ChunkProgram] => [rank, chunk]),
+    );
+    const evaluation = new Evaluation(planned, contributors);
+    const run = runSymbolically(new Map(programs), evaluation);
+    if (!run.ok) throw new Error(`no program of an all-reduce: ${run.reason}`);
+    const values = evaluation.valuesOf(run.values.get(0)!.expression); // every rank ends with the same
+    if (op === 'avg') for (let at = 0; at < PERIOD; at++) values[at] = values[at]! / worldSize;
+    result.set(repeat(dtype, [...values], output ?? 0, length) as Uint8Array, output ?? 0); // of the same dtype
+  }
+  return result;
+}
+
+/** As `inProgramOrder`, of exact numbers, which may be added in any order. */
 function reduced(planned: Planned, contributors: readonly string[]): Numbers {
   const { op, dtype, count } = planned;
   const inputs = contributors.map((peerId) => patternOf(peerId, planned));
   const results = make(dtype, PERIOD);
   for (let index = 0; index < PERIOD; index++) {
-    let value = inputs[0]![index]!;
-    for (let other = 1; other < inputs.length; other++) {
-      const next = inputs[other]![index]!;
-      if (op === 'min') value = Math.min(value, next);
-      else if (op === 'max') value = Math.max(value, next);
-      else value += next;
-    }
+    const value = inputs.map((input) => input[index]!).reduce((left, right) => combine(op, left, right));
     results[index] = op === 'avg' ? value / inputs.length : value;
   }
   if (planned.codec === 'bf16') roundToBf16(results);
@@ -237,30 +306,33 @@ function joined(dtype: SimDtype, parts: readonly Numbers[]): Numbers {
 const reductions: Map<string, Numbers> = new Map();
 const MAX_REDUCTIONS = 16;
 
-function reducedOnce(planned: Planned, contributors: readonly string[]): Numbers {
-  const key = `${planned.boundary} ${planned.index} ${contributors.join()}`;
+function reducedOnce(planned: Planned, contributors: readonly string[], algorithm: Algorithm): Numbers {
+  const key = `${planned.boundary} ${planned.index} ${algorithm} ${contributors.join()}`;
   let result = reductions.get(key);
   if (result === undefined) {
     if (reductions.size >= MAX_REDUCTIONS) reductions.clear();
-    result = reduced(planned, contributors);
+    result = planned.isOrdered ? inProgramOrder(planned, contributors, algorithm) : reduced(planned, contributors);
     reductions.set(key, result);
   }
   return result;
 }
 
 /** What the output must begin with after a success; null where this rank gets nothing. */
-export function expected({ planned, peerId, rootId }: Call, contributors: readonly string[]): Numbers | null {
+export function expected(
+  { planned, peerId, rootId }: Call,
+  { contributors, algorithm }: Pick<Report, 'contributors' | 'algorithm'>,
+): Numbers | null {
   const { kind, count, dtype } = planned;
   const rank = contributors.indexOf(peerId);
   const ranks = contributors.length;
   switch (kind) {
     case 'allReduce':
-      return reducedOnce(planned, contributors);
+      return reducedOnce(planned, contributors, algorithm);
     case 'reduce':
-      return peerId === rootId ? reducedOnce(planned, contributors) : null;
+      return peerId === rootId ? reducedOnce(planned, contributors, algorithm) : null;
     case 'reduceScatter': {
       const { start, count: length } = shareOf(count, ranks, rank);
-      return reducedOnce(planned, contributors).slice(start, start + length);
+      return reducedOnce(planned, contributors, algorithm).slice(start, start + length);
     }
     case 'broadcast':
       return inputOf(rootId, planned, count);

@@ -56,6 +56,9 @@ const MAX_MACHINES = 12;
 /** No run has more events than this: whoever does turns in a circle. */
 const MAX_EVENTS = 3_000_000;
 
+/** How the coordinator notes that it will have nothing more to do with a peer. */
+const EXPELLED = 'it broke the protocol';
+
 /** Errors that a storm may cause. Anything else is a defect. */
 const EXPECTED_CODES = new Set([
   'SKEIN_TIMEOUT',
@@ -117,7 +120,14 @@ class World {
     this.#scenario = scenario;
     this.#kernels = kernels;
     this.#random = new Random(mix(scenario.seed, 1));
-    this.#network = new MemoryNetwork({ clock: this.clock, seed: mix(scenario.seed, 2), weather: scenario.weather });
+    this.#network = new MemoryNetwork({
+      clock: this.clock,
+      seed: mix(scenario.seed, 2),
+      weather: scenario.weather,
+      // All that is here keeps the protocol, whatever the weather.
+      onRefused: (host, remote, { message }) =>
+        this.#fail(`protocol: ${host} refused what came from ${remote}: ${message}`),
+    });
     this.#coordinator = new SimProcess('coordinator', this.clock);
   }
 
@@ -201,7 +211,10 @@ class World {
     const process = this.#coordinator;
     const { heartbeatMs, lostAfterMs } = this.#scenario;
     const platform = simPlatform(process, this.#surroundings);
-    const onNote = (line: string) => this.#note(line);
+    const onNote = (line: string) => {
+      this.#note(line);
+      if (line.includes(EXPELLED)) this.#fail(`protocol: ${line}`);
+    };
     const options = { heartbeatMs, lostAfterMs, onNote, token: TOKEN, store: this.#store };
     this.#server = await CoordinatorServer.listenAt(
       COORDINATOR,
