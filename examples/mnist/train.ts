@@ -44,6 +44,12 @@ async function shareState(group: Group, step: Step, state: readonly Float32Array
   if (step.joined.length > 0 && source !== undefined) await group.broadcast(state, { root: source.peerId });
 }
 
+/** Asked to end, as when a machine is taken away: the step is done, and then this peer leaves, which costs the others nothing. */
+let isLeaving = false;
+process.once('SIGTERM', () => {
+  isLeaving = true;
+});
+
 const { training, test } = loadDigits();
 const group = await join();
 
@@ -92,6 +98,10 @@ for await (const step of group.steps()) {
     say({ type: 'progress', step: number + 1, of: STEPS, loss: sums[PARAMETERS]! / examples, worldSize, epoch });
   }
   left = performance.now();
+  if (isLeaving) {
+    await group.leave();
+    process.exit();
+  }
 }
 
 const right = test.filter(({ image, label }) => classify(parameters, image) === label).length;

@@ -83,8 +83,11 @@ export interface PlanRequest {
   readonly everyMs: number;
 }
 
-/** Share of the faults that come upon the one before it, while the others still recover. */
-const FOLLOWING_SHARE = 0.35;
+/** Share of the faults that come upon the one before it, while the others still recover, if there is anything to recover from. */
+const FOLLOWING_SHARE = 0.5;
+
+/** The detector's bound (ms): who is silent for longer is lost. */
+const LOST_AFTER_MS = 3_000;
 
 /** Shorter and longer than the detector's bound of 3 s. */
 const DURATIONS_MS = [300, 1_500, 5_000];
@@ -95,16 +98,35 @@ export function planFaults({ seed, kinds, peers, forMs, everyMs }: PlanRequest):
   for (let at = everyMs * (0.5 + draw.next()); at < forMs; at += everyMs * (0.5 + draw.next())) {
     const fault = drawFault(draw.pick(kinds), draw, peers);
     const before = faults.at(-1);
-    const follows = before !== undefined && draw.next() < FOLLOWING_SHARE;
-    if (follows) faults.push({ ...fault, at: before.at, moment: draw.pick(momentsAfter(before)) });
+    const moments = before === undefined ? [] : momentsAfter(before);
+    if (before !== undefined && moments.length > 0 && draw.next() < FOLLOWING_SHARE)
+      faults.push({ ...fault, at: before.at, moment: draw.pick(moments) });
     else faults.push({ ...fault, at: Math.round(at), moment: draw.pick<Moment>(['now', 'now', 'begun', 'settled']) });
   }
   return faults;
 }
 
-/** Moments that come of a fault. */
-function momentsAfter({ kind }: Fault): readonly Moment[] {
-  return kind === 'coordinator' ? ['recovery', 'coordinator-back'] : ['recovery', 'view'];
+/** Moments that come of a fault; none where nobody need be lost. */
+function momentsAfter(fault: Fault): readonly Moment[] {
+  switch (fault.kind) {
+    case 'kill':
+      return ['recovery', 'view'];
+    case 'restart':
+      return ['view'];
+    case 'coordinator':
+      return ['recovery', 'coordinator-back'];
+    case 'stop':
+    case 'partition':
+      return fault.forMs > LOST_AFTER_MS ? ['recovery', 'view'] : [];
+    case 'slow':
+    case 'loss':
+    case 'delay':
+    case 'reorder':
+    case 'corrupt':
+      return [];
+    default:
+      return fault satisfies never;
+  }
 }
 
 function drawFault(kind: FaultKind, draw: Draw, peers: number): Fault {

@@ -20,10 +20,11 @@ const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 const [device, seed] = [process.argv[2]!, Number(process.argv[3])]; // given by relay.ts
 const path = new DisturbedPath(seed);
 const socket = createSocket('udp4');
-let timer: NodeJS.Timeout | null = null;
+let timer: NodeJS.Timeout | undefined;
 
+/** Sends on what is due, and comes back when something else is. */
 function forward(): void {
-  timer = null;
+  clearTimeout(timer);
   for (const packet of path.departures(performance.now())) socket.send(packet, SOCAT_PORT, LOOPBACK);
   const next = path.nextAt;
   if (next !== null) timer = setTimeout(forward, Math.max(0, next - performance.now()));
@@ -38,14 +39,10 @@ function obey({ address, how }: RelayOrder): void {
 }
 
 socket.on('message', (packet) => {
+  const before = path.nextAt;
   path.arrive(packet, performance.now());
-  const next = path.nextAt;
-  if (next === null) return;
-  // A packet that overtakes leaves now, whatever the timer is set to.
-  if (next <= performance.now()) {
-    if (timer !== null) clearTimeout(timer);
-    forward();
-  } else if (timer === null) forward();
+  // Otherwise the timer is right as it is.
+  if (path.nextAt !== before) forward();
 });
 
 socket.bind(RELAY_PORT, LOOPBACK, () => {

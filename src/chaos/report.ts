@@ -75,8 +75,9 @@ export function figures(summary: Summary): readonly (readonly [string, string])[
   const shown = moments.map(({ moment, waited, hit }) =>
     moment === 'now' ? `${hit} ${MOMENT_TEXTS[moment]}` : `${hit} of ${waited} ${MOMENT_TEXTS[moment]}`,
   );
+  const total = moments.reduce((sum, one) => sum + one.waited, 0);
   const lines: (readonly [string, string])[] = [
-    ['faults', shown.length === 0 ? 'none' : shown.join(', ')],
+    ['faults', total === 0 ? 'none' : `${total}: ${shown.join(', ')}`],
     ['steps', `${steps.done} done, ${steps.lost} lost`],
     ["peers' shares of steps", `${steps.sharesDone} done, ${steps.sharesLost} lost`],
     ['collectives', `${verdict.collectives} completed, ${verdict.redone} of them begun anew`],

@@ -1,12 +1,13 @@
 /** `skein chaos` as a user runs it, on scripts as users write them. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import type { Ended } from '../../src/chaos/observations.ts';
 import type { Summary } from '../../src/chaos/report.ts';
 import { Command } from '../cli/command.ts';
 import { ScriptFolder } from '../cli/scripts.ts';
-import { requireNamespaces } from '../harness/requirements.ts';
+import { requireNamespaces, requireRelay } from '../harness/requirements.ts';
 
 const scripts = new ScriptFolder();
 const folder = mkdtempSync(join(tmpdir(), 'skein-chaos-test-'));
@@ -23,10 +24,29 @@ for await (const step of group.steps()) {
 }
 `;
 
+/** The same, by somebody who thinks of those that take the machine away. */
+const POLITE = `
+let leaving = false;
+process.once('SIGTERM', () => { leaving = true; });
+${TRAIN.replace(/\}\s*$/, '  if (leaving) break;\n}')}
+await group.leave();
+process.exit();
+`;
+
 const BRIEF = ['--minutes', '0.2', '--every', '1', '--calm', '1', '--quiet'];
 
-function readSummary(path: string): Summary {
-  return JSON.parse(readFileSync(path, 'utf8')) as Summary; // written by the command
+/** Of runs that this command makes. */
+function namespacesOf(chaos: Command): readonly string[] {
+  const folder = '/run/netns';
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).filter((name) => name.startsWith(`skein${chaos.child.pid}`));
+}
+
+/** What the command writes as JSON. */
+type Report = Summary & { readonly ended: readonly Ended[] };
+
+function readReport(path: string): Report {
+  return JSON.parse(readFileSync(path, 'utf8')) as Report; // written by the command
 }
 
 describe('skein chaos', () => {
@@ -35,7 +55,7 @@ describe('skein chaos', () => {
     const faults = ['--seed', '3', '--faults', 'kill,stop,coordinator', '--json', json, '--html', html];
     await using chaos = Command.skein(['chaos', '-n', '3', ...BRIEF, ...faults, '--', 'node', scripts.write(TRAIN)]);
     expect(`${await chaos.ended} ${chaos.stderr}`).toMatch(/^0 /);
-    const { verdict, recoveries, calmRate } = readSummary(json);
+    const { verdict, recoveries, calmRate } = readReport(json);
     expect(verdict).toMatchObject({ broken: [], equalState: true });
     expect(verdict.collectives).toBeGreaterThan(50);
     expect(recoveries.length).toBeGreaterThan(0);
@@ -53,7 +73,60 @@ describe('skein chaos', () => {
     const faults = ['--seed', '5', '--faults', 'partition,slow,loss', '--json', json];
     await using chaos = Command.skein(['chaos', '-n', '3', ...BRIEF, ...faults, '--', 'node', scripts.write(TRAIN)]);
     expect(`${await chaos.ended} ${chaos.stderr}`).toMatch(/^0 /);
-    expect(readSummary(json).verdict).toMatchObject({ broken: [], equalState: true });
+    expect(readReport(json).verdict).toMatchObject({ broken: [], equalState: true });
+  });
+
+  test('asks peers to end, who leave in good order and come back', { timeout: 60_000 }, async () => {
+    const json = join(folder, 'restart.json');
+    const faults = ['--seed', '2', '--faults', 'restart', '--json', json];
+    await using chaos = Command.skein(['chaos', '-n', '3', ...BRIEF, ...faults, '--', 'node', scripts.write(POLITE)]);
+    expect(`${await chaos.ended} ${chaos.stderr}`).toMatch(/^0 /);
+    const report = readReport(json);
+    expect(report.verdict).toMatchObject({ broken: [], failed: {}, equalState: true });
+    const left = report.ended.filter((end) => end.byFault && end.how === 0);
+    expect(left.length).toBeGreaterThan(0);
+    expect(report.verdict.steps.lost).toBe(0);
+    expect(report.verdict.steps.done).toBeGreaterThan(50);
+    expect(chaos.stdout).toMatch(/^steps: \d+ done, 0 lost$/m);
+  });
+
+  test('delays, re-orders and damages packets, and counts what was done to them', {
+    timeout: 60_000,
+  }, async (context) => {
+    requireRelay(context);
+    const json = join(folder, 'relay.json');
+    const faults = ['--seed', '17', '--faults', 'delay,reorder,corrupt', '--json', json];
+    await using chaos = Command.skein(['chaos', '-n', '3', ...BRIEF, ...faults, '--', 'node', scripts.write(TRAIN)]);
+    expect(`${await chaos.ended} ${chaos.stderr}`).toMatch(/^0 /);
+    const { verdict, packets } = readReport(json);
+    expect(verdict).toMatchObject({ broken: [], equalState: true });
+    expect(packets?.overtook).toBeGreaterThan(0);
+    expect(packets?.corrupted).toBeGreaterThan(0);
+    expect(namespacesOf(chaos)).toEqual([]);
+    expect(chaos.family()).toEqual([]);
+  });
+
+  for (const signal of ['SIGINT', 'SIGKILL'] as const)
+    test(`leaves nothing behind after ${signal}`, { timeout: 60_000 }, async (context) => {
+      requireRelay(context);
+      const options = ['--minutes', '1', '--calm', '0', '--seed', '1', '--faults', 'kill,coordinator,corrupt'];
+      await using chaos = Command.skein(['chaos', '-n', '2', ...options, '--', 'node', scripts.write(TRAIN)]);
+      await expect.poll(() => chaos.stderr, { timeout: 20_000 }).toMatch(/SIGKILL of|are damaged/);
+      expect(namespacesOf(chaos)).toHaveLength(4);
+      chaos.child.kill(signal);
+      if (signal === 'SIGKILL') expect(await chaos.ended).toBe('SIGKILL');
+      await chaos.leaves([]);
+      await expect.poll(() => namespacesOf(chaos), { timeout: 10_000 }).toEqual([]);
+    });
+
+  test('says what is missing for a fault', async () => {
+    const environment = { PATH: '/nonexistent' }; // where system programs are is known without it
+    await using chaos = Command.skein(
+      ['chaos', '-n', '2', '--faults', 'kill,delay', '--', 'node', 'train.js'],
+      environment,
+    );
+    expect(await chaos.ended).toBe(2);
+    expect(chaos.stderr).toMatch(/delay can't be had: (network namespaces need|there is no|the kernel has no)/);
   });
 
   test('says which invariant a script breaks, and fails', { timeout: 60_000 }, async () => {
@@ -76,7 +149,7 @@ describe('skein chaos', () => {
   });
 
   test.each([
-    ['an unknown fault', ['--faults', 'kill,flood'], 'kill, stop, coordinator'],
+    ['an unknown fault', ['--faults', 'kill,flood'], 'kill, restart, stop, coordinator'],
     ['too little time', ['--minutes', '0.05'], 'there is no time for faults'],
   ])('refuses %s', async (_, options, text) => {
     await using chaos = Command.skein(['chaos', '-n', '2', ...options, '--', 'node', 'train.js']);

@@ -5,7 +5,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, type TestContext, test } from 'vitest';
 import type { Network as NetworkOfRun } from '../../src/chaos/network.ts';
 import { requireRelay } from '../harness/requirements.ts';
 
@@ -96,27 +96,27 @@ class Pair {
     return text.split('\n').filter(Boolean).map(Number);
   }
 
-  /** Ends all; what is left of it. */
-  async close(): Promise<readonly string[]> {
+  /** Ends all, and makes sure of it. */
+  async close(): Promise<void> {
     const relay = this.relayProcesses();
     this.#server?.kill('SIGKILL');
     await this.network.close();
-    const names = readdirSync('/run/netns').filter((name) => name.startsWith(`skein${process.pid}`));
-    return [...names, ...relay.filter((pid) => existsSync(`/proc/${pid}`)).map(String)];
+    expect(readdirSync('/run/netns').filter((name) => name.startsWith(`skein${process.pid}`))).toEqual([]);
+    await expect.poll(() => relay.filter((pid) => existsSync(`/proc/${pid}`)), { timeout: 5_000 }).toEqual([]);
   }
 }
 
 describe('the network of a run of chaos', () => {
-  let pair: Pair | null = null;
-  afterEach(async () => {
-    const left = await pair?.close();
-    pair = null;
-    expect(left ?? []).toEqual([]);
-  });
+  let shared: Pair | null = null;
+  const pairFor = async (context: TestContext): Promise<Pair> => {
+    requireRelay(context);
+    shared ??= await Pair.start();
+    return shared;
+  };
+  afterAll(() => shared?.close());
 
   test('delays packets, and is calm before and after', async (context) => {
-    requireRelay(context);
-    pair = await Pair.start();
+    const pair = await pairFor(context);
     const fault = { kind: 'delay', victim: 1, delayMs: 40, jitterMs: 0, forMs: 0 } as const;
     expect(await pair.fetch(1, 21)).toBeLessThan(20);
     pair.network.begin(fault);
@@ -128,28 +128,28 @@ describe('the network of a run of chaos', () => {
   });
 
   test('lets packets overtake one another, which TCP puts in order', async (context) => {
-    requireRelay(context);
-    pair = await Pair.start();
+    const pair = await pairFor(context);
     const fault = { kind: 'reorder', victim: 1, percent: 20, delayMs: 5, forMs: 0 } as const;
-    await pair.fetch(MEBIBYTE, 1);
-    expect(pair.counter('TcpExt', 'TCPOFOQueue')).toBe(0);
+    const before = pair.counter('TcpExt', 'TCPOFOQueue');
     pair.network.begin(fault);
     await pair.fetch(MEBIBYTE, 3);
-    expect(pair.counter('TcpExt', 'TCPOFOQueue')).toBeGreaterThan(10);
+    pair.network.end(fault);
+    expect(pair.counter('TcpExt', 'TCPOFOQueue') - before).toBeGreaterThan(10);
   });
 
   test('damages packets, which TCP notices and sends again', async (context) => {
-    requireRelay(context);
-    pair = await Pair.start();
-    pair.network.begin({ kind: 'corrupt', victim: 1, percent: 5, forMs: 0 });
+    const pair = await pairFor(context);
+    const fault = { kind: 'corrupt', victim: 1, percent: 5, forMs: 0 } as const;
+    const before = pair.counter('Tcp', 'InCsumErrors');
+    pair.network.begin(fault);
     await pair.fetch(MEBIBYTE, 5);
-    expect(pair.counter('Tcp', 'InCsumErrors')).toBeGreaterThan(10);
+    pair.network.end(fault);
+    expect(pair.counter('Tcp', 'InCsumErrors') - before).toBeGreaterThan(10);
     expect(pair.failures).toEqual([]);
   });
 
   test('ends one of several faults of a peer without ending the others', async (context) => {
-    requireRelay(context);
-    pair = await Pair.start();
+    const pair = await pairFor(context);
     const late = (delayMs: number) => ({ kind: 'delay', victim: 1, delayMs, jitterMs: 0, forMs: 0 }) as const;
     const [first, second] = [late(20), late(40)];
     const slow = { kind: 'slow', victim: 1, megabits: 20, forMs: 0 } as const;
@@ -168,12 +168,18 @@ describe('the network of a run of chaos', () => {
 
   test('tells when its relay was killed, and leaves nothing behind all the same', async (context) => {
     requireRelay(context);
-    pair = await Pair.start();
-    const processes = pair.relayProcesses();
-    const relay = processes.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('relay-main'));
-    expect(processes).toHaveLength(2);
-    process.kill(relay!, 'SIGKILL');
-    await expect.poll(() => pair!.failures[0]?.message).toContain('ended by itself (SIGKILL)');
-    await expect.poll(() => pair!.relayProcesses()).toEqual([]);
+    await shared?.close();
+    shared = null;
+    const pair = await Pair.start();
+    try {
+      const processes = pair.relayProcesses();
+      const relay = processes.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('relay-main'));
+      expect(processes).toHaveLength(2);
+      process.kill(relay!, 'SIGKILL');
+      await expect.poll(() => pair.failures[0]?.message, { timeout: 10_000 }).toContain('ended by itself (SIGKILL)');
+      await expect.poll(() => pair.relayProcesses(), { timeout: 10_000 }).toEqual([]);
+    } finally {
+      await pair.close();
+    }
   });
 });

@@ -57,6 +57,11 @@ export class Play {
     return this.step({ type: 'exited', index, exit, startable });
   }
 
+  /** It was asked to end so that it is started again. */
+  exitedForRestart(index: number, exit: Exit): readonly LaunchEffect[] {
+    return this.step({ type: 'exited', index, exit, startable: true, again: true });
+  }
+
   /** What no effect may ever break, whatever the events were. */
   #perform(effects: readonly LaunchEffect[]): void {
     for (const effect of effects) {

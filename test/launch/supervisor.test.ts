@@ -84,6 +84,17 @@ describe('with restarts', () => {
     expect(play.step({ type: 'restart-due', index: 0 })).toEqual([]);
   });
 
+  it('starts a process again that ended with 0 because it was asked to, but not once all are to end', () => {
+    const play = new Play({ maxRestarts: 5 });
+    const effects = play.exitedForRestart(0, SUCCESS);
+    expect(effects).toContainEqual({ type: 'restart-later', index: 0, delayMs: restartDelay(1) });
+    play.step({ type: 'restart-due', index: 0 });
+    play.step({ type: 'signal', signal: 'SIGTERM' });
+    expect(play.exitedForRestart(0, SUCCESS)).toEqual([]);
+    for (const index of [1, 2]) play.exited(index, SUCCESS);
+    expect(play.exitCode).toBe(143);
+  });
+
   it('stops all when one process has used up its restarts, with the exit code of its last life', () => {
     const play = new Play({ maxRestarts: 2 });
     for (const code of [11, 12]) {
