@@ -27,6 +27,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options', 'observe'],
   coordinator: ['engine'],
   index: ['errors', 'tensor', 'collectives', 'engine', 'options', 'group', 'coordinator'],
+  diloco: ['index'],
   launch: ['index'],
   chaos: ['errors', 'observe', 'launch'],
   cli: ['errors', 'launch', 'chaos', 'index'],
