@@ -117,17 +117,21 @@ export abstract class Fragment {
     spread(values, this.settings.layout, this.#parameters);
   }
 
+  protected weightIn(plan: Plan, group: Group): number {
+    return plan.weights.get(group.peerId) ?? 0;
+  }
+
   /** This peer's part of what a plan's weights add up to. */
-  protected shareOf(plan: Plan, self: PeerId): number {
+  protected shareIn(plan: Plan, group: Group): number {
     const total = [...plan.weights.values()].reduce((sum, weight) => sum + weight, 0);
-    return total === 0 ? 0 : plan.weights.get(self)! / total;
+    return total === 0 ? 0 : this.weightIn(plan, group) / total;
   }
 
   /** `own` sets out. Returns at once; `land` waits for the mean. */
   protected launch(group: Group, plan: Plan, codec: Codec = this.settings.codec): void {
     const { tag, call } = this.settings;
     const weighing = weigh(plan);
-    const factor = weighing.isEven ? 1 : (plan.weights.get(group.peerId) ?? 0) / weighing.heaviest;
+    const factor = weighing.isEven ? 1 : this.weightIn(plan, group) / weighing.heaviest;
     // Not a product: 0 · NaN would carry a newcomer's NaN into the mean.
     if (factor > 0) for (let at = 0; at < this.own.length; at++) this.#wire[at] = factor * this.own[at]!;
     else this.#wire.fill(0);

@@ -51,10 +51,12 @@ export class LateFragment extends Fragment {
     this.readLocal();
     const fresh = this.#start().map((value, at) => value - this.local[at]!);
     const sync = await this.#applyLanded();
-    this.own.set(fresh);
+    // A newcomer's first steps never count, not even merged into a later round.
+    if (this.weightIn(plan, group) > 0) this.own.set(fresh);
+    else this.own.fill(0);
     add(this.own, this.#carried);
     this.#carried = null;
-    this.#correct(this.shareOf(plan, group.peerId));
+    this.#correct(this.shareIn(plan, group));
     this.writeLocal(this.#start());
     this.launch(group, plan);
     return sync;

@@ -17,17 +17,24 @@ import { outerStep } from './outer.ts';
 export class PromptFragment extends Fragment {
   /** The last mean was lost as far as this peer knows; the others may have counted its part. */
   #mayBeCounted = false;
+  #weight = 0;
 
   send(group: Group, plan: Plan): void {
     this.readLocal();
     for (let at = 0; at < this.own.length; at++) this.own[at] = this.global[at]! - this.local[at]!;
+    this.#weight = this.weightIn(plan, group);
     this.launch(group, plan);
   }
 
   async apply(): Promise<FragmentSync> {
     const sync = await this.land(this.flight!); // its turn began with `send`
-    this.#mayBeCounted = sync.outcome === 'lost';
-    if (this.#mayBeCounted) return sync;
+    if (sync.outcome === 'lost') {
+      this.#mayBeCounted = true;
+      // A newcomer's first steps never count, not even merged into a later round.
+      if (this.#weight === 0) this.restart(null);
+      return sync;
+    }
+    this.#mayBeCounted = false;
     const { outer, mixing } = this.settings;
     outerStep(outer, this.outer, this.global, this.mean);
     this.readLocal();
