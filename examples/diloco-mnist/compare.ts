@@ -1,6 +1,11 @@
 /** The comparison: every configuration by the same processes, one after the other. */
-import { Crew } from './crew.ts';
-import { EVERY, type Method, type Point, type Result } from './task.ts';
+import { Crew } from '../crew/crew.ts';
+import { EVERY, type Method, PEERS, type Point, type Result, type Task } from './task.ts';
+
+const PEER = 'examples/diloco-mnist/peer.js';
+
+/** Rounds after which a peer is killed, and its successor started. */
+const KILLS = [3, 7];
 
 export interface Row {
   readonly name: string;
@@ -48,16 +53,48 @@ const SIDES: readonly (readonly [string, Method])[] = [
   [`DiLoCo, H=${EVERY}, bf16`, { kind: 'diloco', codec: 'bf16' }],
 ];
 
+type DigitCrew = Crew<Task, Result>;
+
+/** All peers do the same; results by shard. */
+function runCalmly(crew: DigitCrew, name: string, method: Method): Promise<Result[]> {
+  const task = { name, method, peers: PEERS, coordinator: crew.address };
+  return Promise.all(Array.from({ length: PEERS }, (_, shard) => crew.run(shard, { ...task, shard })));
+}
+
+/** The same while two peers are killed, each followed by a newcomer that learns from the same images. */
+async function runUnderChurn(crew: DigitCrew, name: string, method: Method) {
+  const worldSizes: number[] = [];
+  const results: Promise<Result>[] = [];
+  const pending = [...KILLS];
+  const start = (shard: number, peers: number) => {
+    const task = { name, method, peers, shard, coordinator: crew.address };
+    results[shard] = crew.run(shard, task, ({ round, worldSize }) => {
+      if (shard !== 0) return;
+      worldSizes.push(worldSize);
+      if (round !== pending[0]) return;
+      const victim = pending.length;
+      pending.shift();
+      results[victim]?.catch(() => {}); // it is about to die
+      crew.replace(victim);
+      start(victim, 1);
+    });
+  };
+  for (let shard = 0; shard < PEERS; shard++) start(shard, PEERS);
+  // The first peer outlives all disturbances; the others' latest results are those of whoever ended in their place.
+  await results[0];
+  return { results: await Promise.all(results), worldSizes };
+}
+
 /** @param onRow called as soon as a side is done */
 export async function compare(onRow: (row: Row) => void = () => {}): Promise<{ rows: Row[]; worldSizes: number[] }> {
-  await using crew = await Crew.start();
+  await using crew: DigitCrew = await Crew.start(PEER, PEERS);
   const rows: Row[] = [];
   const add = (row: Row) => {
     rows.push(row);
     onRow(row);
   };
-  for (const [name, method] of SIDES) add(rowOf(name, await crew.run(name, method)));
-  const churn = await crew.runUnderChurn('churn', { kind: 'diloco', codec: 'bf16' });
+  for (const [name, method] of SIDES) add(rowOf(name, await runCalmly(crew, name, method)));
+  const churn = await runUnderChurn(crew, 'churn', { kind: 'diloco', codec: 'bf16' });
   add(rowOf(`DiLoCo, H=${EVERY}, bf16, two kills and two joins`, churn.results));
   return { rows, worldSizes: churn.worldSizes };
 }

@@ -1,5 +1,7 @@
 /** What a peer of this example is asked to do, and what it answers. */
 
+import type { Codec } from '../../src/index.ts';
+
 export const STEPS = 600;
 /** Inner steps between two synchronisations. */
 export const EVERY = 50;
@@ -15,7 +17,7 @@ export const SEED = 7;
 export type Method =
   | { readonly kind: 'data-parallel' }
   | { readonly kind: 'alone' }
-  | { readonly kind: 'diloco'; readonly codec: 'f32' | 'bf16' };
+  | { readonly kind: 'diloco'; readonly codec: Codec };
 
 export interface Task {
   /** Also the name of the run. */
@@ -38,18 +40,8 @@ export interface Point {
 }
 
 export interface Result {
-  readonly type: 'result';
   readonly hash: string;
   readonly curve: readonly Point[];
   /** Outer gradients lost and merged into later ones. */
   readonly lost: number;
 }
-
-/** Sent while a run goes on, so that others know when to disturb it. */
-export interface RoundDone {
-  readonly type: 'round';
-  readonly round: number;
-  readonly worldSize: number;
-}
-
-export type Answer = Result | RoundDone;

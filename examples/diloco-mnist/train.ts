@@ -1,7 +1,8 @@
 /** Training on digits in three ways: data-parallel, alone, and with DiLoCo. */
 import { createHash } from 'node:crypto';
 import { createDiloco } from '../../src/diloco/index.ts';
-import { type Group, join } from '../../src/index.ts';
+import { type Codec, type Group, join } from '../../src/index.ts';
+import type { Progress } from '../crew/crew.ts';
 import type { Digits, Example } from '../mnist/data.ts';
 import { AdamW, Perceptron, seededRandom } from '../mnist/model.ts';
 import { BATCH, EVERY, HIDDEN, PEERS, type Point, RATE, type Result, SEED, STEPS, type Task } from './task.ts';
@@ -48,7 +49,7 @@ class Learner {
   }
 }
 
-type Progress = (round: number, worldSize: number) => void;
+type OnProgress = (progress: Progress) => void;
 
 /** Every step's gradients are averaged. */
 async function dataParallel(
@@ -70,9 +71,9 @@ async function dataParallel(
 async function withDiloco(
   group: Group,
   learner: Learner,
-  codec: 'f32' | 'bf16',
+  codec: Codec,
   note: (step: number, bytes: number) => void,
-  progress: Progress,
+  onProgress: OnProgress,
 ): Promise<number> {
   const diloco = await createDiloco(
     group,
@@ -89,13 +90,13 @@ async function withDiloco(
     const { hasEnded } = await diloco.step();
     if (!hasEnded) continue;
     note(diloco.round * EVERY, diloco.totals.bytesSent);
-    progress(diloco.round, group.worldSize);
+    onProgress({ round: diloco.round, worldSize: group.worldSize });
   }
   return diloco.totals.lost;
 }
 
 /** Joins the task's run, trains, leaves. */
-export async function train(task: Task, digits: Digits, progress: Progress): Promise<Result> {
+export async function train(task: Task, digits: Digits, onProgress: OnProgress): Promise<Result> {
   const shard = digits.training.filter((_, index) => index % PEERS === task.shard);
   const learner = new Learner(shard, 1_000 + task.shard);
   const curve: Point[] = [];
@@ -116,8 +117,8 @@ export async function train(task: Task, digits: Digits, progress: Progress): Pro
       timeout: 60_000,
     });
     if (task.method.kind === 'data-parallel') await dataParallel(group, learner, note);
-    else lost = await withDiloco(group, learner, task.method.codec, note, progress);
+    else lost = await withDiloco(group, learner, task.method.codec, note, onProgress);
   }
   const hash = createHash('sha256').update(learner.parameters).digest('hex');
-  return { type: 'result', hash, curve, lost };
+  return { hash, curve, lost };
 }

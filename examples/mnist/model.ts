@@ -122,18 +122,18 @@ export class Perceptron {
 export class AdamW {
   readonly mean: Float32Array;
   readonly variance: Float32Array;
-  readonly #rate: number;
+  rate: number;
 
   constructor(parameters: number, rate = 2e-3) {
     this.mean = new Float32Array(parameters);
     this.variance = new Float32Array(parameters);
-    this.#rate = rate;
+    this.rate = rate;
   }
 
   /** @param step number of the update, from 1 */
   update(parameters: Float32Array, gradient: Float32Array, step: number): void {
     const [beta1, beta2, epsilon, decay] = [0.9, 0.999, 1e-8, 1e-3] as const;
-    const rate = this.#rate;
+    const rate = this.rate;
     const correct1 = 1 - beta1 ** step;
     const correct2 = 1 - beta2 ** step;
     for (let index = 0; index < parameters.length; index++) {
