@@ -8,7 +8,7 @@ import { VOCABULARY } from './text.ts';
 /** Characters that the model sees. */
 export const CONTEXT = 8;
 const EMBEDDING = 16;
-const HIDDEN = 128;
+const HIDDEN = 96;
 const INPUTS: number = CONTEXT * EMBEDDING;
 
 /** Layout of the parameter vector. */

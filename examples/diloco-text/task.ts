@@ -3,7 +3,7 @@ import type { DilocoOptions } from '../../src/diloco/index.ts';
 
 export const PEERS = 4;
 /** Characters that one peer learns to predict in one step. */
-export const BATCH = 32;
+export const BATCH = 16;
 /** Steps between two examinations. */
 export const EXAMINE_EVERY = 50;
 
