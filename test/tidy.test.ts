@@ -224,6 +224,9 @@ declare const model: unknown;
 declare function batch(step: number, rank: number, worldSize: number): unknown;
 declare function backward(model: unknown, batch: unknown): Float32Array;
 declare function update(model: unknown, gradients: Float32Array): void;
+declare const weights: Float32Array;
+declare const biases: Float32Array;
+declare function innerStep(): void;
 `;
 
 it('the examples of README.md compile', () => {

@@ -14,7 +14,7 @@ export type Parameters = Readonly<Record<string, Float32Array>>;
 export type FragmentPattern = 'sequential' | 'strided';
 
 /** Elements `start` to `end` of a parameter. */
-export interface Piece {
+interface Piece {
   readonly name: string;
   readonly start: number;
   readonly end: number;
