@@ -2,17 +2,17 @@
 import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import asc from 'assemblyscript/asc';
 
-const source = 'src/kernels/assembly/kernels.ts';
+const sources = ['kernels', 'blocks', 'topk'].map((name) => `src/kernels/assembly/${name}.ts`);
 const target = 'src/kernels/generated/kernels-wasm.ts';
 
 const modified = async (path) => (await stat(path).catch(() => null))?.mtimeMs ?? 0;
-if ((await modified(target)) > Math.max(await modified(source), await modified('scripts/build-kernels.mjs')))
-  process.exit(0);
+const newest = Math.max(...(await Promise.all([...sources, 'scripts/build-kernels.mjs'].map(modified))));
+if ((await modified(target)) > newest) process.exit(0);
 
 const binary = 'src/kernels/generated/kernels.wasm';
 await mkdir('src/kernels/generated', { recursive: true });
 const flags = ['--enable', 'simd', '--importMemory', '--runtime', 'stub', '-O3', '--noAssert', '--outFile', binary];
-const { error, stderr } = await asc.main([source, ...flags]);
+const { error, stderr } = await asc.main([...sources, ...flags]);
 if (error !== null) {
   console.error(stderr.toString());
   throw error;
@@ -21,6 +21,6 @@ const base64 = (await readFile(binary)).toString('base64');
 const lines = base64.match(/.{1,100}/g).map((line) => `  '${line}'`);
 await writeFile(
   target,
-  `/** Compiled from ${source}. */\nexport const KERNELS_WASM: string = [\n${lines.join(',\n')},\n].join('');\n`,
+  `/** Compiled from ${sources.join(', ')}. */\nexport const KERNELS_WASM: string = [\n${lines.join(',\n')},\n].join('');\n`,
 );
 await rm(binary);

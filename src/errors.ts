@@ -111,6 +111,13 @@ export class WithdrawnError extends SkeinError {
   }
 }
 
+/** The others went on without this peer, which came too late; it is still a member. */
+export class ExcludedError extends SkeinError {
+  constructor(message: string, context?: ErrorContext) {
+    super('SKEIN_EXCLUDED', message, context);
+  }
+}
+
 /** The group was left or closed while the call was open. */
 export class ClosedError extends SkeinError {
   constructor(message: string, context?: ErrorContext) {
@@ -129,6 +136,7 @@ const CLASSES: Readonly<Record<string, new (message: string, context?: ErrorCont
   SKEIN_TIMEOUT: TimeoutError,
   SKEIN_CONNECT: ConnectError,
   SKEIN_WITHDRAWN: WithdrawnError,
+  SKEIN_EXCLUDED: ExcludedError,
   SKEIN_CLOSED: ClosedError,
 };
 

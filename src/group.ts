@@ -1,7 +1,7 @@
 /** The public face: a `Group` is this peer's membership of a run. */
 import type { PeerId, Report } from './collectives/call.ts';
 import { shareOf } from './collectives/partition.ts';
-import { algorithmsOf, tensorSizes } from './collectives/plan.ts';
+import { tensorSizes } from './collectives/plan.ts';
 import type { CollectiveKind, Rank } from './collectives/program.ts';
 import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
 import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
@@ -9,6 +9,7 @@ import { createThreadEngine } from './engine/thread.ts';
 import { ArgumentError, ClosedError, fromPlainError } from './errors.ts';
 import { Observer } from './observe.ts';
 import {
+  type AllReduceOptions,
   type CallOptions,
   checkMinWorldSize,
   checkTimeout,
@@ -179,6 +180,7 @@ export class Group {
     this.#defaults = { timeoutMs, minWorldSize };
     this.#observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
     this.#observer?.note({ type: 'joined', peerId });
+    this.#observer?.note({ type: 'boundary', boundary: admission.boundary, epoch: admission.epoch });
   }
 
   // --- where we are ------------------------------------------------------------------------------------------------
@@ -227,15 +229,15 @@ export class Group {
    *
    * @param tensor shape and dtype equal on all members; receives the result unless `out` is given, and only on success
    * @returns who contributed, how it went
-   * @throws MismatchError, QuorumError, TimeoutError, PeerLostError, EvictedError, WithdrawnError, ConnectError
+   * @throws MismatchError, QuorumError, TimeoutError, PeerLostError, EvictedError, ExcludedError, WithdrawnError, ConnectError
    * @example const { contributors } = await group.allReduce(gradients, { op: 'avg' });
    */
-  allReduce(tensor: Tensor, options: ReduceOptions = {}): Promise<Report> {
+  allReduce(tensor: Tensor, options: AllReduceOptions = {}): Promise<Report> {
     return this.#start(this.#allReduceShape(tensor, options), options);
   }
 
   /** As `allReduce`, but blocks the calling thread. Only with `engine: 'worker'`; `signal` and `onProgress` don't apply. */
-  allReduceSync(tensor: Tensor, options: Omit<ReduceOptions, 'signal' | 'onProgress'> = {}): Report {
+  allReduceSync(tensor: Tensor, options: Omit<AllReduceOptions, 'signal' | 'onProgress'> = {}): Report {
     if (!this.#engine.isThread) {
       throw new ArgumentError(
         "allReduceSync needs an engine thread: join with `engine: 'worker'`, which is the default.",
@@ -258,6 +260,12 @@ export class Group {
     const count = countOf(input);
     this.#checkOut(input, output, count);
     return { ...this.#shape('allReduce', input, output), inPlace: options.out === undefined, count, reduces: true };
+  }
+
+  /** Forgets what `errorFeedback` has kept under a tag (without one: under all). Calls that are open keep theirs when they end. */
+  dropErrorFeedback(tag?: string): void {
+    this.#checkOpen();
+    this.#engine.post({ type: 'drop-feedback', tag: tag ?? null });
   }
 
   /** The root's tensor, on every member. */
@@ -369,6 +377,7 @@ export class Group {
     const value = await this.#ask((request) => ({ type: 'admit', request, minWorldSize, timeoutMs }));
     const admission = value as Admission; // what `admit` is answered with
     this.#fresh = admission;
+    this.#observer?.note({ type: 'boundary', boundary: admission.boundary, epoch: admission.epoch });
     return admission;
   }
 
@@ -444,12 +453,13 @@ export class Group {
       : [{ dtype: any.dtype, count: 0, bytes: any.bytes.subarray(0, 0) }];
   }
 
-  #prepare(shape: Shape, options: ReduceOptions, wake: Int32Array | null) {
-    const resolved = resolveCall(options, this.#defaults, shape.dtype, algorithmsOf(shape.kind));
+  #prepare(shape: Shape, options: AllReduceOptions, wake: Int32Array | null) {
+    const resolved = resolveCall(options, this.#defaults, shape);
     const staged = this.#staging.prepare(shape.input, shape.output, shape.inPlace);
     const call = this.#next++;
     this.#fresh = null;
     const { kind, dtype, count, root, laidOutFor } = shape;
+    this.#observer?.note({ type: 'begun', kind });
     const { input, output, atomic } = staged;
     const op = shape.reduces ? resolved.op : null;
     const spec = { ...resolved, kind, dtype, op, count, root, laidOutFor, input, output, atomic };
@@ -473,7 +483,7 @@ export class Group {
     return report;
   }
 
-  #start(shape: Shape, options: ReduceOptions): Promise<Report> {
+  #start(shape: Shape, options: AllReduceOptions): Promise<Report> {
     this.#checkOpen();
     const { staged, request } = this.#prepare(shape, options, null);
     const { signal, onProgress } = options;

@@ -1,6 +1,6 @@
 /** Skein: collective communication that survives its peers. See README.md for a first run, ARCHITECTURE.md for the map. */
-export type { Consistency, PeerId, Recovery, Report } from './collectives/call.ts';
-export type { Codec } from './collectives/codec.ts';
+export type { Consistency, ContributedRange, PeerId, Recovery, Report, StragglerPolicy } from './collectives/call.ts';
+export type { Codec, Rounding } from './collectives/codec.ts';
 export type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 export { Coordinator } from './coordinator.ts';
 export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
@@ -12,6 +12,7 @@ export {
   ConnectError,
   type ErrorContext,
   EvictedError,
+  ExcludedError,
   MismatchError,
   PeerLostError,
   ProtocolError,
@@ -23,6 +24,7 @@ export {
 } from './errors.ts';
 export { Group, type GroupEvents, type GroupMember, type GroupStatus, join, type Step } from './group.ts';
 export type {
+  AllReduceOptions,
   CallOptions,
   JoinOptions,
   ReduceOptions,

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { openSync, writeSync } from 'node:fs';
 import type { Report } from './collectives/call.ts';
+import type { CollectiveKind } from './collectives/program.ts';
 import type { TensorPart } from './tensor.ts';
 
 interface MemberLine {
@@ -14,6 +15,8 @@ interface MemberLine {
 
 export type ObservedEvent =
   | { readonly type: 'joined'; readonly peerId: string }
+  | { readonly type: 'boundary'; readonly boundary: number; readonly epoch: number }
+  | { readonly type: 'begun'; readonly kind: CollectiveKind }
   | { readonly type: 'view'; readonly epoch: number; readonly members: readonly MemberLine[] }
   | { readonly type: 'peer-lost'; readonly peer: string; readonly reason: string; readonly epoch: number }
   | { readonly type: 'slow-peer'; readonly peer: string; readonly waitedMs: number }

@@ -1,7 +1,8 @@
 /** Options of the public calls, their defaults, and the checks on them. */
-import type { Consistency, PeerId, Recovery } from './collectives/call.ts';
-import { CODECS, type Codec } from './collectives/codec.ts';
-import type { Algorithm, Rank } from './collectives/program.ts';
+import type { Consistency, PeerId, Recovery, StragglerPolicy } from './collectives/call.ts';
+import { CODECS, type Codec, isBlockCodec, ROUNDINGS, type Rounding, roundsByChance } from './collectives/codec.ts';
+import { algorithmsOf } from './collectives/plan.ts';
+import type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
 import { ArgumentError } from './errors.ts';
 import { REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
@@ -57,8 +58,13 @@ export interface CallOptions {
 export interface TransferOptions extends CallOptions {
   /** @default 'auto' */
   readonly algorithm?: Algorithm | 'auto';
-  /** How f32 values travel. @default 'f32' */
+  /**
+   * How f32 values travel. `bf16`, `f16`: 2 bytes each. `int8`, `int4`, `e3m0`: 8 or 4 bits each and a scale per block, for
+   * sums and averages. `topk`: one element in 64 (all-reduce only). README.md has a table of their errors. @default 'f32'
+   */
   readonly codec?: Codec;
+  /** With `int8`, `int4` and `e3m0`: to the nearest, or up or down by a chance that makes the mean exact. @default 'nearest' */
+  readonly rounding?: Rounding;
   /** Called about twenty times with the share of this peer's part that is done, 0 to 1. */
   readonly onProgress?: (share: number) => void;
 }
@@ -68,6 +74,23 @@ export interface ReduceOptions extends TransferOptions {
   readonly op?: ReduceOp;
   /** Receives the result instead of the tensor. Its contents are undefined when the call fails. */
   readonly out?: Tensor;
+}
+
+export interface AllReduceOptions extends ReduceOptions {
+  /**
+   * With a codec that drops bits: what this peer's encodings drop is kept under the call's tag (as much memory as the
+   * tensor, and as much again during the call) and added to the input of the next call there. A call that fails leaves it as it was;
+   * another shape, `dropErrorFeedback` and leaving drop it. `topk` needs a word about it, either way. @default false
+   */
+  readonly errorFeedback?: boolean;
+  /** With a codec that drops bits: `report.error` says how much. @default false */
+  readonly measureError?: boolean;
+  /**
+   * `exclude`: once the others have waited about 3 s for a member that waits for nobody, they go on without it, as long as
+   * `minWorldSize` are left. It stays a member; its own call fails with an `ExcludedError`. Not with `consistency: 'eager'`.
+   * @default 'wait'
+   */
+  readonly stragglers?: StragglerPolicy;
 }
 
 export interface RootOptions extends TransferOptions {
@@ -171,38 +194,90 @@ export interface ResolvedCall {
   readonly op: ReduceOp;
   readonly algorithm: Algorithm | 'auto';
   readonly codec: Codec;
+  readonly rounding: Rounding;
+  readonly errorFeedback: boolean;
+  readonly measureError: boolean;
   readonly consistency: Consistency;
   readonly recovery: Recovery;
+  readonly stragglers: StragglerPolicy;
   readonly minWorldSize: number;
   readonly timeoutMs: number;
 }
 
+/** What the options of a call must fit. */
+interface CallShape {
+  readonly kind: CollectiveKind;
+  readonly dtype: string;
+  readonly reduces: boolean;
+}
+
+type CodecOptions = Pick<ResolvedCall, 'codec' | 'rounding' | 'errorFeedback' | 'measureError'>;
+
+/** What a codec can be used for, and what goes with it. */
+function resolveCodec(options: AllReduceOptions, { kind, dtype, reduces }: CallShape): CodecOptions {
+  const codec = checkChoice(options.codec ?? 'f32', CODECS, 'codec');
+  const rounding = checkChoice(options.rounding ?? 'nearest', ROUNDINGS, 'rounding');
+  const { errorFeedback, measureError = false, op = 'sum', algorithm } = options;
+  const drops = codec !== 'f32';
+  const refuse = (reason: string): never => {
+    throw new ArgumentError(reason);
+  };
+  if (drops && dtype !== 'f32') refuse(`Codec ${codec} works on f32 tensors, not on ${dtype}.`);
+  if (drops && algorithm === 'doubling') {
+    refuse(
+      `Codec ${codec} can't be used with 'doubling', whose ranks each compute the result: they would differ. Use 'ring', 'tree' or 'direct'.`,
+    );
+  }
+  if (isBlockCodec(codec) && reduces && op !== 'sum' && op !== 'avg') {
+    refuse(`Codec ${codec} is for sums and averages, not for ${op}: use bf16 or f16.`);
+  }
+  if (codec === 'topk') {
+    if (kind !== 'allReduce') refuse(`Codec topk is for allReduce, not for ${kind}: most elements would be lost.`);
+    if (algorithm !== undefined && algorithm !== 'auto' && algorithm !== 'direct') {
+      refuse(`Codec topk goes 'direct', not by '${algorithm}', where it would drop most of every partial sum.`);
+    }
+    if (errorFeedback === undefined) {
+      refuse(
+        'Codec topk drops 63 of 64 elements: say `errorFeedback: true`, or `false` if you keep what is dropped yourself.',
+      );
+    }
+  }
+  if (rounding === 'stochastic' && !roundsByChance(codec)) {
+    refuse(`Rounding by chance is for int8, int4 and e3m0, not for ${codec}.`);
+  }
+  for (const [name, wanted] of Object.entries({ errorFeedback, measureError })) {
+    if (wanted !== true) continue;
+    if (kind !== 'allReduce') refuse(`\`${name}\` is for allReduce, not for ${kind}.`);
+    if (!drops) refuse(`\`${name}\` is for codecs that drop something; f32 does not.`);
+  }
+  return { codec, rounding, errorFeedback: errorFeedback === true, measureError: measureError === true };
+}
+
 export function resolveCall(
-  options: ReduceOptions,
+  options: AllReduceOptions,
   defaults: { readonly timeoutMs: number; readonly minWorldSize: number },
-  dtype: string,
-  offered: readonly Algorithm[],
+  shape: CallShape,
 ): ResolvedCall {
   const tag = options.tag ?? '';
   if (typeof tag !== 'string' || tag.length > MAX_TAG_LENGTH) {
     throw new ArgumentError(`\`tag\` must be a string of at most ${MAX_TAG_LENGTH} characters.`);
   }
-  const codec = checkChoice(options.codec ?? 'f32', CODECS, 'codec');
   const algorithm = options.algorithm ?? 'auto';
-  if (algorithm !== 'auto') checkChoice(algorithm, offered, 'algorithm');
-  if (codec !== 'f32' && dtype !== 'f32')
-    throw new ArgumentError(`Codec ${codec} works on f32 tensors, not on ${dtype}.`);
-  if (codec !== 'f32' && algorithm === 'doubling') {
+  if (algorithm !== 'auto') checkChoice(algorithm, algorithmsOf(shape.kind), 'algorithm');
+  const consistency = checkChoice(options.consistency ?? 'commit', ['commit', 'eager'], 'consistency');
+  const stragglers = checkChoice(options.stragglers ?? 'wait', ['wait', 'exclude'], 'stragglers');
+  if (stragglers === 'exclude' && consistency === 'eager') {
     throw new ArgumentError(
-      `Codec ${codec} can't be used with 'doubling', whose ranks each compute the result: they would differ. Use 'ring' or 'tree'.`,
+      "`stragglers: 'exclude'` needs `consistency: 'commit'`: with 'eager' some may have returned with the straggler's part.",
     );
   }
   return {
     tag,
     op: checkChoice(options.op ?? 'sum', REDUCE_OPS, 'op'),
     algorithm,
-    codec,
-    consistency: checkChoice(options.consistency ?? 'commit', ['commit', 'eager'], 'consistency'),
+    ...resolveCodec(options, shape),
+    consistency,
+    stragglers,
     recovery: checkChoice(options.recovery ?? 'restart', ['restart', 'salvage', 'fail'], 'recovery'),
     minWorldSize: checkMinWorldSize(options.minWorldSize ?? defaults.minWorldSize),
     timeoutMs: checkTimeout(options.timeout ?? defaults.timeoutMs),

@@ -14,13 +14,14 @@ const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
  */
 const ARROWS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
+  lifecycle: [],
   tensor: ['errors'],
   kernels: ['tensor'],
   wire: ['errors', 'tensor'],
-  membership: ['errors', 'tensor', 'wire'],
-  collectives: ['errors', 'tensor', 'kernels', 'wire'],
-  transport: ['errors', 'wire'],
-  engine: ['errors', 'tensor', 'kernels', 'wire', 'membership', 'collectives', 'transport'],
+  membership: ['errors', 'lifecycle', 'tensor', 'wire'],
+  collectives: ['errors', 'lifecycle', 'tensor', 'kernels', 'wire'],
+  transport: ['errors', 'lifecycle', 'wire'],
+  engine: ['errors', 'lifecycle', 'tensor', 'kernels', 'wire', 'membership', 'collectives', 'transport'],
   staging: ['tensor', 'engine'],
   options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'engine'],
   observe: ['tensor', 'collectives'],
@@ -34,7 +35,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */
-const PURE_ROOMS = ['membership', 'collectives', 'wire', 'tensor', 'errors'];
+const PURE_ROOMS = ['membership', 'collectives', 'wire', 'tensor', 'errors', 'lifecycle'];
 
 /** All that pure rooms import from packages: libraries that are as pure as they are. */
 const PURE_PACKAGES = ['msgpackr', 'valibot'];

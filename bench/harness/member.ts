@@ -1,7 +1,7 @@
 /** One process that all-reduces without pause, as its benchmark sees it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { ChurnTask, DieOrder, StepReport } from '../peers/churn-peer.ts';
+import type { ChurnMessage, ChurnOrder, ChurnTask, NoticeReport, StepReport } from '../peers/churn-peer.ts';
 
 const PEER = fileURLToPath(new URL('../peers/churn-peer.js', import.meta.url));
 
@@ -27,8 +27,11 @@ export function monotonic(): number {
 export class Member {
   readonly child: ChildProcess;
   readonly steps: StepReport[] = [];
+  readonly notices: NoticeReport[] = [];
   /** When it killed itself, in seconds. */
   #diedAt: number | null = null;
+  /** When it last began to be late, in seconds. */
+  #lateSince: number | null = null;
   #wake: () => void = () => {};
 
   constructor(task: ChurnTask, wrap: Wrap = (command) => [...command], environment: NodeJS.ProcessEnv = {}) {
@@ -37,8 +40,10 @@ export class Member {
       stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
       env: { ...process.env, ...environment },
     });
-    this.child.on('message', (report: StepReport) => {
-      this.steps.push(report);
+    this.child.on('message', (message: ChurnMessage) => {
+      if (message.type === 'step') this.steps.push(message);
+      else if (message.type === 'notice') this.notices.push(message);
+      else this.#lateSince = message.at;
       this.#wake();
     });
     this.child.stdout?.on('data', (bytes: Buffer) => {
@@ -72,19 +77,26 @@ export class Member {
     });
   }
 
-  /** The first step that ended after `seconds`. */
-  async nextAfter(seconds: number): Promise<StepReport> {
-    const next = () => this.steps.find((step) => step.end > seconds);
+  /** The first step that ended after `seconds`, and was one of so many members. */
+  async nextAfter(seconds: number, worldSize: number): Promise<StepReport> {
+    const next = () => this.steps.find((step) => step.end > seconds && step.worldSize === worldSize);
     await this.until('a result', () => next() !== undefined);
     return next()!;
   }
 
   /** Kills itself when this share of its next all-reduce is done; resolves with the time of that, in seconds. */
   async dieAt(share: number): Promise<number> {
-    const order: DieOrder = { dieAt: share };
-    this.child.send(order);
+    this.child.send({ dieAt: share } satisfies ChurnOrder);
     await deadline('the victim dies', new Promise<void>((resolve) => void this.child.once('close', () => resolve())));
     return this.#diedAt ?? Number.NaN;
+  }
+
+  /** Comes so late to its next all-reduce; resolves with the time from which on it is awaited, in seconds. */
+  async lateBy(ms: number): Promise<number> {
+    this.#lateSince = null;
+    this.child.send({ lateMs: ms } satisfies ChurnOrder);
+    await this.until('it is late', () => this.#lateSince !== null);
+    return this.#lateSince ?? Number.NaN;
   }
 
   /** Ends it at once. */

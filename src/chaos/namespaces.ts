@@ -1,22 +1,37 @@
 /**
- * A network for one run of processes: each in a network namespace of its own, all on one bridge, so that packets between
- * them can be dropped and their rates limited without touching the machine's own network. Needs root, `ip`, `nft` and `tc`.
+ * A network for one run of processes: each in a network namespace of its own, all behind one router, so that packets between
+ * them can be dropped, slowed down and diverted without touching the machine's own network. Needs root, `ip`, `nft` and `tc`.
  *
- *     peer 0 ── veth ──┐
- *     peer 1 ── veth ──┤ bridge in the hub's namespace (where the coordinator runs)
- *     peer 2 ── veth ──┘
+ *     peer 0 ─────── veth ──┐
+ *     peer 1 ─────── veth ──┤ router ── TUN ── relay (for those whose packets are diverted)
+ *     coordinator ── veth ──┘
  */
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 
 /** Debian keeps them where no user's path leads. */
 const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
 
 const SUBNET = '10.83.0';
-const HUB_HOST = 1;
+const ROUTER_ADDRESS = `${SUBNET}.1`;
+const COORDINATOR_HOST = 2;
 const FIRST_PEER_HOST = 10;
 
 /** Peers whose addresses fit behind the first one's. */
 export const MAX_NAMESPACED_PEERS = 200;
+
+/** The router's door to the relay, and the routing table of those who must take it. */
+export const RELAY_DEVICE = 'relay';
+const RELAY_TABLE = '83';
+/** Rules of lower number come first: what comes from the relay is not sent to it again. */
+const FROM_RELAY_PRIORITY = '10';
+const DIVERT_PRIORITY = '20';
+
+/** Deletes the namespaces that it is given once nobody holds its stdin any more. */
+const GUARD = 'read -r line; for name in "$@"; do ip netns del "$name" 2>/dev/null; done';
+
+/** Who is behind the router. */
+type Leaf = number | 'coordinator';
 
 function run(program: string, args: readonly string[]): void {
   try {
@@ -31,93 +46,106 @@ function run(program: string, args: readonly string[]): void {
 export function namespacesMissing(): string | null {
   if (process.platform !== 'linux') return 'network namespaces are a feature of Linux';
   if (process.getuid?.() !== 0) return 'network namespaces need root';
-  for (const [program, argument] of [
-    ['ip', '-Version'],
-    ['nft', '--version'],
-    ['tc', '-Version'],
-  ] as const) {
-    try {
-      run(program, [argument]);
-    } catch {
-      return `there is no ${program} (Debian packages iproute2 and nftables)`;
-    }
+  return (
+    programMissing('ip', '-Version', 'iproute2') ??
+    programMissing('nft', '--version', 'nftables') ??
+    programMissing('tc', '-Version', 'iproute2')
+  );
+}
+
+/** What is missing for the relay of packets besides, in words; null when it can be had. */
+export function relayMissing(): string | null {
+  if (!existsSync('/dev/net/tun')) return 'the kernel has no TUN devices (/dev/net/tun)';
+  return programMissing('socat', '-V', 'socat');
+}
+
+function programMissing(program: string, argument: string, debianPackage: string): string | null {
+  try {
+    run(program, [argument]);
+    return null;
+  } catch {
+    return `there is no ${program} (Debian package ${debianPackage})`;
   }
-  return null;
 }
 
 export class Namespaces {
   readonly #prefix: string;
-  readonly #count: number;
+  readonly #leaves: readonly Leaf[];
+  readonly #guard: ChildProcess;
 
   /** @throws Error when one of the tools fails; what was made until then is removed */
-  constructor(count: number) {
-    if (count > MAX_NAMESPACED_PEERS) throw new Error(`There are addresses for ${MAX_NAMESPACED_PEERS} peers only.`);
+  constructor(peers: number) {
+    if (peers > MAX_NAMESPACED_PEERS) throw new Error(`There are addresses for ${MAX_NAMESPACED_PEERS} peers only.`);
     this.#prefix = `skein${process.pid}`;
-    this.#count = count;
+    this.#leaves = [...Array.from({ length: peers }, (_, index) => index), 'coordinator'];
+    this.#guard = this.#startGuard();
     try {
-      this.#make();
+      this.#makeRouter();
+      for (const leaf of this.#leaves) this.#makeLeaf(leaf);
     } catch (error) {
       this.remove();
       throw error;
     }
   }
 
-  #make(): void {
-    run('ip', ['netns', 'add', this.#hub]);
-    this.#inside(this.#hub, 'ip', 'link', 'add', 'bridge', 'type', 'bridge');
-    this.#inside(this.#hub, 'ip', 'addr', 'add', `${this.hubAddress}/24`, 'dev', 'bridge');
-    this.#inside(this.#hub, 'ip', 'link', 'set', 'bridge', 'up');
-    this.#inside(this.#hub, 'ip', 'link', 'set', 'lo', 'up');
-    for (let index = 0; index < this.#count; index++) {
-      const name = this.#peer(index);
-      run('ip', ['netns', 'add', name]);
-      this.#inside(
-        this.#hub,
-        'ip',
-        'link',
-        'add',
-        `peer${index}`,
-        'type',
-        'veth',
-        'peer',
-        'name',
-        'net',
-        'netns',
-        name,
-      );
-      this.#inside(this.#hub, 'ip', 'link', 'set', `peer${index}`, 'master', 'bridge', 'up');
-      this.#inside(name, 'ip', 'addr', 'add', `${this.address(index)}/24`, 'dev', 'net');
-      this.#inside(name, 'ip', 'link', 'set', 'net', 'up');
-      this.#inside(name, 'ip', 'link', 'set', 'lo', 'up');
-      this.#inside(name, 'nft', 'add', 'table', 'inet', 'weather');
-      for (const hook of ['input', 'output'])
-        this.#inside(name, 'nft', 'add', 'chain', 'inet', 'weather', hook, `{ type filter hook ${hook} priority 0; }`);
-    }
+  /** Removes the namespaces when this process is killed and can't do it any more. */
+  #startGuard(): ChildProcess {
+    const shell = spawn('/bin/sh', ['-c', GUARD, 'sh', ...this.#names()], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+      env: { PATH },
+      detached: true,
+    });
+    shell.on('error', () => {}); // Without it there is no such protection.
+    shell.stdin.on('error', () => {});
+    shell.unref();
+    return shell;
   }
 
-  get #hub(): string {
-    return `${this.#prefix}hub`;
+  #makeRouter(): void {
+    const router = this.#name('router');
+    run('ip', ['netns', 'add', router]);
+    // A reply may take another way than the packet that it answers.
+    const settings = { ip_forward: 1, 'conf/all/rp_filter': 0, 'conf/default/rp_filter': 0 };
+    for (const [name, value] of Object.entries(settings))
+      this.#inside(router, 'sh', '-c', `echo ${value} > /proc/sys/net/ipv4/${name}`);
+    run('ip', ['-n', router, 'link', 'set', 'lo', 'up']);
+    run('ip', ['-n', router, 'addr', 'add', `${ROUTER_ADDRESS}/32`, 'dev', 'lo']);
   }
 
-  #peer(index: number): string {
-    return `${this.#prefix}peer${index}`;
+  #makeLeaf(leaf: Leaf): void {
+    const [router, name, device] = [this.#name('router'), this.#name(leaf), deviceOf(leaf)];
+    run('ip', ['netns', 'add', name]);
+    run('ip', ['-n', router, 'link', 'add', device, 'type', 'veth', 'peer', 'name', 'net', 'netns', name]);
+    run('ip', ['-n', router, 'link', 'set', device, 'up']);
+    run('ip', ['-n', router, 'route', 'add', `${this.address(leaf)}/32`, 'dev', device]);
+    run('ip', ['-n', name, 'addr', 'add', `${this.address(leaf)}/32`, 'dev', 'net']);
+    run('ip', ['-n', name, 'link', 'set', 'net', 'up']);
+    run('ip', ['-n', name, 'link', 'set', 'lo', 'up']);
+    run('ip', ['-n', name, 'route', 'add', 'default', 'via', ROUTER_ADDRESS, 'dev', 'net', 'onlink']);
+    this.#inside(name, 'nft', 'add', 'table', 'inet', 'weather');
+    for (const hook of ['input', 'output'])
+      this.#inside(name, 'nft', 'add', 'chain', 'inet', 'weather', hook, `{ type filter hook ${hook} priority 0; }`);
+  }
+
+  #name(where: Leaf | 'router'): string {
+    return `${this.#prefix}${deviceOf(where)}`;
+  }
+
+  #names(): readonly string[] {
+    return [...this.#leaves, 'router' as const].map((one) => this.#name(one));
   }
 
   #inside(name: string, ...command: readonly string[]): void {
     run('ip', ['netns', 'exec', name, ...command]);
   }
 
-  get hubAddress(): string {
-    return `${SUBNET}.${HUB_HOST}`;
+  address(leaf: Leaf): string {
+    return `${SUBNET}.${leaf === 'coordinator' ? COORDINATOR_HOST : FIRST_PEER_HOST + leaf}`;
   }
 
-  address(index: number): string {
-    return `${SUBNET}.${FIRST_PEER_HOST + index}`;
-  }
-
-  /** The command that runs `command` in a peer's namespace, or in the hub's. */
-  wrap(where: number | 'hub', command: readonly [string, ...string[]]): [string, ...string[]] {
-    return ['ip', 'netns', 'exec', where === 'hub' ? this.#hub : this.#peer(where), ...command];
+  /** The command that runs `command` in somebody's namespace. */
+  wrap(where: Leaf | 'router', command: readonly [string, ...string[]]): [string, ...string[]] {
+    return ['ip', 'netns', 'exec', this.#name(where), ...command];
   }
 
   /** Environment for what is wrapped: where `ip` is found. */
@@ -125,10 +153,9 @@ export class Namespaces {
     return { PATH };
   }
 
-  /** Drops everything between a peer and these others (peers or the hub), or between it and everybody. */
-  drop(index: number, others: readonly (number | 'hub')[] | 'all'): void {
-    const addresses =
-      others === 'all' ? null : others.map((one) => (one === 'hub' ? this.hubAddress : this.address(one))).join(', ');
+  /** Drops everything between a peer and these others, or between it and everybody. */
+  drop(index: number, others: readonly Leaf[] | 'all'): void {
+    const addresses = others === 'all' ? null : others.map((one) => this.address(one)).join(', ');
     if (addresses === '') return;
     for (const [hook, field] of [
       ['input', 'saddr'],
@@ -136,57 +163,92 @@ export class Namespaces {
     ] as const) {
       const match = addresses === null ? ['oifname', '!=', 'lo'] : ['ip', field, `{ ${addresses} }`];
       const side = addresses === null && hook === 'input' ? ['iifname', '!=', 'lo'] : match;
-      this.#inside(this.#peer(index), 'nft', 'add', 'rule', 'inet', 'weather', hook, ...side, 'drop');
+      this.#addRule(index, hook, ...side, 'drop');
     }
   }
 
   /** Loses so many of a hundred packets that a peer receives. */
   lose(index: number, percent: number): void {
-    const odds = ['numgen', 'random', 'mod', '100', '<', String(percent)];
-    this.#inside(
-      this.#peer(index),
-      'nft',
-      'add',
-      'rule',
-      'inet',
-      'weather',
-      'input',
-      'iifname',
-      'net',
-      ...odds,
-      'drop',
+    this.#addRule(index, 'input', 'iifname', 'net', 'numgen', 'random', 'mod', '100', '<', String(percent), 'drop');
+  }
+
+  /** Answers what a peer sends to these others with a reset, as if they knew nothing of its connections. */
+  reset(index: number, others: readonly Leaf[]): void {
+    const addresses = others.map((one) => this.address(one)).join(', ');
+    this.#addRule(
+      index,
+      'output',
+      'meta',
+      'l4proto',
+      'tcp',
+      'ip',
+      'daddr',
+      `{ ${addresses} }`,
+      'reject',
+      'with',
+      'tcp',
+      'reset',
     );
   }
 
-  /** Ends what `drop` and `lose` began. */
+  #addRule(index: number, hook: 'input' | 'output', ...rule: readonly string[]): void {
+    this.#inside(this.#name(index), 'nft', 'add', 'rule', 'inet', 'weather', hook, ...rule);
+  }
+
+  /** Ends what `drop`, `lose` and `reset` began. */
   heal(index: number): void {
-    this.#inside(this.#peer(index), 'nft', 'flush', 'table', 'inet', 'weather');
+    this.#inside(this.#name(index), 'nft', 'flush', 'table', 'inet', 'weather');
   }
 
   /** Limits what a peer sends and receives to so many Mbit/s; null ends that. */
   shape(index: number, megabits: number | null): void {
     const sides = [
-      [this.#peer(index), 'net'],
-      [this.#hub, `peer${index}`],
+      [this.#name(index), 'net'],
+      [this.#name('router'), deviceOf(index)],
     ] as const;
     for (const [name, device] of sides) {
-      if (megabits === null) this.#inside(name, 'tc', 'qdisc', 'del', 'dev', device, 'root');
+      if (megabits === null) run('tc', ['-n', name, 'qdisc', 'del', 'dev', device, 'root']);
       else {
         const limits = ['rate', `${megabits}mbit`, 'burst', '256kb', 'latency', '50ms'];
-        this.#inside(name, 'tc', 'qdisc', 'replace', 'dev', device, 'root', 'tbf', ...limits);
+        run('tc', ['-n', name, 'qdisc', 'replace', 'dev', device, 'root', 'tbf', ...limits]);
       }
     }
   }
 
+  /** Makes the door to the relay, through which `divert` sends packets. */
+  openRelay(): void {
+    const router = this.#name('router');
+    run('ip', ['-n', router, 'tuntap', 'add', 'dev', RELAY_DEVICE, 'mode', 'tun']);
+    run('ip', ['-n', router, 'link', 'set', RELAY_DEVICE, 'txqueuelen', '5000']);
+    run('ip', ['-n', router, 'link', 'set', RELAY_DEVICE, 'up']);
+    run('ip', ['-n', router, 'rule', 'add', 'pref', FROM_RELAY_PRIORITY, 'iif', RELAY_DEVICE, 'lookup', 'main']);
+    run('ip', ['-n', router, 'route', 'add', 'default', 'dev', RELAY_DEVICE, 'table', RELAY_TABLE]);
+  }
+
+  /** Sends what a peer sends and receives through the relay, or no longer. */
+  divert(index: number, on: boolean): void {
+    for (const side of ['from', 'to'])
+      run('ip', [
+        ...['-n', this.#name('router'), 'rule', on ? 'add' : 'del', 'pref', DIVERT_PRIORITY],
+        ...[side, this.address(index), 'lookup', RELAY_TABLE],
+      ]);
+  }
+
   /** Removes everything that was made. What still runs in there keeps its namespace until it ends. */
   remove(): void {
-    const names = [...Array.from({ length: this.#count }, (_, index) => this.#peer(index)), this.#hub];
-    for (const name of names) {
+    for (const name of this.#names()) {
       try {
         run('ip', ['netns', 'del', name]);
       } catch {
         // It was not made.
       }
     }
+    // It must not find namespaces of the same names that this process makes later.
+    this.#guard.kill('SIGKILL');
   }
+}
+
+/** The router's end of the way to a leaf, and the end of the names of namespaces. */
+function deviceOf(where: Leaf | 'router'): string {
+  return typeof where === 'number' ? `peer${where}` : where;
 }

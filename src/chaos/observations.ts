@@ -10,6 +10,21 @@ export interface Life {
   readonly lines: ObservedLine[];
 }
 
+/** A process that ended before the run was stopped. */
+export interface Ended {
+  readonly index: number;
+  readonly restarts: number;
+  readonly at: number;
+  /** Whether it was killed, or asked to end, by a fault. */
+  readonly byFault: boolean;
+  /** Exit code, or the name of a signal. */
+  readonly how: number | string;
+}
+
+export function endOf(life: Life, ended: readonly Ended[]): Ended | undefined {
+  return ended.find(({ index, restarts }) => index === life.index && restarts === life.restarts);
+}
+
 interface Growing {
   readonly life: Life;
   readonly path: string;
@@ -53,7 +68,8 @@ export class Observations {
       };
       this.#files.set(name, file);
       for (const line of this.#read(file)) {
-        file.life.lines.push(line);
+        // Of use only while it is fresh, and a third of all.
+        if (line.type !== 'begun') file.life.lines.push(line);
         fresh.push(line);
       }
     }

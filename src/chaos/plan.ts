@@ -1,34 +1,71 @@
 /** Which faults a run of chaos gets, and when: a pure function of its seed. */
-import { xorshift128plus } from 'pure-rand/generator/xorshift128plus';
+import { Draw } from './draw.ts';
+import type { Disturbance } from './packets.ts';
 
-export const FAULT_KINDS = ['kill', 'stop', 'coordinator', 'partition', 'slow', 'loss'] as const;
+export const FAULT_KINDS = [
+  'kill',
+  'restart',
+  'stop',
+  'coordinator',
+  'partition',
+  'slow',
+  'loss',
+  'delay',
+  'reorder',
+  'corrupt',
+] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
+/** Faults for which packets go through the relay. */
+export const RELAY_FAULTS: ReadonlySet<FaultKind> = new Set(['delay', 'reorder', 'corrupt']);
+
 /** Faults that need a network of the peers' own. */
-export const NETWORK_FAULTS: ReadonlySet<FaultKind> = new Set(['partition', 'slow', 'loss']);
+export const NETWORK_FAULTS: ReadonlySet<FaultKind> = new Set(['partition', 'slow', 'loss', ...RELAY_FAULTS]);
 
 /**
- * `moment`: what must happen on some peer before the fault is inflicted. Races hide where a view has just been formed or a
- * collective has just ended, and random times hardly ever hit them.
+ * What must happen on some peer before the fault is inflicted: a collective begins or ends, or, soon after the fault before it,
+ * others notice the loss (`recovery`), a view is formed, or members come back to the coordinator. Races hide there, and
+ * random times (`now`) hardly ever hit them.
  */
-export type Moment = 'now' | 'view' | 'settled';
+export type Moment = 'now' | 'begun' | 'settled' | 'recovery' | 'view' | 'coordinator-back';
+
+export const MOMENTS: readonly Moment[] = ['now', 'begun', 'settled', 'recovery', 'view', 'coordinator-back'];
 
 export type Fault =
   /** SIGKILL; it is started again. */
   | { readonly kind: 'kill'; readonly victim: number }
+  /** SIGTERM, so that it may leave in good order; it is started again. */
+  | { readonly kind: 'restart'; readonly victim: number }
   /** SIGSTOP, then SIGCONT. */
   | { readonly kind: 'stop'; readonly victim: number; readonly forMs: number }
   /** SIGKILL of the coordinator, which is started again at its address. */
   | { readonly kind: 'coordinator'; readonly forMs: number }
-  /** The victim can't reach these others (`hub`: the coordinator). */
+  /** The victim can't reach these others. */
   | {
       readonly kind: 'partition';
       readonly victim: number;
-      readonly others: readonly (number | 'hub')[];
+      readonly others: readonly (number | 'coordinator')[];
       readonly forMs: number;
     }
   | { readonly kind: 'slow'; readonly victim: number; readonly megabits: number; readonly forMs: number }
-  | { readonly kind: 'loss'; readonly victim: number; readonly percent: number; readonly forMs: number };
+  | { readonly kind: 'loss'; readonly victim: number; readonly percent: number; readonly forMs: number }
+  /** All packets from and to the victim are late, each by so much more or less; they keep their order. */
+  | {
+      readonly kind: 'delay';
+      readonly victim: number;
+      readonly delayMs: number;
+      readonly jitterMs: number;
+      readonly forMs: number;
+    }
+  /** So many of a hundred packets overtake the others, which are late by so much. */
+  | {
+      readonly kind: 'reorder';
+      readonly victim: number;
+      readonly percent: number;
+      readonly delayMs: number;
+      readonly forMs: number;
+    }
+  | { readonly kind: 'corrupt'; readonly victim: number; readonly percent: number; readonly forMs: number };
 
 export type PlannedFault = Fault & {
   /** Milliseconds from the beginning. */
@@ -46,38 +83,28 @@ export interface PlanRequest {
   readonly everyMs: number;
 }
 
+/** Share of the faults that come upon the one before it, while the others still recover. */
+const FOLLOWING_SHARE = 0.35;
+
 /** Shorter and longer than the detector's bound of 3 s. */
 const DURATIONS_MS = [300, 1_500, 5_000];
-
-class Draw {
-  readonly #generator: ReturnType<typeof xorshift128plus>;
-
-  constructor(seed: number) {
-    this.#generator = xorshift128plus(seed);
-  }
-
-  /** Uniform in [0, 1). */
-  next(): number {
-    return (this.#generator.next() >>> 0) / 2 ** 32;
-  }
-
-  below(count: number): number {
-    return Math.floor(this.next() * count);
-  }
-
-  pick<T>(choices: readonly T[]): T {
-    return choices[this.below(choices.length)]!;
-  }
-}
 
 export function planFaults({ seed, kinds, peers, forMs, everyMs }: PlanRequest): readonly PlannedFault[] {
   const draw = new Draw(seed);
   const faults: PlannedFault[] = [];
   for (let at = everyMs * (0.5 + draw.next()); at < forMs; at += everyMs * (0.5 + draw.next())) {
-    const moment = draw.pick<Moment>(['now', 'now', 'view', 'settled', 'settled']);
-    faults.push({ ...drawFault(draw.pick(kinds), draw, peers), at: Math.round(at), moment });
+    const fault = drawFault(draw.pick(kinds), draw, peers);
+    const before = faults.at(-1);
+    const follows = before !== undefined && draw.next() < FOLLOWING_SHARE;
+    if (follows) faults.push({ ...fault, at: before.at, moment: draw.pick(momentsAfter(before)) });
+    else faults.push({ ...fault, at: Math.round(at), moment: draw.pick<Moment>(['now', 'now', 'begun', 'settled']) });
   }
   return faults;
+}
+
+/** Moments that come of a fault. */
+function momentsAfter({ kind }: Fault): readonly Moment[] {
+  return kind === 'coordinator' ? ['recovery', 'coordinator-back'] : ['recovery', 'view'];
 }
 
 function drawFault(kind: FaultKind, draw: Draw, peers: number): Fault {
@@ -85,6 +112,7 @@ function drawFault(kind: FaultKind, draw: Draw, peers: number): Fault {
   const forMs = draw.pick(DURATIONS_MS);
   switch (kind) {
     case 'kill':
+    case 'restart':
       return { kind, victim };
     case 'stop':
       return { kind, victim, forMs };
@@ -93,14 +121,23 @@ function drawFault(kind: FaultKind, draw: Draw, peers: number): Fault {
     case 'partition': {
       const indices = Array.from({ length: peers }, (_, index) => index).filter((index) => index !== victim);
       const shape = draw.pick(['one', 'some', 'all'] as const);
-      if (shape === 'one') return { kind, victim, others: indices.length > 0 ? [draw.pick(indices)] : ['hub'], forMs };
+      if (shape === 'one')
+        return { kind, victim, others: indices.length > 0 ? [draw.pick(indices)] : ['coordinator'], forMs };
       if (shape === 'some') return { kind, victim, others: indices.filter(() => draw.next() < 0.5), forMs };
-      return { kind, victim, others: [...indices, 'hub'], forMs };
+      return { kind, victim, others: [...indices, 'coordinator'], forMs };
     }
     case 'slow':
       return { kind, victim, megabits: draw.pick([5, 50, 200]), forMs };
     case 'loss':
       return { kind, victim, percent: draw.pick([1, 5, 20]), forMs };
+    case 'delay': {
+      const delayMs = draw.pick([5, 30, 100]);
+      return { kind, victim, delayMs, jitterMs: draw.pick([0, delayMs / 2]), forMs };
+    }
+    case 'reorder':
+      return { kind, victim, percent: draw.pick([1, 10, 50]), delayMs: draw.pick([2, 10]), forMs };
+    case 'corrupt':
+      return { kind, victim, percent: draw.pick([0.1, 1, 5]), forMs };
     default:
       return kind satisfies never;
   }
@@ -111,19 +148,50 @@ export function describeFault(fault: Fault): string {
   switch (fault.kind) {
     case 'kill':
       return `SIGKILL of peer ${fault.victim}`;
+    case 'restart':
+      return `SIGTERM of peer ${fault.victim}, which is started again`;
     case 'stop':
       return `SIGSTOP of peer ${fault.victim} for ${fault.forMs} ms`;
     case 'coordinator':
       return `SIGKILL of the coordinator, back after ${fault.forMs} ms`;
     case 'partition': {
-      const others = fault.others.map((one) => (one === 'hub' ? 'the coordinator' : one)).join(', ');
+      const others = fault.others.map((one) => (one === 'coordinator' ? 'the coordinator' : one)).join(', ');
       return `peer ${fault.victim} can't reach ${others === '' ? 'nobody in particular' : others} for ${fault.forMs} ms`;
     }
     case 'slow':
       return `peer ${fault.victim} at ${fault.megabits} Mbit/s for ${fault.forMs} ms`;
     case 'loss':
       return `${fault.percent} % of the packets to peer ${fault.victim} are lost for ${fault.forMs} ms`;
+    case 'delay': {
+      const { victim, delayMs, jitterMs, forMs } = fault;
+      const by = jitterMs === 0 ? `${delayMs} ms` : `${delayMs} ± ${jitterMs} ms`;
+      return `packets from and to peer ${victim} are late by ${by} for ${forMs} ms`;
+    }
+    case 'reorder': {
+      const { victim, percent, delayMs, forMs } = fault;
+      return `${percent} % of the packets from and to peer ${victim} overtake others by ${delayMs} ms for ${forMs} ms`;
+    }
+    case 'corrupt':
+      return `${fault.percent} % of the packets from and to peer ${fault.victim} are damaged for ${fault.forMs} ms`;
     default:
       return fault satisfies never;
   }
+}
+
+/** What the relay does to the victim's packets while these last. */
+export function disturbanceOf(faults: readonly Fault[]): Disturbance | null {
+  let [delayMs, jitterMs, overtakePercent, corruptPercent] = [0, 0, 0, 0];
+  let isAny = false;
+  for (const fault of faults) {
+    if (fault.kind === 'delay') {
+      delayMs += fault.delayMs;
+      jitterMs += fault.jitterMs;
+    } else if (fault.kind === 'reorder') {
+      delayMs += fault.delayMs;
+      overtakePercent = Math.max(overtakePercent, fault.percent);
+    } else if (fault.kind === 'corrupt') corruptPercent = Math.max(corruptPercent, fault.percent);
+    else continue;
+    isAny = true;
+  }
+  return isAny ? { delayMs, jitterMs, overtakePercent, corruptPercent } : null;
 }

@@ -2,28 +2,29 @@
  * One run of the user's script under `launch`'s supervision, with its coordinator in a process of its own, perhaps in
  * namespaces, and faults that a plan names. Nothing outlives it.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { launchEnvironment } from '../launch/environment.ts';
-import { exitText } from '../launch/exit.ts';
+import { type Exit, exitText } from '../launch/exit.ts';
 import { runProcesses } from '../launch/processes.ts';
-import type { Namespaces } from './namespaces.ts';
-import { type Life, Observations } from './observations.ts';
-import { describeFault, type Fault, type Moment, type PlannedFault } from './plan.ts';
-import type { Ended, Inflicted } from './verdict.ts';
+import type { ObservedLine } from '../observe.ts';
+import { MortalCoordinator } from './coordinator.ts';
+import type { Network } from './network.ts';
+import { type Ended, type Life, Observations } from './observations.ts';
+import { describeFault, type Moment, type PlannedFault } from './plan.ts';
+import type { Inflicted } from './verdict.ts';
 
 /** Looks at what the peers have written (ms). */
 const POLL_MS = 20;
 
-/** A fault that waits for a moment does not wait longer (ms). */
-const MOMENT_MS = 2_000;
+/** A fault that waits for a moment does not wait longer (ms): the detector takes 3 s to notice a silent peer. */
+const MOMENT_MS = 4_000;
 
-/** A coordinator must listen within this (ms). */
-const LISTEN_MS = 20_000;
+/** In namespaces nobody else has it. */
+const COORDINATOR_PORT = 7400;
 
 /** Between asking processes to end and killing them, and the longest wait before one is started again (ms). */
 const GRACE_MS = 5_000;
@@ -34,7 +35,7 @@ export interface ChaosRun {
   /** What the `skein` command is called by. */
   readonly skein: readonly [string, ...string[]];
   readonly peers: number;
-  readonly namespaces: Namespaces | null;
+  readonly network: Network | null;
   readonly faults: readonly PlannedFault[];
   /** Milliseconds from the first result on until the run is stopped. */
   readonly forMs: number;
@@ -57,96 +58,122 @@ export interface ChaosOutcome {
   readonly stoppedAt: number;
 }
 
-export function runChaos(options: ChaosRun): Promise<ChaosOutcome> {
-  return new Storm(options).run();
-}
-
-type NetworkFault = Extract<Fault, { kind: 'partition' | 'slow' | 'loss' }>;
-
-function apply(namespaces: Namespaces, fault: NetworkFault): void {
-  if (fault.kind === 'partition') namespaces.drop(fault.victim, fault.others);
-  else if (fault.kind === 'slow') namespaces.shape(fault.victim, fault.megabits);
-  else namespaces.lose(fault.victim, fault.percent);
+export async function runChaos(options: ChaosRun): Promise<ChaosOutcome> {
+  const token = randomBytes(32).toString('hex');
+  const { network, folder, skein, signal } = options;
+  mkdirSync(folder, { recursive: true });
+  const host = network?.namespaces.address('coordinator') ?? '127.0.0.1';
+  const store = join(folder, 'coordinator.json');
+  const plain: [string, ...string[]] = [...skein, 'coordinator', '--host', host, '--store', store];
+  const command = network?.namespaces.wrap('coordinator', plain) ?? plain;
+  const environment = { ...process.env, ...network?.namespaces.environment, SKEIN_TOKEN: token };
+  const port = network === null ? 0 : COORDINATOR_PORT;
+  const coordinator = await MortalCoordinator.start({ command, environment }, port);
+  const storm = new Storm(options, coordinator, token);
+  const onAbort = () => storm.stop();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    if (signal.aborted) onAbort();
+    return await storm.run();
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    storm.stop();
+    coordinator.close();
+  }
 }
 
 function now(): number {
   return performance.timeOrigin + performance.now();
 }
 
+function isMoment(line: ObservedLine, moment: Moment): boolean {
+  if (moment === 'recovery') return line.type === 'peer-lost' || line.type === 'coordinator-lost';
+  return line.type === moment;
+}
+
 class Storm {
   readonly #options: ChaosRun;
+  readonly #coordinator: MortalCoordinator;
+  readonly #token: string;
   readonly #observations: Observations;
-  readonly #token: string = randomBytes(32).toString('hex');
-  /** Process groups by peer. */
+  /** Process groups by peer, and how often each peer was started before. */
   readonly #pids: Map<number, number> = new Map();
+  readonly #restarts: Map<number, number> = new Map();
   readonly #inflicted: Inflicted[] = [];
   readonly #ended: Ended[] = [];
-  readonly #killed: Set<number> = new Set();
-  readonly #disturbing: Set<NetworkFault> = new Set();
+  /** Peers that a fault ends. */
+  readonly #ending: Set<number> = new Set();
   readonly #stop: AbortController = new AbortController();
-  #coordinator: ChildProcess | null = null;
-  #address = '';
-  #coordinatorWanted = true;
 
-  constructor(options: ChaosRun) {
+  constructor(options: ChaosRun, coordinator: MortalCoordinator, token: string) {
     this.#options = options;
+    this.#coordinator = coordinator;
+    this.#token = token;
     const folder = join(options.folder, 'observed');
     mkdirSync(folder, { recursive: true });
     this.#observations = new Observations(folder);
-    options.signal.addEventListener('abort', () => this.#stop.abort(), { once: true });
+  }
+
+  stop(): void {
+    this.#stop.abort();
   }
 
   async run(): Promise<ChaosOutcome> {
-    const { command, peers, namespaces, stdout, stderr, prefix, say } = this.#options;
-    await this.#startCoordinator(this.#options.namespaces === null ? 0 : 7400);
-    const launched = {
-      coordinator: this.#address,
-      run: 'chaos',
-      token: this.#token,
-      processes: peers,
-      minWorldSize: 1,
-    };
+    const running = this.#runProcesses().then(() => this.stop());
     try {
-      const running = runProcesses({
-        command,
-        policy: {
-          processes: peers,
-          maxRestarts: Number.POSITIVE_INFINITY,
-          graceMs: GRACE_MS,
-          longestDelayMs: RESTART_MS,
-        },
-        environment: (index, restarts) => ({
-          ...process.env,
-          ...namespaces?.environment,
-          ...launchEnvironment(launched, index, restarts),
-          SKEIN_OBSERVE: this.#observations.pathOf(index, restarts),
-        }),
-        wrap: (index, wrapped) => namespaces?.wrap(index, wrapped) ?? wrapped,
-        prefix,
-        stdout,
-        stderr,
-        say,
-        stop: this.#stop.signal,
-        onStarted: (index, pid) => void this.#pids.set(index, pid),
-        onEnded: (index, exit) => {
-          this.#pids.delete(index);
-          if (!this.#killed.delete(index) && !this.#stop.signal.aborted)
-            this.#ended.push({ index, at: now(), how: exitText(exit) });
-        },
-      }).then(() => this.#stop.abort());
       const startedAt = await this.#firstResult();
       await this.#storm(startedAt);
       const stoppedAt = now();
-      this.#stop.abort();
+      this.stop();
       await running;
       this.#observations.poll();
       const { lives } = this.#observations;
       return { lives, inflicted: this.#inflicted, ended: this.#ended, startedAt, stoppedAt };
     } finally {
-      this.#stop.abort();
-      this.#coordinatorWanted = false;
-      this.#coordinator?.kill('SIGKILL');
+      this.stop();
+      await running;
     }
+  }
+
+  #runProcesses(): Promise<number> {
+    const { command, peers, network, stdout, stderr, prefix, say } = this.#options;
+    const { address: coordinator } = this.#coordinator;
+    const launched = { coordinator, run: 'chaos', token: this.#token, processes: peers, minWorldSize: 1 };
+    return runProcesses({
+      command,
+      policy: {
+        processes: peers,
+        maxRestarts: Number.POSITIVE_INFINITY,
+        graceMs: GRACE_MS,
+        longestDelayMs: RESTART_MS,
+      },
+      environment: (index, restarts) => {
+        this.#restarts.set(index, restarts);
+        return {
+          ...process.env,
+          ...network?.namespaces.environment,
+          ...launchEnvironment(launched, index, restarts),
+          SKEIN_OBSERVE: this.#observations.pathOf(index, restarts),
+        };
+      },
+      wrap: (index, wrapped) => network?.namespaces.wrap(index, wrapped) ?? wrapped,
+      prefix,
+      stdout,
+      stderr,
+      say,
+      stop: this.#stop.signal,
+      onStarted: (index, pid) => void this.#pids.set(index, pid),
+      onEnded: (index, exit) => this.#onEnded(index, exit),
+    });
+  }
+
+  /** Whether it is to be started again even if it did not fail. */
+  #onEnded(index: number, exit: Exit): boolean {
+    this.#pids.delete(index);
+    const byFault = this.#ending.delete(index);
+    const restarts = this.#restarts.get(index) ?? 0;
+    if (!this.#stop.signal.aborted) this.#ended.push({ index, restarts, at: now(), how: exitText(exit), byFault });
+    return byFault;
   }
 
   async #firstResult(): Promise<number> {
@@ -161,14 +188,20 @@ class Storm {
   async #storm(startedAt: number): Promise<void> {
     const { faults, forMs } = this.#options;
     const healing: Promise<void>[] = [];
+    const failures: unknown[] = [];
+    const fail = (error: unknown): void => {
+      failures.push(error);
+      this.stop();
+    };
     for (const fault of faults) {
       await this.#until(startedAt + fault.at);
-      await this.#moment(fault.moment);
+      const hit = await this.#moment(fault.moment);
       if (this.#stop.signal.aborted) break;
-      healing.push(this.#inflict(fault));
+      healing.push(this.#inflict(fault, hit).catch(fail));
     }
     await this.#until(startedAt + forMs);
     await Promise.all(healing);
+    if (failures.length > 0) throw failures[0];
   }
 
   async #until(time: number): Promise<void> {
@@ -178,26 +211,30 @@ class Storm {
     }
   }
 
-  async #moment(moment: Moment): Promise<void> {
+  /** Waits for it; whether it came. */
+  async #moment(moment: Moment): Promise<boolean> {
+    if (moment === 'now') return true;
     const end = now() + MOMENT_MS;
     this.#observations.poll();
-    while (moment !== 'now' && now() < end && !this.#stop.signal.aborted) {
-      if (this.#observations.poll().some((line) => line.type === moment)) return;
+    while (now() < end && !this.#stop.signal.aborted) {
+      if (this.#observations.poll().some((line) => isMoment(line, moment))) return true;
       await sleep(1);
     }
+    return false;
   }
 
   /** Resolves when the fault is over. */
-  async #inflict(fault: Fault): Promise<void> {
+  async #inflict(fault: PlannedFault, hit: boolean): Promise<void> {
     const at = now();
-    const lasts = fault.kind === 'kill' ? 0 : fault.forMs;
-    this.#inflicted.push({ fault, at, until: at + lasts });
+    const lasts = fault.kind === 'kill' || fault.kind === 'restart' ? 0 : fault.forMs;
+    this.#inflicted.push({ fault, hit, at, until: at + lasts });
     this.#options.say(describeFault(fault));
-    const { namespaces } = this.#options;
     switch (fault.kind) {
       case 'kill':
-        if (this.#signal(fault.victim, 'SIGKILL')) this.#killed.add(fault.victim);
+        if (this.#signal(fault.victim, 'SIGKILL')) this.#ending.add(fault.victim);
         return;
+      case 'restart':
+        return this.#restart(fault.victim);
       case 'stop': {
         const pid = this.#pids.get(fault.victim);
         this.#signal(fault.victim, 'SIGSTOP');
@@ -207,27 +244,30 @@ class Storm {
         return;
       }
       case 'coordinator':
-        await this.#restartCoordinator(lasts);
-        return;
+        return this.#coordinator.restart(() => this.#pause(lasts));
       case 'partition':
       case 'slow':
       case 'loss':
-        if (namespaces !== null) await this.#disturb(namespaces, fault);
-        break;
+      case 'delay':
+      case 'reorder':
+      case 'corrupt':
+        this.#options.network?.begin(fault);
+        await this.#pause(lasts);
+        this.#options.network?.end(fault);
+        return;
       default:
         fault satisfies never;
     }
   }
 
-  /** Several may disturb the network of one peer at the same time. */
-  async #disturb(namespaces: Namespaces, fault: NetworkFault): Promise<void> {
-    this.#disturbing.add(fault);
-    apply(namespaces, fault);
-    await this.#pause(fault.forMs);
-    this.#disturbing.delete(fault);
-    namespaces.heal(fault.victim);
-    if (fault.kind === 'slow') namespaces.shape(fault.victim, null);
-    for (const other of this.#disturbing) if (other.victim === fault.victim) apply(namespaces, other);
+  /** As those do who run services: asked to end, and killed when it does not. */
+  async #restart(victim: number): Promise<void> {
+    const pid = this.#pids.get(victim);
+    if (!this.#signal(victim, 'SIGTERM')) return;
+    this.#ending.add(victim);
+    const end = now() + GRACE_MS;
+    while (this.#pids.get(victim) === pid && now() < end && !this.#stop.signal.aborted) await sleep(POLL_MS);
+    if (this.#pids.get(victim) === pid) this.#signal(victim, 'SIGKILL');
   }
 
   async #pause(ms: number): Promise<void> {
@@ -244,45 +284,5 @@ class Storm {
     } catch {
       return false; // It has just ended.
     }
-  }
-
-  async #startCoordinator(port: number): Promise<void> {
-    const { namespaces, folder, skein } = this.#options;
-    const host = namespaces?.hubAddress ?? '127.0.0.1';
-    const store = join(folder, 'coordinator.json');
-    const plain: [string, ...string[]] = [...skein, 'coordinator', '--host', host, '--port', `${port}`];
-    const [program, ...args] = namespaces?.wrap('hub', [...plain, '--store', store]) ?? [...plain, '--store', store];
-    const child = spawn(program, args, {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, ...namespaces?.environment, SKEIN_TOKEN: this.#token },
-    });
-    this.#coordinator = child;
-    let text = '';
-    this.#address = await new Promise<string>((resolve, reject) => {
-      const timer = setTimeout(
-        () => reject(new Error(`The coordinator did not listen within ${LISTEN_MS} ms.`)),
-        LISTEN_MS,
-      );
-      child.once('error', reject);
-      child.once('exit', (code) => reject(new Error(`The coordinator ended with exit code ${code}.`)));
-      child.stdout.on('data', (bytes: Buffer) => {
-        text += bytes.toString();
-        const address = /tcp:\/\/\S+:\d+/.exec(text)?.[0];
-        if (address === undefined) return;
-        clearTimeout(timer);
-        resolve(address);
-      });
-    });
-  }
-
-  async #restartCoordinator(awayMs: number): Promise<void> {
-    const child = this.#coordinator;
-    if (child === null) return; // it is away already
-    this.#coordinator = null;
-    const gone = new Promise((resolve) => child.once('close', resolve));
-    child.kill('SIGKILL');
-    await gone;
-    await this.#pause(awayMs);
-    if (this.#coordinatorWanted) await this.#startCoordinator(Number(/\d+$/.exec(this.#address)?.[0]));
   }
 }

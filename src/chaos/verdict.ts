@@ -1,21 +1,16 @@
 /** What came of a run of chaos: which invariants were broken, and what the faults cost. Pure functions of what was observed. */
 import type { ObservedLine } from '../observe.ts';
-import type { Life } from './observations.ts';
-import { describeFault, type Fault } from './plan.ts';
+import { type Ended, endOf, type Life } from './observations.ts';
+import { describeFault, type Fault, type PlannedFault } from './plan.ts';
+import { countSteps, type StepCounts } from './steps.ts';
 
 /** A fault, and when it began and ended (ms since 1970). */
 export interface Inflicted {
-  readonly fault: Fault;
+  readonly fault: PlannedFault;
+  /** Whether it came at the moment that it waited for; otherwise at a random time. */
+  readonly hit: boolean;
   readonly at: number;
   readonly until: number;
-}
-
-/** A process that ended by itself. */
-export interface Ended {
-  readonly index: number;
-  readonly at: number;
-  /** Exit code, or the name of a signal. */
-  readonly how: number | string;
 }
 
 export interface Evidence {
@@ -43,7 +38,8 @@ export interface Verdict {
   readonly recoveries: readonly Recovery[];
   /** Collectives that somebody completed. */
   readonly collectives: number;
-  /** Of these, how many were begun anew because a peer or a link was lost. */
+  readonly steps: StepCounts;
+  /** Of the collectives, how many were begun anew because a peer or a link was lost. */
   readonly redone: number;
   /** Calls that failed, by code. */
   readonly failed: Readonly<Record<string, number>>;
@@ -52,6 +48,12 @@ export interface Verdict {
   /** Whether the last collective that all living peers completed had the same result on all; null when there is none. */
   readonly equalState: boolean | null;
 }
+
+/** Codes for which no fault is a reason, whatever hit the peer that got them. */
+const NEVER: ReadonlySet<string> = new Set(['SKEIN_MISMATCH', 'SKEIN_PROTOCOL', 'SKEIN_UNAUTHORIZED']);
+
+/** Who had its first result so shortly before the end may have no other (ms). */
+const NEWCOMER_MS = 1_000;
 
 type Settled = Extract<ObservedLine, { type: 'settled' }>;
 
@@ -91,6 +93,8 @@ function brokenLives(lives: readonly Life[]): string[] {
       if (line.type === 'view') {
         if (line.epoch < epoch) broken.push(`epochs: peer ${index} went from epoch ${epoch} back to ${line.epoch}`);
         epoch = line.epoch;
+      } else if (line.type === 'failed' && NEVER.has(line.code)) {
+        broken.push(`errors: peer ${index} got ${line.code}, which no fault may cause: ${line.message}`);
       } else if (line.type === 'settled' && peerId !== undefined && !line.report.contributors.includes(peerId)) {
         broken.push(`agreement: peer ${index} completed ${line.report.id} without having contributed`);
       }
@@ -105,11 +109,24 @@ function blamed({ fault }: Inflicted, index: number): boolean {
   return fault.victim === index || (fault.kind === 'partition' && fault.others.includes(index));
 }
 
-function unexplainedEnds({ ended, inflicted, blameMs }: Evidence): string[] {
-  return ended.flatMap(({ index, at, how }) => {
-    const isExplained = inflicted.some((one) => blamed(one, index) && at >= one.at && at <= one.until + blameMs);
-    return how === 0 || isExplained ? [] : [`exit: peer ${index} ended with ${how}, and no fault had hit it`];
-  });
+function isExplained({ inflicted, blameMs }: Evidence, index: number, at: number): boolean {
+  return inflicted.some((one) => blamed(one, index) && at >= one.at && at <= one.until + blameMs);
+}
+
+function unexplainedEnds(evidence: Evidence): string[] {
+  const ends = evidence.ended.flatMap(({ index, at, how, byFault }) =>
+    byFault || how === 0 || isExplained(evidence, index, at)
+      ? []
+      : [`exit: peer ${index} ended with ${how}, and no fault had hit it`],
+  );
+  const evictions = evidence.lives.flatMap(({ index, lines }) =>
+    lines.flatMap((line) =>
+      line.type !== 'evicted' || line.at > evidence.to || isExplained(evidence, index, line.at)
+        ? []
+        : [`eviction: peer ${index} was evicted (${line.reason}), and no fault had hit it`],
+    ),
+  );
+  return [...ends, ...evictions];
 }
 
 /** Since the weather is calm, everybody who lives must have completed something. */
@@ -120,8 +137,7 @@ function hangs({ lives, ended, calmFrom, to }: Evidence): string[] {
     if (before === undefined || before.restarts < life.restarts) latest.set(life.index, life);
   }
   return [...latest.values()].flatMap((life) => {
-    const last = life.lines.at(-1);
-    const hasEnded = ended.some(({ index, at, how }) => index === life.index && how === 0 && at >= (last?.at ?? 0));
+    const hasEnded = endOf(life, ended)?.how === 0;
     const goesOn = settledOf(life).some((line) => line.at >= calmFrom);
     const seconds = ((to - calmFrom) / 1_000).toFixed(0);
     return hasEnded || goesOn
@@ -144,20 +160,30 @@ function recoveryOf(one: Inflicted, next: number, lives: readonly Life[]): Recov
 }
 
 /** Whether the peers that live at the end hold the same result of the last collective that all of them completed. */
-function compareEnds(lives: readonly Life[], calmFrom: number): boolean | null {
-  const results = lives
-    .map((life) => settledOf(life).filter((line) => line.hash !== null))
-    .filter((lines) => (lines.at(-1)?.at ?? 0) >= calmFrom)
-    .map((lines) => new Map(lines.map((line) => [line.report.id, line.hash])));
-  const [first, ...others] = results;
-  const common = [...(first?.keys() ?? [])].filter((id) => others.every((one) => one.has(id)));
-  const last = common.at(-1);
-  if (last === undefined) return null;
-  return others.every((one) => one.get(last) === first?.get(last));
+function compareEnds(evidence: Evidence): { readonly equal: boolean | null; readonly apart: boolean } {
+  const { lives, ended, calmFrom, to } = evidence;
+  const sharedOf = (life: Life) => settledOf(life).filter((line) => line.hash !== null);
+  const holders = lives.map(sharedOf).filter((lines) => lines.some((line) => line.at >= calmFrom));
+  const last = lastCommon(holders);
+  // Who has done its work may have gone before another came, and of a newcomer's first result the others' records may lack.
+  const stayed = lives
+    .filter((life) => endOf(life, ended) === undefined)
+    .map((life) => sharedOf(life).filter((line) => line.at >= calmFrom))
+    .filter((lines) => (lines[0]?.at ?? to) < to - NEWCOMER_MS);
+  const apart = stayed.length > 0 && lastCommon(stayed) === null;
+  return { equal: last === null ? null : new Set(last).size === 1, apart };
+}
+
+/** What each holds of the last collective that all of them completed; null when there is none. */
+function lastCommon(holders: readonly (readonly Settled[])[]): readonly (string | null)[] | null {
+  const results = holders.map((lines) => new Map(lines.map((line) => [line.report.id, line.hash])));
+  const [first] = results;
+  const id = [...(first?.keys() ?? [])].findLast((one) => results.every((other) => other.has(one)));
+  return id === undefined ? null : results.map((one) => one.get(id) ?? null);
 }
 
 export function judge(evidence: Evidence): Verdict {
-  const { lives, inflicted, from, to, calmFrom } = evidence;
+  const { lives, inflicted, from, to } = evidence;
   const failed: Record<string, number> = {};
   const redone = new Set<string>();
   const all = new Set<string>();
@@ -171,13 +197,15 @@ export function judge(evidence: Evidence): Verdict {
       if (line.at >= from && line.at <= to) during.add(line.report.id);
     }
   }
-  const equalState = compareEnds(lives, calmFrom);
+  const { equal: equalState, apart } = compareEnds(evidence);
   const broken = [...disagreements(lives), ...brokenLives(lives), ...unexplainedEnds(evidence), ...hangs(evidence)];
   if (all.size === 0) broken.push('progress: no peer ever completed a collective: does the script use Skein?');
   if (equalState === false) broken.push('parity: the peers ended with different results of their last collective');
+  if (apart) broken.push('parity: the peers that were left had completed no collective together since the storm');
   return {
     broken,
     recoveries: inflicted.map((one, index) => recoveryOf(one, inflicted[index + 1]?.at ?? to, lives)),
+    steps: countSteps(lives, evidence.ended),
     collectives: all.size,
     redone: redone.size,
     failed,

@@ -7,9 +7,11 @@ import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command, InvalidArgumentError } from 'commander';
 import pc from 'picocolors';
-import { MAX_NAMESPACED_PEERS, Namespaces, namespacesMissing } from '../chaos/namespaces.ts';
-import { FAULT_KINDS, type FaultKind, NETWORK_FAULTS, planFaults } from '../chaos/plan.ts';
-import { chaosHtml, type Summary, summarizeRecoveries } from '../chaos/report.ts';
+import { MAX_NAMESPACED_PEERS, namespacesMissing, relayMissing } from '../chaos/namespaces.ts';
+import { Network } from '../chaos/network.ts';
+import { chaosHtml } from '../chaos/page.ts';
+import { FAULT_KINDS, type FaultKind, NETWORK_FAULTS, planFaults, RELAY_FAULTS } from '../chaos/plan.ts';
+import { figures, type Summary, summarizeMoments, summarizeRecoveries } from '../chaos/report.ts';
 import { type ChaosOutcome, type ChaosRun, runChaos } from '../chaos/run.ts';
 import { judge } from '../chaos/verdict.ts';
 import { peerName } from '../launch/environment.ts';
@@ -41,20 +43,31 @@ const LONGEST_CALM_MS = 60_000;
 /** So long after a fault its victim may still fail by it (ms): it finds out when it next needs the others. */
 const BLAME_MS = 20_000;
 
+const DEFAULT_FAULTS: readonly FaultKind[] = ['kill', 'restart', 'stop', 'coordinator'];
+
 const HELP = `
 The script is started as by skein launch --restart: it calls join(), and is started again when it fails. Meanwhile peers are
-killed (kill), stopped and continued (stop), and the coordinator is killed and started again (coordinator). As root on
-Linux each peer gets a network namespace of its own, in which it can be parted from others (partition), have a narrow
-link (slow) or lose packets (loss). What happens is drawn from the seed, at random times and at delicate moments.
+killed (kill), asked to end by SIGTERM (restart), stopped and continued (stop), and the coordinator is killed and started
+again (coordinator). As root on Linux each peer gets a network namespace of its own, in which it can be parted from others
+(partition), have a narrow link (slow) or lose packets (loss). With socat besides, its packets can be late (delay), overtake
+one another (reorder) or be damaged (corrupt): a process of ours passes them on, and TCP itself sees what becomes of them.
+
+What happens is drawn from the seed. Faults come at random times and at delicate moments: when a collective has just begun
+or ended on some peer, when a view was just formed, while the others recover from the fault before, and when the
+coordinator has just come back.
 
 Then it is checked from what every process wrote down while it ran: that all peers that completed a collective agree on its
-result, epoch and contributors; that epochs only grow; that no process failed to which nothing was done; that all went on
-when the faults were over; and that they ended with the same result.
+result, epoch and contributors; that epochs only grow; that no process failed or was evicted to which nothing was done; that
+no call failed by a mistake in the protocol; that all went on when the faults were over; and that they ended together, with
+the same result.
+
+A step is what lies between two boundaries. It is lost when nobody got through it; a peer's share of a step is lost when the
+peer was killed or failed in it.
 
 Exit code: 0 when no invariant was broken, 1 when one was, 2 for a mistake on this command line.
 
 Examples:
-  Five minutes of everything that needs no privileges, with eight processes:
+  Five minutes of what needs no privileges, with eight processes:
     $ skein chaos -n 8 --minutes 5 -- node train.js
 
   With a network of their own, and a page that shows what happened:
@@ -96,33 +109,38 @@ function verdictOf({ lives, inflicted, ended, startedAt, stoppedAt }: ChaosOutco
 }
 
 function show(summary: Summary): void {
-  const { verdict, recoveries, calmRate: calm } = summary;
   const table = new Table({
     head: ['fault', 'times', 'median pause', 'p99', 'longest'],
     style: { head: [], border: [] },
   });
-  for (const { kind, count, medianMs, p99Ms, maxMs } of recoveries)
+  for (const { kind, count, medianMs, p99Ms, maxMs } of summary.recoveries)
     table.push([kind, count, ...[medianMs, p99Ms, maxMs].map((ms) => `${ms.toFixed(0)} ms`)]);
   console.log(table.toString());
-  const failed = Object.entries(verdict.failed).map(([code, count]) => `${count} × ${code}`);
-  console.log(`collectives: ${verdict.collectives} completed, ${verdict.redone} of them begun anew`);
-  console.log(`calls that failed: ${failed.length === 0 ? 'none' : failed.join(', ')}`);
-  const kept =
-    calm === null ? '' : `, ${((verdict.rate / calm) * 100).toFixed(0)} % of the calm run's ${calm.toFixed(1)}`;
-  console.log(`collectives per second: ${verdict.rate.toFixed(1)}${kept}`);
-  const equal = verdict.equalState === null ? 'unknown: nobody was left' : verdict.equalState ? 'yes' : 'NO';
-  console.log(`equal results at the end: ${equal}`);
-  for (const text of verdict.broken) console.log(`${pc.red('BROKEN')} ${text}`);
-  console.log(verdict.broken.length === 0 ? 'no invariant was broken' : `${verdict.broken.length} broken`);
+  for (const [name, value] of figures(summary)) console.log(`${name}: ${value}`);
+  const { broken } = summary.verdict;
+  for (const text of broken) console.log(`${pc.red('BROKEN')} ${text}`);
+  console.log(broken.length === 0 ? 'no invariant was broken' : `${broken.length} broken`);
+}
+
+/** Why some of these faults can't be had here, in words; null when all can. */
+function whatIsMissing(wanted: readonly FaultKind[]): string | null {
+  for (const [group, missing] of [
+    [NETWORK_FAULTS, namespacesMissing],
+    [RELAY_FAULTS, relayMissing],
+  ] as const) {
+    const concerned = wanted.filter((kind) => group.has(kind));
+    const reason = concerned.length === 0 ? null : missing();
+    if (reason !== null) return `${concerned.join(', ')} can't be had: ${reason}`;
+  }
+  return null;
 }
 
 async function chaos(command: readonly string[], options: ChaosOptions, self: Command): Promise<void> {
   const { processes: peers, seed, minutes: totalMs, faults: wanted, every: everyMs } = options;
   const [program, ...args] = command;
   if (program === undefined || program === '') self.error('error: there is no command to run');
-  const needsNetwork = wanted.filter((kind) => NETWORK_FAULTS.has(kind));
-  const missing = needsNetwork.length === 0 ? null : namespacesMissing();
-  if (missing !== null) self.error(`error: ${needsNetwork.join(', ')} can't be had: ${missing}`);
+  const missing = whatIsMissing(wanted);
+  if (missing !== null) self.error(`error: ${missing}`);
 
   const tailMs = Math.min(LONGEST_TAIL_MS, Math.max(SHORTEST_TAIL_MS, totalMs * TAIL_SHARE));
   const stormMs = totalMs - tailMs;
@@ -133,15 +151,23 @@ async function chaos(command: readonly string[], options: ChaosOptions, self: Co
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, onSignal);
-  let namespaces: Namespaces | null = null;
+  const failures: Error[] = [];
+  const onFailure = (error: Error) => {
+    failures.push(error);
+    stop.abort();
+  };
+  let network: Network | null = null;
   try {
-    if (needsNetwork.length > 0) namespaces = new Namespaces(peers);
+    if (wanted.some((kind) => NETWORK_FAULTS.has(kind))) {
+      const relay = wanted.some((kind) => RELAY_FAULTS.has(kind));
+      network = await Network.open({ peers, relay, seed, onFailure });
+    }
     const silent = new PassThrough().resume();
     const base = {
       command: [program, ...args] as const,
       skein: [process.execPath, SKEIN] as const,
       peers,
-      namespaces,
+      network,
       stdout: options.quiet === true ? silent : process.stdout,
       stderr: options.quiet === true ? silent : process.stderr,
       prefix: (index: number) => `[${peerName(index)}] `,
@@ -152,22 +178,28 @@ async function chaos(command: readonly string[], options: ChaosOptions, self: Co
     const calmMs = options.calm ?? Math.min(LONGEST_CALM_MS, totalMs * CALM_SHARE);
     const calm = await calmRate(base, join(folder, 'calm'), calmMs);
     const outcome = await runChaos({ ...base, say, faults, forMs: totalMs, folder: join(folder, 'storm') });
+    const packets = (await network?.close()) ?? null;
+    if (failures.length > 0) throw failures[0];
     const calmFrom = Math.max(outcome.startedAt + stormMs, ...outcome.inflicted.map((one) => one.until));
     const verdict = verdictOf(outcome, calmFrom);
-    const recoveries = summarizeRecoveries(verdict);
-    const summary: Summary = { command: command.join(' '), seed, peers, calmRate: calm, verdict, recoveries };
+    const [recoveries, moments] = [summarizeRecoveries(verdict), summarizeMoments(outcome.inflicted)];
+    const run = { command: command.join(' '), seed, peers, calmRate: calm };
+    const summary: Summary = { ...run, verdict, recoveries, moments, packets };
     show(summary);
-    const { lives, inflicted, ended, startedAt: from, stoppedAt: to } = outcome;
-    if (options.json !== undefined)
-      writeFileSync(options.json, `${JSON.stringify({ ...summary, inflicted, ended, from, to }, null, 1)}\n`);
-    if (options.html !== undefined)
-      writeFileSync(options.html, chaosHtml(summary, { lives, inflicted, ended, from, to }));
+    writeReports(summary, outcome, options);
     if (verdict.broken.length > 0) process.exitCode = 1;
   } finally {
-    namespaces?.remove();
+    await network?.close();
     rmSync(folder, { recursive: true, force: true });
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(name, onSignal);
   }
+}
+
+function writeReports(summary: Summary, outcome: ChaosOutcome, { json, html }: ChaosOptions): void {
+  const { lives, inflicted, ended, startedAt: from, stoppedAt: to } = outcome;
+  if (json !== undefined)
+    writeFileSync(json, `${JSON.stringify({ ...summary, inflicted, ended, from, to }, null, 1)}\n`);
+  if (html !== undefined) writeFileSync(html, chaosHtml(summary, { lives, inflicted, ended, from, to }));
 }
 
 export function chaosCommand(): Command {
@@ -178,7 +210,7 @@ export function chaosCommand(): Command {
     .requiredOption('-n, --processes <N>', 'how many processes', wholeNumber(1, MAX_NAMESPACED_PEERS))
     .option('--seed <seed>', 'which faults, and when', wholeNumber(0, 2 ** 31 - 1), Date.now() % 1_000_000)
     .option('--minutes <m>', 'how long, the calm at the end included', minutes, 5 * 60_000)
-    .option('--faults <kinds>', `some of ${FAULT_KINDS.join(', ')}`, kinds, ['kill', 'stop', 'coordinator'] as const)
+    .option('--faults <kinds>', `some of ${FAULT_KINDS.join(', ')}`, kinds, DEFAULT_FAULTS)
     .option('--every <seconds>', 'time between faults, on average', seconds, 4_000)
     .option(
       '--calm <seconds>',

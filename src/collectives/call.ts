@@ -1,7 +1,7 @@
 /** What a caller asks for, and what it gets: the vocabulary between the engine and the collectives. */
 import type { SkeinError } from '../errors.ts';
 import type { Dtype, ReduceOp } from '../tensor.ts';
-import type { Codec } from './codec.ts';
+import type { Codec, Rounding } from './codec.ts';
 import type { Algorithm, CollectiveKind } from './program.ts';
 
 export type PeerId = string;
@@ -16,6 +16,12 @@ export type Consistency = 'commit' | 'eager';
 /** `restart`: redo among the survivors. `fail`: the call throws `PeerLostError`. */
 export type Recovery = 'restart' | 'salvage' | 'fail';
 
+/**
+ * `wait`: for every member. `exclude`: a member for which the others have waited for some seconds, while it waits for nobody, is
+ * left out of this collective; it stays a member, and its own call fails with an `ExcludedError`.
+ */
+export type StragglerPolicy = 'wait' | 'exclude';
+
 export interface CallSpec {
   readonly kind: CollectiveKind;
   readonly tag: string;
@@ -23,6 +29,10 @@ export interface CallSpec {
   /** null for collectives that reduce nothing. */
   readonly op: ReduceOp | null;
   readonly codec: Codec;
+  readonly rounding: Rounding;
+  /** Add what the codec dropped in the last call under this tag to the input. */
+  readonly errorFeedback: boolean;
+  readonly measureError: boolean;
   readonly algorithm: Algorithm | 'auto';
   /** Elements, as `PlanRequest.count` has it. */
   readonly count: number;
@@ -31,6 +41,7 @@ export interface CallSpec {
   readonly laidOutFor: number | null;
   readonly consistency: Consistency;
   readonly recovery: Recovery;
+  readonly stragglers: StragglerPolicy;
   readonly minWorldSize: number;
   readonly timeoutMs: number;
   readonly input: Uint8Array;
@@ -53,6 +64,13 @@ export interface Report {
   readonly ranges: readonly ContributedRange[];
   readonly algorithm: Algorithm;
   readonly codec: Codec;
+  /**
+   * With `measureError`: √(Σ dropped² / Σ encoded²) over all values that this rank encoded in the attempt that succeeded: its
+   * contribution to what others add up, and the sums that it added up itself. Else null. In a direct all-reduce, if what
+   * different ranks drop is uncorrelated, the result's relative RMS error is between this (mean over the ranks) and √2 times it.
+   * NaN when what was encoded was not finite.
+   */
+  readonly error: number | null;
   /** How often it was begun anew because a peer or a link was lost. */
   readonly retries: number;
   /** Data bytes with their headers, all attempts together. */
@@ -87,6 +105,7 @@ export interface Description {
   readonly root: PeerId | null;
   readonly consistency: Consistency;
   readonly recovery: Recovery;
+  readonly stragglers: StragglerPolicy;
   readonly minWorldSize: number;
   readonly segmentBytes: number;
 }
@@ -99,6 +118,7 @@ export function describe(call: Omit<Description, 'tag'>): string {
   parts.push(call.algorithm);
   if (call.codec !== 'f32') parts.push(`codec ${call.codec}`);
   if (call.minWorldSize > 1) parts.push(`at least ${call.minWorldSize} members`);
+  if (call.stragglers !== 'wait') parts.push(`${call.stragglers} stragglers`);
   parts.push(call.consistency, call.recovery, `segments of ${call.segmentBytes}`);
   return `${call.kind}(${parts.join(', ')})`;
 }

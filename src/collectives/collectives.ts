@@ -5,6 +5,7 @@
 import * as v from 'valibot';
 import {
   ArgumentError,
+  ExcludedError,
   MismatchError,
   PeerLostError,
   QuorumError,
@@ -27,15 +28,19 @@ import {
   MAX_OPEN_COLLECTIVES,
   MAX_RELAY_QUEUE_BYTES,
   MAX_REPORTED_FAILURES,
+  MAX_RESIDUALS,
   MAX_TAG_LENGTH,
   MAX_TAGS,
   MAX_TEXT_LENGTH,
   MAX_TOLD_RANGES,
+  MAX_TOLD_STRAGGLING,
   MAX_UNEXPECTED_BYTES,
   RELAY_WINDOW_BYTES,
 } from '../wire/limits.ts';
 import {
   type CoordinatorMessage,
+  type Excludable,
+  type Exclusion,
   type FinishedRanges,
   type HeldResult,
   type PeerMessage,
@@ -52,7 +57,7 @@ import {
   describe,
   type PeerId,
 } from './call.ts';
-import { CODECS, wireBytes } from './codec.ts';
+import { CODECS, wireLength } from './codec.ts';
 import { Context, type Member, type TagState, type Verdict, type ViewOf } from './context.ts';
 import { FrameCursor, Transfer } from './executor.ts';
 import { type Attempt, type AttemptPort, Operation } from './operation.ts';
@@ -69,6 +74,7 @@ import {
 } from './program.ts';
 import { Recent } from './recent.ts';
 import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
+import { Residuals } from './residuals.ts';
 import { type Cut, Cuts, ringAround, routeAround } from './routes.ts';
 import { spreadPlan } from './salvage.ts';
 import { chooseAlgorithm } from './select.ts';
@@ -101,11 +107,18 @@ export interface Surroundings {
   giveScratch(memory: Uint8Array): void;
 }
 
+/** How calls wait for a peer. */
+interface Wait {
+  due: boolean;
+  blocked: boolean;
+  readonly calls: Excludable[];
+}
+
 /** A call that failed for all members. */
 export interface FailedCall {
   readonly id: string;
   readonly generation: number;
-  readonly code: Verdict['code'];
+  readonly code: Exclude<Verdict['code'], 'excluded'>;
   readonly message: string;
 }
 
@@ -130,6 +143,7 @@ const descriptionSchema = v.strictObject({
   root: v.nullable(v.pipe(v.string(), v.maxLength(256))),
   consistency: v.picklist(['commit', 'eager']),
   recovery: v.picklist(['restart', 'salvage', 'fail']),
+  stragglers: v.picklist(['wait', 'exclude']),
   minWorldSize: v.pipe(v.number(), v.integer(), v.minValue(1)),
   segmentBytes: v.pipe(v.number(), v.integer(), v.minValue(1)),
 });
@@ -160,11 +174,16 @@ export class Collectives {
   readonly #returned: Recent<string> = new Recent(MAX_OPEN_COLLECTIVES);
   /** Calls that failed for all, of which a coordinator that was restarted must know. */
   readonly #failures: Recent<FailedCall> = new Recent(MAX_REPORTED_FAILURES);
+  /** Calls that go on without somebody, of which a coordinator that was restarted must know. */
+  readonly #exclusions: Recent<Exclusion> = new Recent(MAX_REPORTED_FAILURES);
   /** The coordinator has not decided yet what becomes of what the last loss concerns. */
   #undecided = false;
 
+  readonly #residuals: Residuals;
+
   constructor(around: Surroundings) {
     this.#around = around;
+    this.#residuals = new Residuals(around);
   }
 
   // --- calls -------------------------------------------------------------------------------------------------------
@@ -175,10 +194,18 @@ export class Collectives {
     if (this.openCount >= MAX_OPEN_COLLECTIVES) {
       const message = `${MAX_OPEN_COLLECTIVES} collectives are open already: await some of them before you call more.`;
       this.#settle(operation, new ArgumentError(message, { op: operation.title }));
+    } else if (spec.errorFeedback && this.#residuals.size >= MAX_RESIDUALS && !this.#residuals.has(spec.tag)) {
+      const message = `\`errorFeedback\` is kept under ${MAX_RESIDUALS} tags already: reuse tags, or drop some (\`dropErrorFeedback\`).`;
+      this.#settle(operation, new ArgumentError(message, { op: operation.title }));
     } else {
       this.#enter(operation);
     }
     return operation;
+  }
+
+  /** Forgets what codecs dropped under a tag, or under all (null). */
+  dropResiduals(tag: string | null): void {
+    this.#residuals.drop(tag);
   }
 
   /** The caller has lost interest. Its promise is settled with `error` as soon as that is safe. */
@@ -204,7 +231,7 @@ export class Collectives {
 
   open(): Operation[] {
     const all = [...this.#waiting];
-    for (const context of this.#contexts.values()) all.push(...context.operations());
+    for (const context of this.#contexts.values()) if (context.openCount > 0) all.push(...context.operations());
     return all;
   }
 
@@ -352,6 +379,44 @@ export class Collectives {
     context.verdicts += 1;
   }
 
+  /**
+   * A call goes on without some members. If this is one of them, the call fails here, whether it was made yet or not; its
+   * bytes in flight can't reach anybody's result any more.
+   */
+  onExclude(exclusion: Exclusion): void {
+    const { generation, tag, sequence } = parseId(exclusion.id);
+    const { self } = this.#around;
+    const context = this.#contexts.get(generation);
+    this.#exclusions.add(exclusion);
+    const operation = this.#byId(exclusion.id);
+    const isExcluded = exclusion.peers.includes(self);
+    const verdict = { code: 'excluded', message: EXCLUDED_HINT, peerId: self } as const;
+    if (operation !== undefined) {
+      if (exclusion.epoch <= operation.epoch) return; // known
+      if (isExcluded) this.#settle(operation, operation.failure ?? this.#verdictError(operation, verdict));
+      else this.#goOnWithout(operation, exclusion);
+      return;
+    }
+    if (context === undefined || context.verdicts >= MAX_OPEN_COLLECTIVES) return;
+    const state = context.tag(tag);
+    if (state === undefined || !(sequence >= state.nextSequence) || state.verdicts.has(sequence)) return;
+    if (isExcluded) state.verdicts.set(sequence, verdict);
+    else if (state.exclusions.has(sequence)) context.verdicts -= 1;
+    if (!isExcluded) state.exclusions.set(sequence, exclusion);
+    context.verdicts += 1;
+  }
+
+  #goOnWithout(operation: Operation, exclusion: Exclusion): void {
+    operation.exclusion = exclusion;
+    // What stands still is begun when it is decided, and what has failed here fails all the same.
+    if (operation.state === 'running' || operation.state === 'held') this.#begin(operation);
+  }
+
+  /** Calls that go on without somebody, oldest first. */
+  get exclusions(): readonly Exclusion[] {
+    return this.#exclusions.values;
+  }
+
   #verdictError(operation: Operation, verdict: Verdict): SkeinError {
     const elapsed = Math.round(this.#around.now() - operation.startedAt);
     const context = {
@@ -362,6 +427,7 @@ export class Collectives {
       phase: 'open',
     };
     const message = `${operation.title}: ${verdict.message}`;
+    if (verdict.code === 'excluded') return new ExcludedError(message, context);
     if (verdict.code === 'lost') return new PeerLostError(`${message} ${EAGER_HINT}`, context);
     return verdict.code === 'mismatch' ? new MismatchError(message, context) : new WithdrawnError(message, context);
   }
@@ -403,6 +469,8 @@ export class Collectives {
     operation.sequence = state.nextSequence++;
     state.open.push(operation);
     context.openCount += 1;
+    operation.exclusion = state.exclusions.get(operation.sequence) ?? null;
+    if (state.exclusions.delete(operation.sequence)) context.verdicts -= 1;
     const verdict = state.verdicts.get(operation.sequence);
     if (verdict === undefined) {
       this.#begin(operation);
@@ -418,7 +486,13 @@ export class Collectives {
     const context = operation.context!; // only entered operations are begun
     const { call } = operation;
     this.#retire(operation);
-    const { members } = context;
+    const { members } = operation;
+    if (operation.exclusion !== null && members.length < call.minWorldSize) {
+      // It can't be numbered anew: those that are excluded have gone on.
+      const message = `${operation.title} went on without ${operation.exclusion.peers.join(', ')}, and ${members.length} of the ${call.minWorldSize} members that it wants are left. Call it again, or lower \`minWorldSize\`.`;
+      this.#fail(operation, new QuorumError(message, { op: operation.title, epoch: operation.epoch }), true);
+      return;
+    }
     if (members.length < call.minWorldSize) {
       this.#leaveContext(operation);
       operation.context = null;
@@ -437,11 +511,10 @@ export class Collectives {
       this.#fail(operation, operation.peerLostError(gone, this.#around.now(), SHAPE_HINT), true);
       return;
     }
-    const lossy = call.codec !== 'f32';
     const rest = restOf(operation.kept, call.count);
     const count = rest.reduce((sum, { start, end }) => sum + end - start, 0);
-    const bytes = count * wireBytes(call.dtype, call.codec);
-    const choice = { kind: call.kind, worldSize: members.length, bytes, lossy };
+    const bytes = wireLength(call.dtype, call.codec, count);
+    const choice = { kind: call.kind, worldSize: members.length, bytes, codec: call.codec };
     const algorithm = call.algorithm === 'auto' ? chooseAlgorithm(choice) : call.algorithm;
     const order = algorithm === 'ring' && ORDERLESS.has(call.kind) ? ringAround(members, context.cuts) : members;
     const rank = order.findIndex((member) => member.peerId === this.#around.self);
@@ -477,7 +550,9 @@ export class Collectives {
       const built = call.atomic && !keeps && outputBytes > 0 ? this.#scratch(operation, outputBytes) : call.output;
       operation.result = built.subarray(0, outputBytes);
     }
-    const { epoch, generation } = context;
+    const corrected = call.errorFeedback ? this.#correct(operation) : null;
+    const { generation } = context;
+    const { epoch } = operation;
     const ports = new Map<PeerId, AttemptPort>();
     const frame = { epoch, generation, tag: hashTag(call.tag), sequence: operation.sequence };
     const transfer = new Transfer(this.#around.workspace, {
@@ -487,8 +562,11 @@ export class Collectives {
       dtype: call.dtype,
       op: call.op,
       codec: call.codec,
+      seed: call.rounding === 'stochastic' ? seedOf(operation, rank) : null,
+      measures: call.measureError,
+      dropped: corrected,
       contributors: members.length,
-      input: call.input,
+      input: corrected ?? call.input,
       output: operation.result,
       port: (to) => ports.get(members[to]!.peerId)!, // a port was made for every peer of the plan
       scratch: (byteLength) => this.#scratch(operation, byteLength),
@@ -514,6 +592,14 @@ export class Collectives {
     transfer.start();
     for (const { via } of ports.values()) this.#around.link(via).uncork();
     if (operation.attempt === attempt && operation.state === 'running') this.#takeArrivals(operation, frame);
+  }
+
+  /** The input of a call with error feedback: what was dropped under its tag is added to what this attempt does anew. */
+  #correct(operation: Operation): Uint8Array {
+    const { call, kept } = operation;
+    operation.feedback ??= this.#residuals.take(call.tag, call.count * DTYPE_BYTES[call.dtype]);
+    this.#residuals.correct(operation.feedback, call.input, restOf(kept, call.count));
+    return operation.feedback.corrected;
   }
 
   #announcement(
@@ -646,17 +732,22 @@ export class Collectives {
 
   /**
    * Whom calls that have been under way for a while wait for: `due`, something should come from it; `blocked`, its link takes
-   * no more.
+   * no more; `calls`, those that could do without it.
    */
-  waitsOn(): Map<PeerId, { due: boolean; blocked: boolean }> {
-    const waits = new Map<PeerId, { due: boolean; blocked: boolean }>();
+  waitsOn(): Map<PeerId, Wait> {
+    const waits = new Map<PeerId, Wait>();
     const old = this.#around.now() - WORTH_WATCHING_MS;
-    for (const { attempt, state, startedAt } of this.open()) {
+    for (const operation of this.open()) {
+      const { attempt, state, startedAt } = operation;
       if (state !== 'running' || attempt === null || startedAt > old) continue;
+      const { id, spare } = operation;
       const due = new Set(attempt.transfer.waitsFor.map((rank) => attempt.members[rank]?.peerId));
       for (const [peerId, port] of attempt.ports) {
-        const wait = waits.get(peerId) ?? { due: false, blocked: false };
-        wait.due ||= due.has(peerId) || !port.allowed;
+        const wait = waits.get(peerId) ?? { due: false, blocked: false, calls: [] };
+        const isDue = due.has(peerId) || !port.allowed;
+        wait.due ||= isDue;
+        if (isDue && spare > 0 && wait.calls.length < MAX_TOLD_STRAGGLING)
+          wait.calls.push({ id, epoch: attempt.epoch, spare });
         wait.blocked ||= port.allowed && !port.writable;
         waits.set(peerId, wait);
       }
@@ -804,7 +895,8 @@ export class Collectives {
       if (attempt.transfer.drained) this.#commit(operation);
     } else {
       const generation = operation.context!.generation; // it has a number
-      this.#around.control({ type: 'done', id: operation.id, generation, epoch: attempt.epoch });
+      const { id, spare } = operation;
+      this.#around.control({ type: 'done', id, generation, epoch: attempt.epoch, spare });
     }
   }
 
@@ -820,6 +912,8 @@ export class Collectives {
     const attempt = operation.attempt!; // it holds a result
     const { call, result } = operation;
     if (result !== null && result.buffer !== call.output.buffer) call.output.set(result);
+    if (operation.feedback !== null) this.#residuals.settle(call.tag, operation.feedback, true);
+    operation.feedback = null;
     const { id, retries } = operation;
     if (attempt.members.length > 1) {
       if (call.consistency === 'eager') this.#returned.add(id);
@@ -837,6 +931,7 @@ export class Collectives {
         ranges: contributedRanges(operation, attempt),
         algorithm: attempt.algorithm,
         codec: call.codec,
+        error: call.measureError ? errorOf(attempt.transfer) : null,
         retries,
         bytesSent: operation.bytesSent,
         bytesReceived: operation.bytesReceived,
@@ -894,6 +989,8 @@ export class Collectives {
     const waiting = this.#waiting.indexOf(operation);
     if (waiting >= 0) this.#waiting.splice(waiting, 1);
     for (const memory of operation.scratch.splice(0)) this.#around.giveScratch(memory);
+    if (operation.feedback !== null) this.#residuals.settle(operation.call.tag, operation.feedback, false);
+    operation.feedback = null;
   }
 
   #leaveContext(operation: Operation): void {
@@ -909,6 +1006,8 @@ export class Collectives {
 
 const EAGER_HINT =
   "With `consistency: 'eager'` it is not redone, as some members may have returned. Call it again, or use 'commit'.";
+const EXCLUDED_HINT =
+  'the others had waited for this peer too long, and went on without it. Its tensor is as it was, and it is still a member: take over their state, and go on with the next call.';
 const FAIL_HINT = "It was not redone because the call asked for `recovery: 'fail'`.";
 const SHAPE_HINT =
   'Its tensors were laid out for the members there were before: lay them out for the present view and call again.';
@@ -945,6 +1044,15 @@ function contributedRanges({ kept, contributors, call }: Operation, attempt: Att
   return [...kept, ...redone]
     .sort((left, right) => left.start - right.start)
     .map(({ start, end, epoch }) => ({ start, end, contributors: contributors.get(epoch) ?? [] }));
+}
+
+function errorOf({ droppedEnergy, encodedEnergy }: Transfer): number {
+  return encodedEnergy === 0 ? 0 : Math.sqrt(droppedEnergy / encodedEnergy);
+}
+
+/** The same on every run with the same calls, and another for every call and rank: what ranks drop must not be alike. */
+function seedOf({ id }: Operation, rank: Rank): number {
+  return hashTag(`${id}:${rank}`) % 2 ** 32;
 }
 
 function findOpen(state: TagState, sequence: number): Operation | undefined {

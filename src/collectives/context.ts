@@ -5,6 +5,7 @@
  */
 import { hashTag } from '../wire/frame.ts';
 import { MAX_TAGS } from '../wire/limits.ts';
+import type { Exclusion } from '../wire/messages.ts';
 import type { Description, PeerId } from './call.ts';
 import type { Operation } from './operation.ts';
 import type { Rank } from './program.ts';
@@ -25,8 +26,11 @@ export interface ViewOf {
   readonly cuts: readonly Cut[];
 }
 
-/** Why the coordinator fails a collective for all. `lost`: some members returned from an eager call before a loss, and some did not. */
-type FailureCode = 'mismatch' | 'withdrawn' | 'lost';
+/**
+ * Why the coordinator fails a collective for all. `lost`: some members returned from an eager call before a loss, and some did
+ * not. `excluded`: it fails for this peer alone, and goes on for the others.
+ */
+type FailureCode = 'mismatch' | 'withdrawn' | 'lost' | 'excluded';
 
 /** Verdict on a collective that this peer has not called yet. */
 export interface Verdict {
@@ -41,6 +45,8 @@ export interface TagState {
   /** Open collectives, oldest first: few. */
   readonly open: Operation[];
   readonly verdicts: Map<number, Verdict>;
+  /** Calls not made here yet that go on without others. */
+  readonly exclusions: Map<number, Exclusion>;
   /** What was announced last under this tag: training loops make the same call again and again. */
   announced: { readonly description: Description; readonly body: Uint8Array } | null;
 }
@@ -52,7 +58,7 @@ export class Context {
   /** What attempts of this epoch go round. */
   cuts: Cuts;
   openCount = 0;
-  /** On calls that were not made here yet, all tags together. */
+  /** Verdicts and exclusions of calls that were not made here yet, all tags together. */
   verdicts = 0;
   /** A member was lost, and the coordinator has not decided yet what becomes of what was open. */
   undecided = false;
@@ -83,7 +89,7 @@ export class Context {
     let state = this.#tags.get(hash);
     if (state === undefined) {
       if (this.#tags.size >= MAX_TAGS) return undefined;
-      state = { tag, nextSequence: 0, open: [], verdicts: new Map(), announced: null };
+      state = { tag, nextSequence: 0, open: [], verdicts: new Map(), exclusions: new Map(), announced: null };
       this.#tags.set(hash, state);
     }
     return state.tag === tag ? state : undefined;

@@ -5,7 +5,8 @@
  * Where a rank sends to many, it begins with the next rank up and goes round, so that at any moment the ranks send to
  * different destinations instead of all to rank 0.
  */
-import { replace, send } from './instructions.ts';
+import { reduce, replace, send } from './instructions.ts';
+import { shareOf } from './partition.ts';
 import type { ChunkProgram, Rank } from './program.ts';
 
 /** All ranks, beginning with `rank` itself and going up and round. */
@@ -59,4 +60,22 @@ export function directAllGather(worldSize: number, rank: Rank, count: number): r
       steps: [replace(source)],
     })),
   ];
+}
+
+/**
+ * Chunk c is rank c's to add up: all others send it theirs, it adds them in the order in which they set out (from the rank
+ * below it, down and round), whatever the order of arrival, and sends the sum to each. A value is encoded twice on its way, on
+ * any number of ranks, so what a codec drops does not grow with them. N = 4, chunk 0:
+ *
+ *     rank   3, 2, 1 ──▶ 0 ──▶ 1, 2, 3
+ *            d, c, b    dcba  (copies)
+ */
+export function directAllReduce(worldSize: number, rank: Rank, count: number): readonly ChunkProgram[] {
+  const [, ...others] = fromHereRound(worldSize, rank);
+  return [rank, ...others].map((owner) => {
+    const share = shareOf(count, worldSize, owner);
+    const steps =
+      owner === rank ? [...[...others].reverse().map(reduce), ...others.map(send)] : [send(owner), replace(owner)];
+    return { id: owner, count: share.count, input: share.start, output: share.start, steps };
+  });
 }

@@ -8,16 +8,21 @@
  *     slot     the arena, hot in the cache: where it is reduced, and from where it is sent
  *     memory   this rank's result, or scratch when the rank keeps no result: used when no slot is free
  *
+ * With a codec that drops bits, a value that is sent and still needed is *sealed*: it is encoded once, those bytes go to
+ * everyone it is sent to, and it becomes what they decode, here too. What arrives sealed is passed on untouched. Values that are
+ * not needed here any more are encoded on their way out.
+ *
  * Segments that arrived and must go on are sent before new ones are begun. So few segments are under way at a time, each
  * is finished while its bytes are in the cache, and a new one enters the pipeline whenever a link would be idle.
  *
  * Invariants: the input is never written. What was handed to a link is not changed before it was flushed. Frames that come
  * before their turn are kept (their number and size follow from this rank's own program), so a link is never blocked.
  */
+import type { LossyCodec } from '../kernels/kernels.ts';
 import { DTYPE_BYTES, type Dtype, type ReduceOp } from '../tensor.ts';
 import { emptyHeader, FRAME_DATA, type FrameHeader, HEADER_BYTES, writeHeader } from '../wire/frame.ts';
 import type { Span } from '../wire/ranges.ts';
-import { type Codec, wireBytes } from './codec.ts';
+import { BLOCK_ELEMENTS, type Codec, isBlockCodec, roundsByChance, wireLength } from './codec.ts';
 import type { ChunkProgram, Instruction, Plan, Rank } from './program.ts';
 import { type FlushListener, NO_SLOT, STAGE_BYTES, type Workspace } from './workspace.ts';
 
@@ -38,6 +43,15 @@ export interface TransferSpec {
   /** null: nothing is reduced. */
   readonly op: ReduceOp | null;
   readonly codec: Codec;
+  /** Where codecs that can round by chance take it from; null: they round to the nearest. */
+  readonly seed: number | null;
+  /** Sum up what encoding drops. */
+  readonly measures: boolean;
+  /**
+   * Receives what this rank's encodings drop, in units of the input and at its place there; null: nobody wants it. It may be the
+   * input itself, as what was encoded is not read again.
+   */
+  readonly dropped: Uint8Array | null;
   /** Ranks whose inputs are in a finished value. */
   readonly contributors: number;
   readonly input: Uint8Array;
@@ -71,10 +85,14 @@ interface ChunkState {
   readonly segments: number;
   /** Whether the value is still needed after step k. */
   readonly neededAfter: readonly boolean[];
+  /** Whether what step k takes is sent on as it came. */
+  readonly passesOn: readonly boolean[];
   /** The step after which the value is final here; −1: another rank finishes it. */
   readonly finishingStep: number;
   /** Where values live that are in no slot: the rank's result, else scratch (made on first use). */
   memory: Uint8Array | null;
+  /** Encoded bytes of sealed segments, made on first use. They are written once. */
+  sealed: Uint8Array | null;
 }
 
 /** Chunks whose first step sends to a peer, and how far they have been begun. */
@@ -89,13 +107,18 @@ interface Outbox {
   forwardHead: number;
 }
 
+/** A frame that is kept until its turn comes, or until it is whole. */
 interface EarlyFrame {
-  readonly from: Rank;
+  from: Rank;
   /** May be longer than the frame. */
-  readonly buffer: Uint8Array;
-  readonly length: number;
+  buffer: Uint8Array;
+  length: number;
   complete: boolean;
+  /** Of the same segment, in no order. */
+  next: EarlyFrame | null;
 }
+
+const NO_BYTES = new Uint8Array(0);
 
 const MODE_DISCARD = 0;
 const MODE_EARLY = 1;
@@ -138,12 +161,22 @@ function neededAfter(program: ChunkProgram): boolean[] {
   return needed;
 }
 
+/** Whether a step takes a finished value that is sent on later. */
+function passesOn({ steps }: ChunkProgram): boolean[] {
+  const lastSend = lastIndex(steps, 'send');
+  return steps.map((step, index) => step.do === 'replace' && index < lastSend);
+}
+
 export class Transfer implements FlushListener {
   readonly #workspace: Workspace;
   readonly #spec: TransferSpec;
   readonly #elementBytes: number;
-  readonly #wireBytes: number;
+  readonly #lossy: boolean;
+  /** Blocks may be cut anywhere by the network: they are put together before they are decoded. */
+  readonly #decodesWhole: boolean;
   readonly #segmentElements: number;
+  /** Elements that are staged at a time: whole blocks. */
+  readonly #partElements: number;
   readonly #chunks: ChunkState[] = [];
   readonly #chunkById: (ChunkState | undefined)[] = [];
   readonly #outboxes: Outbox[] = [];
@@ -158,7 +191,9 @@ export class Transfer implements FlushListener {
   /** Of those in flight, how many are sent from memory: it must not be written while there are any. */
   readonly #memoryInFlight: Uint8Array;
   readonly #arriving: Uint8Array;
-  readonly #early: Map<number, EarlyFrame[]> = new Map();
+  readonly #sealed: Uint8Array;
+  readonly #early: (EarlyFrame | null)[];
+  readonly #spareFrames: EarlyFrame[] = [];
 
   #alive = true;
   #finished = 0;
@@ -166,13 +201,21 @@ export class Transfer implements FlushListener {
   /** Data bytes, headers included. */
   bytesSent = 0;
   bytesReceived = 0;
+  /** Sums of squares, if they are measured: of what this rank encoded, and of what that dropped. */
+  encodedEnergy = 0;
+  droppedEnergy = 0;
 
   constructor(workspace: Workspace, spec: TransferSpec) {
     this.#workspace = workspace;
     this.#spec = spec;
     this.#elementBytes = DTYPE_BYTES[spec.dtype];
-    this.#wireBytes = wireBytes(spec.dtype, spec.codec);
-    this.#segmentElements = workspace.segmentBytes / this.#elementBytes;
+    this.#lossy = spec.codec !== 'f32';
+    this.#decodesWhole = isBlockCodec(spec.codec);
+    const block = BLOCK_ELEMENTS[spec.codec];
+    this.#segmentElements = Math.floor(workspace.segmentBytes / this.#elementBytes / block) * block;
+    this.#partElements = Math.floor(STAGE_BYTES / this.#elementBytes / block) * block;
+    if (this.#segmentElements === 0)
+      throw new Error(`a segment of ${workspace.segmentBytes} bytes has no block of ${block}`);
     let segments = 0;
     for (const program of spec.plan.chunks) {
       const count = Math.ceil(program.count / this.#segmentElements);
@@ -189,6 +232,8 @@ export class Transfer implements FlushListener {
     this.#inFlight = new Uint8Array(segments);
     this.#memoryInFlight = new Uint8Array(segments);
     this.#arriving = new Uint8Array(segments);
+    this.#sealed = new Uint8Array(segments);
+    this.#early = new Array<EarlyFrame | null>(segments).fill(null);
     this.#chunks.forEach((chunk, index) => {
       this.#chunkOf.fill(index, chunk.firstSegment, chunk.firstSegment + chunk.segments);
     });
@@ -205,9 +250,11 @@ export class Transfer implements FlushListener {
       firstSegment,
       segments,
       neededAfter: neededAfter(program),
+      passesOn: passesOn(program),
       finishingStep: finishes ? lastReduce : -1,
       memory:
         program.output === null ? null : this.#spec.output.subarray(start, start + program.count * this.#elementBytes),
+      sealed: null,
     };
   }
 
@@ -275,7 +322,7 @@ export class Transfer implements FlushListener {
     this.#alive = false;
     for (let segment = 0; segment < this.#slot.length; segment++) this.#dropSlot(segment);
     // Not given back to the workspace: a frame that is still coming in may refer to them until it is abandoned.
-    this.#early.clear();
+    this.#early.fill(null);
   }
 
   /** Hands segments to every link that takes them. To be called when a link has become writable. */
@@ -360,7 +407,16 @@ export class Transfer implements FlushListener {
   #send(outbox: Outbox, segment: number): boolean {
     const chunk = this.#chunks[this.#chunkOf[segment]!]!;
     const count = this.#elements(chunk, segment);
-    const bytes = count * this.#wireBytes;
+    const bytes = wireLength(this.#spec.dtype, this.#spec.codec, count);
+    const keep = chunk.neededAfter[this.#step[segment]!] === true;
+    if (this.#lossy && keep && this.#sealed[segment] === 0) this.#seal(chunk, segment, count);
+    const sealed = this.#sealed[segment] !== 0;
+    let wire = NO_SLOT;
+    if (this.#lossy && !sealed) {
+      wire = this.#workspace.acquireWire();
+      if (wire === NO_SLOT) return false;
+      this.#encode(chunk, segment, count, wire);
+    }
     const header = this.#header;
     Object.assign(header, this.#spec.frame);
     header.type = FRAME_DATA;
@@ -370,19 +426,12 @@ export class Transfer implements FlushListener {
     const ticket = this.#workspace.ticket();
     ticket.listener = this;
     ticket.segment = segment;
-    ticket.slot = NO_SLOT;
-    if (this.#spec.codec !== 'f32') {
-      const slot = this.#encode(chunk, segment, count);
-      if (slot === NO_SLOT) {
-        this.#workspace.returnTicket(ticket);
-        return false;
-      }
-      ticket.slot = slot;
-    } else if (this.#place[segment] === PLACE_SLOT) {
+    ticket.slot = wire;
+    if (!this.#lossy && this.#place[segment] === PLACE_SLOT) {
       ticket.slot = this.#slot[segment]!;
       this.#workspace.retain(ticket.slot);
     }
-    ticket.fromMemory = ticket.slot === NO_SLOT && this.#place[segment] === PLACE_MEMORY;
+    ticket.fromMemory = !this.#lossy && ticket.slot === NO_SLOT && this.#place[segment] === PLACE_MEMORY;
     if (ticket.fromMemory) this.#memoryInFlight[segment]! += 1;
     this.#inFlight[segment]! += 1;
     this.#totalInFlight += 1;
@@ -392,9 +441,10 @@ export class Transfer implements FlushListener {
       outbox.port.send(this.#workspace.frame(ticket.slot, bytes), null, ticket.flushed);
     } else {
       writeHeader(ticket.headerView, 0, header);
-      outbox.port.send(ticket.header, this.#valueInMemory(chunk, segment, bytes), ticket.flushed);
+      const body = sealed ? this.#sealedBytes(chunk, segment, bytes) : this.#valueInMemory(chunk, segment, bytes);
+      outbox.port.send(ticket.header, body, ticket.flushed);
     }
-    if (!chunk.neededAfter[this.#step[segment]!]) this.#dropSlot(segment);
+    if (!keep) this.#dropSlot(segment);
     this.#advance(chunk, segment);
     return true;
   }
@@ -408,30 +458,71 @@ export class Transfer implements FlushListener {
     return this.#memory(chunk).subarray(offset, offset + bytes);
   }
 
-  /**
-   * Encodes the value into a wire slot. Where the value is needed later it becomes what the receivers will decode, so that
-   * all ranks go on with the same bits.
-   */
-  #encode(chunk: ChunkState, segment: number, count: number): number {
-    const wire = this.#workspace.acquireWire();
-    if (wire === NO_SLOT) return NO_SLOT;
-    const { kernels, stageOwn } = this.#workspace;
-    const codec = this.#spec.codec as 'bf16' | 'f16'; // the caller has excluded 'f32'
-    const keep = chunk.neededAfter[this.#step[segment]!] === true;
+  #sealedBytes(chunk: ChunkState, segment: number, bytes: number): Uint8Array {
+    const { dtype, codec } = this.#spec;
+    chunk.sealed ??= this.#spec.scratch(wireLength(dtype, codec, chunk.program.count));
+    const offset = (segment - chunk.firstSegment) * wireLength(dtype, codec, this.#segmentElements);
+    return chunk.sealed.subarray(offset, offset + bytes);
+  }
+
+  /** Encodes the value once for all to whom it is sent. It becomes what they decode, so that all ranks go on with the same bits. */
+  #seal(chunk: ChunkState, segment: number, count: number): void {
+    this.#encode(chunk, segment, count, NO_SLOT);
+    if (this.#place[segment] !== PLACE_SLOT) this.#place[segment] = PLACE_MEMORY;
+    this.#sealed[segment] = 1;
+  }
+
+  /** Encodes the value into a wire slot, after which it is not needed, or without one into the chunk's sealed bytes. */
+  #encode(chunk: ChunkState, segment: number, count: number, wire: number): void {
+    const { bytes, kernels, stageOwn, stageArrived, stageWire } = this.#workspace;
+    const { dtype, measures, dropped } = this.#spec;
+    const codec = this.#spec.codec as LossyCodec; // the caller has excluded 'f32'
     const inSlot = this.#place[segment] === PLACE_SLOT;
-    const target = this.#workspace.payload(wire);
-    const block = STAGE_BYTES / 4;
-    for (let done = 0; done < count; done += block) {
-      const part = Math.min(block, count - done);
-      const source = inSlot ? this.#workspace.payload(this.#slot[segment]!) + done * 4 : stageOwn;
-      if (!inSlot) this.#loadValue(chunk, segment, done * 4, (done + part) * 4, source);
-      kernels.encode(codec, target + done * 2, source, part);
-      if (!keep) continue;
-      kernels.decode(codec, source, target + done * 2, part);
-      if (!inSlot) this.#storeStaged(chunk, segment, source, done * 4, (done + part) * 4);
+    const seals = wire === NO_SLOT;
+    const sealed = seals ? this.#sealedBytes(chunk, segment, wireLength(dtype, codec, count)) : null;
+    for (let done = 0; done < count; done += this.#partElements) {
+      const part = Math.min(this.#partElements, count - done);
+      const at = wireLength(dtype, codec, done);
+      const target = seals ? stageWire : this.#workspace.payload(wire) + at;
+      const value = inSlot ? this.#workspace.payload(this.#slot[segment]!) + done * 4 : stageOwn;
+      if (!inSlot) this.#loadValue(chunk, segment, done * 4, (done + part) * 4, value);
+      this.#encodePart(chunk, segment, done, part, target, value);
+      sealed?.set(bytes.subarray(target, target + wireLength(dtype, codec, part)), at);
+      if (!seals && !measures && dropped === null) continue;
+      kernels.decode(codec, stageArrived, target, part);
+      if (measures || dropped !== null) this.#noteDropped(chunk, segment, done, part, value);
+      if (!seals) continue;
+      if (inSlot) bytes.copyWithin(value, stageArrived, stageArrived + part * 4);
+      else this.#storeStaged(chunk, segment, stageArrived, done * 4, (done + part) * 4);
     }
-    if (keep && !inSlot) this.#place[segment] = PLACE_MEMORY;
-    return wire;
+  }
+
+  #encodePart(chunk: ChunkState, segment: number, done: number, part: number, target: number, value: number): void {
+    const { kernels } = this.#workspace;
+    const { seed } = this.#spec;
+    const codec = this.#spec.codec as LossyCodec; // as in #encode
+    if (seed === null || !roundsByChance(codec)) kernels.encode(codec, target, value, part);
+    else kernels.encodeByChance(codec, target, value, part, seed, this.#index(chunk, segment) + done);
+  }
+
+  /** `value` has been encoded, and decoded again to `stageArrived`. It is overwritten: nothing needs it as it was. */
+  #noteDropped(chunk: ChunkState, segment: number, done: number, part: number, value: number): void {
+    const { bytes, kernels, stageArrived } = this.#workspace;
+    const { dropped, measures, op, contributors } = this.#spec;
+    // An average drops as much as so many times that in one contribution to it.
+    const isAverage = op === 'avg' && chunk.finishingStep >= 0 && this.#step[segment]! > chunk.finishingStep;
+    const factor = isAverage ? contributors : 1;
+    if (measures) this.encodedEnergy += kernels.energy(value, part);
+    kernels.dropped(value, value, stageArrived, part, factor);
+    if (measures) this.droppedEnergy += kernels.energy(value, part) / factor ** 2;
+    const offset = (this.#index(chunk, segment) + done) * 4;
+    dropped?.set(bytes.subarray(value, value + part * 4), offset);
+  }
+
+  /** Place of a segment's first element in the tensor. */
+  #index(chunk: ChunkState, segment: number): number {
+    const { input, output } = chunk.program;
+    return (input ?? output ?? 0) + (segment - chunk.firstSegment) * this.#segmentElements;
   }
 
   #storeStaged(chunk: ChunkState, segment: number, source: number, from: number, to: number): void {
@@ -453,7 +544,7 @@ export class Transfer implements FlushListener {
     const ended = this.#step[segment] === chunk.steps.length;
     if (ended && this.#place[segment] !== PLACE_DONE) {
       this.#finish(chunk, segment);
-    } else if (!ended && this.#early.has(segment)) {
+    } else if (!ended && this.#early[segment] !== null) {
       this.#takeEarly(chunk, segment);
       this.pump();
     }
@@ -472,17 +563,44 @@ export class Transfer implements FlushListener {
   /** Works in a frame that came before its turn, when the current step waits for it. */
   #takeEarly(chunk: ChunkState, segment: number): void {
     const step = chunk.steps[this.#step[segment]!];
-    const kept = this.#early.get(segment);
-    if (kept === undefined || step === undefined || step.do === 'send') return;
-    const frame = kept.find((one) => one.from === step.from);
-    if (frame === undefined || !frame.complete) return;
+    if (step === undefined || step.do === 'send') return;
+    const frame = this.#earlyFrom(segment, step.from);
+    if (frame === null || !frame.complete) return;
     const slot = this.#target(chunk, segment, step);
     if (slot === null) return;
-    if (kept.length === 1) this.#early.delete(segment);
-    else kept.splice(kept.indexOf(frame), 1);
+    this.#unlink(segment, frame);
     this.#apply(chunk, segment, step, slot, frame.buffer, 0, frame.length, 0);
     this.#workspace.giveBuffer(frame.buffer);
+    frame.buffer = NO_BYTES;
+    this.#spareFrames.push(frame);
     this.#applied(chunk, segment, slot);
+  }
+
+  #earlyFrom(segment: number, from: Rank): EarlyFrame | null {
+    let frame = this.#early[segment] ?? null;
+    while (frame !== null && frame.from !== from) frame = frame.next;
+    return frame;
+  }
+
+  #keepEarly(segment: number, from: Rank, length: number): EarlyFrame {
+    const frame = this.#spareFrames.pop() ?? { from, buffer: NO_BYTES, length, complete: false, next: null };
+    frame.from = from;
+    frame.buffer = this.#workspace.takeBuffer(length);
+    frame.length = length;
+    frame.complete = false;
+    frame.next = this.#early[segment] ?? null;
+    this.#early[segment] = frame;
+    return frame;
+  }
+
+  #unlink(segment: number, frame: EarlyFrame): void {
+    let before = this.#early[segment] ?? null;
+    if (before === frame) {
+      this.#early[segment] = frame.next;
+      return;
+    }
+    while (before !== null && before.next !== frame) before = before.next;
+    if (before !== null) before.next = frame.next;
   }
 
   #finish(chunk: ChunkState, segment: number): void {
@@ -490,6 +608,8 @@ export class Transfer implements FlushListener {
       if (this.#memoryInFlight[segment] !== 0) return; // comes back when it has left
       this.#storeResult(chunk, segment);
     }
+    // What goes nowhere loses nothing.
+    if (chunk.steps.length === 0 && this.#spec.dropped !== null) this.#clearDropped(chunk, segment);
     this.#place[segment] = PLACE_DONE;
     this.#dropSlot(segment);
     const before = this.progress;
@@ -497,6 +617,11 @@ export class Transfer implements FlushListener {
     if (Math.floor(before * PROGRESS_STEPS) !== Math.floor(this.progress * PROGRESS_STEPS))
       this.#spec.onProgress(this.progress);
     if (this.#finished === this.#step.length) this.#spec.onHeld();
+  }
+
+  #clearDropped(chunk: ChunkState, segment: number): void {
+    const first = this.#index(chunk, segment) * this.#elementBytes;
+    this.#spec.dropped?.fill(0, first, first + this.#elements(chunk, segment) * this.#elementBytes);
   }
 
   #storeResult(chunk: ChunkState, segment: number): void {
@@ -535,12 +660,12 @@ export class Transfer implements FlushListener {
     if (chunk === undefined) return `it names chunk ${header.chunk}, in which this rank has no part`;
     if (header.segment >= chunk.segments) return `it names segment ${header.segment} of ${chunk.segments}`;
     const segment = chunk.firstSegment + header.segment;
-    const bytes = this.#elements(chunk, segment) * this.#wireBytes;
+    const bytes = wireLength(this.#spec.dtype, this.#spec.codec, this.#elements(chunk, segment));
     if (header.length !== bytes) return `its segment has ${header.length} bytes where ${bytes} are expected`;
     const current = this.#step[segment]!;
     const index = chunk.steps.findIndex((step, at) => at >= current && isReceive(step) && step.from === from);
     const arrivesNow = this.#arriving[segment] !== 0 && index === current;
-    if (index < 0 || arrivesNow || this.#early.get(segment)?.some((one) => one.from === from)) {
+    if (index < 0 || arrivesNow || this.#earlyFrom(segment, from) !== null) {
       return `rank ${from} sent a segment that it does not owe`;
     }
     this.bytesReceived += HEADER_BYTES + bytes;
@@ -549,13 +674,10 @@ export class Transfer implements FlushListener {
     cursor.segment = segment;
     cursor.at = 0;
     const step = chunk.steps[index]!;
-    const slot = index === current ? this.#target(chunk, segment, step) : null;
+    const slot = index === current && !this.#decodesWhole ? this.#target(chunk, segment, step) : null;
     if (slot === null) {
       cursor.mode = MODE_EARLY;
-      cursor.early = { from, buffer: this.#workspace.takeBuffer(bytes), length: bytes, complete: false };
-      const kept = this.#early.get(segment);
-      if (kept === undefined) this.#early.set(segment, [cursor.early]);
-      else kept.push(cursor.early);
+      cursor.early = this.#keepEarly(segment, from, bytes);
     } else {
       cursor.mode = step.do === 'reduce' ? MODE_REDUCE : MODE_REPLACE;
       cursor.slot = slot;
@@ -629,8 +751,8 @@ export class Transfer implements FlushListener {
     end: number,
     at: number,
   ): void {
-    const lossy = this.#spec.codec !== 'f32';
-    if (step.do === 'replace' && !lossy) {
+    const { dtype, codec } = this.#spec;
+    if (step.do === 'replace' && !this.#lossy) {
       if (slot === NO_SLOT) {
         const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
         this.#memory(chunk).set(part, this.#offset(chunk, segment) + at);
@@ -639,16 +761,23 @@ export class Transfer implements FlushListener {
       }
       return;
     }
-    const widen = this.#elementBytes / this.#wireBytes;
-    for (let from = start; from < end; from += STAGE_BYTES) {
-      const to = Math.min(end, from + STAGE_BYTES);
-      const first = (at + from - start) * widen;
-      this.#applyBlock(chunk, segment, step, slot, bytes, from, to, first);
+    if (this.#lossy && chunk.passesOn[this.#step[segment]!]) {
+      this.#sealedBytes(chunk, segment, at + end - start).set(bytes.subarray(start, end), at);
+    }
+    // Blocks come whole, so `at` is 0 then.
+    const size = wireLength(dtype, codec, 1);
+    const first = this.#decodesWhole ? 0 : at / size;
+    const count = this.#decodesWhole ? this.#elements(chunk, segment) : (end - start) / size;
+    for (let done = 0; done < count; done += this.#partElements) {
+      const part = Math.min(this.#partElements, count - done);
+      const from = start + wireLength(dtype, codec, done);
+      const to = from + wireLength(dtype, codec, part);
+      this.#applyPart(chunk, segment, step, slot, bytes, from, to, first + done, part);
     }
   }
 
-  /** At most `STAGE_BYTES` of wire bytes. `first` is the byte offset of the block's values in the segment. */
-  #applyBlock(
+  /** At most `STAGE_BYTES` of values: the wire bytes `from` to `to`. `index` is the place of the first in the segment. */
+  #applyPart(
     chunk: ChunkState,
     segment: number,
     step: Instruction,
@@ -656,19 +785,18 @@ export class Transfer implements FlushListener {
     bytes: Uint8Array,
     from: number,
     to: number,
-    first: number,
+    index: number,
+    count: number,
   ): void {
-    const { kernels, stageOwn, stageArrived } = this.#workspace;
+    const { kernels, stageOwn, stageArrived, stageWire } = this.#workspace;
     const { codec, dtype } = this.#spec;
-    const count = (to - from) / this.#wireBytes;
+    const first = index * this.#elementBytes;
     const last = first + count * this.#elementBytes;
     let arrived: number;
     if (codec === 'f32') {
       arrived = this.#workspace.locate(bytes, from, to, stageArrived);
     } else {
-      // The own value is loaded after this, so its staging area is free for encoded bytes from outside the arena.
-      const encoded = this.#workspace.locate(bytes, from, to, stageOwn);
-      kernels.decode(codec, stageArrived, encoded, count);
+      kernels.decode(codec, stageArrived, this.#workspace.locate(bytes, from, to, stageWire), count);
       arrived = stageArrived;
     }
     if (step.do !== 'reduce') {
@@ -691,6 +819,7 @@ export class Transfer implements FlushListener {
     this.#dropSlot(segment);
     this.#slot[segment] = slot;
     this.#place[segment] = slot === NO_SLOT ? PLACE_MEMORY : PLACE_SLOT;
+    if (this.#lossy && chunk.passesOn[this.#step[segment]!]) this.#sealed[segment] = 1;
     if (this.#step[segment] === chunk.finishingStep) this.#finishValue(chunk, segment);
     this.#advance(chunk, segment);
   }

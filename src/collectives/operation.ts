@@ -16,14 +16,26 @@
  * afterwards can't reach another peer's result.
  */
 import { PeerLostError, type SkeinError, TimeoutError } from '../errors.ts';
+import { Lifecycle } from '../lifecycle.ts';
+import type { Exclusion } from '../wire/messages.ts';
 import type { KeptRange } from '../wire/ranges.ts';
 import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
 import { describe } from './call.ts';
 import type { Context, Member, TagState } from './context.ts';
 import type { SegmentPort, Transfer } from './executor.ts';
 import type { Algorithm } from './program.ts';
+import type { Feedback } from './residuals.ts';
 
 export type OperationState = 'waiting' | 'running' | 'held' | 'frozen' | 'failing' | 'ended';
+
+const LIFE = new Lifecycle<OperationState>('call', {
+  waiting: ['running', 'frozen', 'ended'],
+  running: ['held', 'frozen', 'failing', 'ended'],
+  held: ['running', 'frozen', 'failing', 'ended'],
+  frozen: ['running', 'waiting', 'failing', 'ended'],
+  failing: ['ended'],
+  ended: [],
+});
 
 /** The way to one peer during one attempt: opens when the peer has announced the same call, or at once for small calls. */
 export interface AttemptPort extends SegmentPort {
@@ -54,7 +66,7 @@ export class Operation {
   readonly listener: CallListener;
   readonly startedAt: number;
   readonly deadline: number;
-  state: OperationState = 'waiting';
+  #state: OperationState = 'waiting';
   context: Context | null = null;
   tagState: TagState | null = null;
   sequence = 0;
@@ -63,9 +75,13 @@ export class Operation {
   result: Uint8Array | null = null;
   /** What earlier attempts finished, and need not be done again. */
   kept: readonly KeptRange[] = [];
+  /** Members that it goes on without; null: it waits for all. */
+  exclusion: Exclusion | null = null;
   /** Who took part in the attempts of these epochs. */
   readonly contributors: Map<number, readonly PeerId[]> = new Map();
   readonly scratch: Uint8Array[] = [];
+  /** Of a call with error feedback, once it has begun. */
+  feedback: Feedback | null = null;
   retries: number = -1;
   bytesSent = 0;
   bytesReceived = 0;
@@ -81,9 +97,34 @@ export class Operation {
     this.deadline = now + call.timeoutMs;
   }
 
+  get state(): OperationState {
+    return this.#state;
+  }
+
+  set state(next: OperationState) {
+    this.#state = LIFE.step(this.#state, next);
+  }
+
   /** `generation:tag:sequence`; empty until the call has its number. */
   get id(): string {
     return this.context === null ? '' : `${this.context.generation}:${this.call.tag}:${this.sequence}`;
+  }
+
+  /** Of its attempts from now on: that of the view, unless it was begun anew since without somebody. */
+  get epoch(): number {
+    return Math.max(this.context?.epoch ?? 0, this.exclusion?.epoch ?? 0);
+  }
+
+  /** Those that it counts on. */
+  get members(): readonly Member[] {
+    const members = this.context?.members ?? [];
+    const gone = this.exclusion?.peers;
+    return gone === undefined ? members : members.filter(({ peerId }) => !gone.includes(peerId));
+  }
+
+  /** So many members it could do without. */
+  get spare(): number {
+    return this.call.stragglers === 'exclude' ? Math.max(0, this.members.length - this.call.minWorldSize) : 0;
   }
 
   /** For messages: `allReduce "gradients" #12`. */
@@ -93,8 +134,9 @@ export class Operation {
   }
 
   description(algorithm: Algorithm, segmentBytes: number): Description {
-    const { kind, tag, dtype, op, codec, count, root, consistency, recovery, minWorldSize } = this.call;
-    return { kind, tag, dtype, op, codec, algorithm, count, root, consistency, recovery, minWorldSize, segmentBytes };
+    const { kind, tag, dtype, op, codec, count, root, consistency, recovery, stragglers, minWorldSize } = this.call;
+    const shared = { kind, tag, dtype, op, codec, algorithm, count, root, consistency };
+    return { ...shared, recovery, stragglers, minWorldSize, segmentBytes };
   }
 
   summary(algorithm: Algorithm, segmentBytes: number): string {

@@ -22,8 +22,8 @@ export function peersOf(plan: Plan): readonly Rank[] {
 }
 
 /**
- * The ranks that `rank` should have links to before it takes part, ascending: whoever any all-reduce makes it talk to,
- * and the ring beyond its next neighbours. Mutual: if a is b's neighbour, b is a's.
+ * The ranks that `rank` should have links to before it takes part, ascending: whoever an all-reduce that is not direct
+ * makes it talk to, and the ring beyond its next neighbours. Mutual: if a is b's neighbour, b is a's.
  */
 export function neighbours(worldSize: number, rank: Rank): readonly Rank[] {
   const near = new Set<Rank>();
@@ -35,6 +35,7 @@ export function neighbours(worldSize: number, rank: Rank): readonly Rank[] {
       near.add((rank - distance + worldSize) % worldSize);
     }
     for (const algorithm of algorithmsOf('allReduce')) {
+      if (algorithm === 'direct') continue; // names all others: links to most are made when it is first used
       const plan = makePlan({ kind: 'allReduce', algorithm, worldSize, count: 0, root: 0 }, rank);
       for (const peer of peersOf(plan)) near.add(peer);
     }

@@ -4,7 +4,7 @@
  */
 import { ArgumentError } from '../errors.ts';
 import { doublingBarrier } from './barrier.ts';
-import { directAllGather, directAllToAll, directGather, directScatter } from './direct.ts';
+import { directAllGather, directAllReduce, directAllToAll, directGather, directScatter } from './direct.ts';
 import { doublingAllReduce } from './doubling.ts';
 import { shareOf } from './partition.ts';
 import {
@@ -23,7 +23,7 @@ import { treeAllReduce, treeBroadcast, treeReduce } from './tree.ts';
 type Builder = (worldSize: number, rank: Rank, count: number, root: Rank) => readonly ChunkProgram[];
 
 const BUILDERS: Readonly<Record<CollectiveKind, Readonly<Partial<Record<Algorithm, Builder>>>>> = {
-  allReduce: { ring: ringAllReduce, tree: treeAllReduce, doubling: doublingAllReduce },
+  allReduce: { ring: ringAllReduce, tree: treeAllReduce, doubling: doublingAllReduce, direct: directAllReduce },
   broadcast: { ring: ringBroadcast, tree: treeBroadcast },
   reduce: { ring: ringReduce, tree: treeReduce },
   reduceScatter: { ring: ringReduceScatter },

@@ -9,6 +9,7 @@
  * segment more for each hop after the first.
  */
 
+import { type Codec, isBlockCodec } from './codec.ts';
 import { algorithmsOf } from './plan.ts';
 import type { Algorithm, CollectiveKind } from './program.ts';
 import { SEGMENT_BYTES } from './workspace.ts';
@@ -34,8 +35,7 @@ export interface Choice {
   readonly worldSize: number;
   /** Bytes of the request's `count` elements. */
   readonly bytes: number;
-  /** The codec drops bits. */
-  readonly lossy: boolean;
+  readonly codec: Codec;
 }
 
 /** Seconds that the model gives an algorithm; infinite for one that the kind does not have. */
@@ -65,6 +65,12 @@ export function predictSeconds(choice: Choice, algorithm: Algorithm): number {
       const full = Math.floor(Math.log2(ranks));
       const folds = full === rounds ? 0 : 1;
       return (full + 2 * folds) * (alpha + bytes * beta) + (full + folds) * bytes * gamma;
+    }
+    case 'allReduce/direct': {
+      // 2(α + (N−1)(message + crowding·n/N·β)) + (N−1)/N·nγ
+      const share = bytes / ranks;
+      const phase = alpha + (ranks - 1) * (COST.messageSeconds + COST.crowding * share * beta);
+      return 2 * phase + (ranks - 1) * share * gamma;
     }
     case 'broadcast/ring':
       // (N−1)α + nβ + (N−2)sβ
@@ -97,16 +103,21 @@ export function predictSeconds(choice: Choice, algorithm: Algorithm): number {
 }
 
 /**
- * The algorithm that `auto` stands for.
- *
- * With a codec that drops bits, recursive doubling is out: there every rank computes the result for itself, from its own
- * exact value and its partner's rounded one, so two ranks would differ.
+ * What `auto` chooses among for an all-reduce. With a codec that drops bits, recursive doubling is out: there every rank
+ * computes the result for itself, from its own exact value and its partner's rounded one, so two ranks would differ. Codecs that
+ * share scales are coarse, and what they drop adds up at each hop, so they go straight, where there are two whatever N is.
  */
+function candidatesFor({ kind, codec }: Choice): readonly Algorithm[] {
+  const offered = algorithmsOf(kind);
+  if (kind !== 'allReduce') return offered;
+  if (isBlockCodec(codec)) return ['direct'];
+  return offered.filter((name) => name !== 'direct' && (codec === 'f32' || name !== 'doubling'));
+}
+
+/** The algorithm that `auto` stands for. */
 export function chooseAlgorithm(choice: Choice): Algorithm {
-  const offered = algorithmsOf(choice.kind);
-  const usable = choice.lossy && choice.kind === 'allReduce' ? offered.filter((name) => name !== 'doubling') : offered;
-  const [first, ...rest] = usable;
-  if (first === undefined) throw new Error(`${choice.kind} has no algorithm`); // algorithmsOf is never empty, nor is it after the filter
+  const [first, ...rest] = candidatesFor(choice);
+  if (first === undefined) throw new Error(`${choice.kind} has no algorithm`); // candidatesFor is never empty
   let best = first;
   for (const algorithm of rest) {
     if (predictSeconds(choice, algorithm) < predictSeconds(choice, best)) best = algorithm;

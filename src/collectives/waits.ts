@@ -1,10 +1,13 @@
 /** How long this rank waits for each peer, summed up look by look, and told once a second. */
+import type { Excludable } from '../wire/messages.ts';
 import type { PeerId } from './call.ts';
 
 export interface Waited {
   readonly peerId: PeerId;
   readonly receiveMs: number;
   readonly sendMs: number;
+  /** Calls that wait for it now, and could do without. */
+  readonly calls: readonly Excludable[];
 }
 
 /** What one look at the open calls shows of a peer. */
@@ -13,6 +16,8 @@ export interface Sight {
   readonly due: boolean;
   /** Something waits for its link to take more. */
   readonly blocked: boolean;
+  /** Calls that wait for it, and could do without. */
+  readonly calls: readonly Excludable[];
   /** Bytes received from it so far. */
   readonly received: number;
 }
@@ -22,16 +27,17 @@ const LEAST_MS = 200;
 
 export class Waits {
   readonly #received: Map<PeerId, number> = new Map();
-  #sums: Map<PeerId, { receiveMs: number; sendMs: number }> = new Map();
+  #sums: Map<PeerId, { receiveMs: number; sendMs: number; calls: readonly Excludable[] }> = new Map();
 
   /** @param elapsed milliseconds since the last look */
   look(sights: ReadonlyMap<PeerId, Sight>, elapsed: number): void {
     for (const peerId of this.#received.keys()) if (!sights.has(peerId)) this.#received.delete(peerId);
-    for (const [peerId, { due, blocked, received }] of sights) {
+    for (const [peerId, { due, blocked, calls, received }] of sights) {
       // Slow is not silent: while bytes come in, this rank has something to do.
       const isSilent = this.#received.get(peerId) === received;
       this.#received.set(peerId, received);
-      const sum = this.#sums.get(peerId) ?? { receiveMs: 0, sendMs: 0 };
+      const sum = this.#sums.get(peerId) ?? { receiveMs: 0, sendMs: 0, calls };
+      sum.calls = calls;
       if (due && isSilent) sum.receiveMs += elapsed;
       if (blocked) sum.sendMs += elapsed;
       this.#sums.set(peerId, sum);

@@ -23,8 +23,11 @@ const MAX_KEPT_BUFFERS = 16;
 /** Slots kept for encoded bytes, so that values waiting in slots can't take what sending them needs. */
 const WIRE_SLOT_COUNT = 4;
 
-/** Buffers up to this size are not worth keeping. */
+/** Buffers up to this size are not worth keeping; larger ones come in this size times 2, 4, …, the last a segment's. */
 const SMALL_BUFFER_BYTES = 4 * 1024;
+
+/** What one block of any codec may take beyond the bytes of its values. */
+const MAX_BLOCK_OVERHEAD = 64;
 
 export const NO_SLOT: number = -1;
 
@@ -59,9 +62,10 @@ export class Workspace {
   readonly kernels: Kernels;
   readonly bytes: Uint8Array;
   readonly view: DataView;
-  /** Two staging areas of twice `STAGE_BYTES`: decoding 16-bit values doubles them. */
+  /** Three staging areas of `STAGE_BYTES`: for the own value, for one that arrived, and for the wire bytes of either. */
   readonly stageOwn: number;
   readonly stageArrived: number;
+  readonly stageWire: number;
   readonly segmentBytes: number;
 
   readonly #slotOffsets: number[] = [];
@@ -69,17 +73,19 @@ export class Workspace {
   readonly #free: number[] = [];
   readonly #freeWire: number[] = [];
   readonly #tickets: SendTicket[] = [];
-  readonly #buffers: Uint8Array[] = [];
+  readonly #buffers: Map<number, Uint8Array[]> = new Map();
 
   constructor(kernels: Kernels, segmentBytes: number = SEGMENT_BYTES) {
     this.kernels = kernels;
     this.bytes = kernels.bytes;
     this.view = new DataView(kernels.bytes.buffer, kernels.bytes.byteOffset, kernels.bytes.byteLength);
     this.segmentBytes = segmentBytes;
-    this.stageOwn = kernels.reserve(2 * STAGE_BYTES);
-    this.stageArrived = kernels.reserve(2 * STAGE_BYTES);
+    this.stageOwn = kernels.reserve(STAGE_BYTES);
+    this.stageArrived = kernels.reserve(STAGE_BYTES);
+    // A few elements may take more bytes encoded than not: their block has a scale all the same.
+    this.stageWire = kernels.reserve(STAGE_BYTES + MAX_BLOCK_OVERHEAD);
     for (let slot = 0; slot < SLOT_COUNT + WIRE_SLOT_COUNT; slot++) {
-      this.#slotOffsets.push(kernels.reserve(PAYLOAD_OFFSET + segmentBytes));
+      this.#slotOffsets.push(kernels.reserve(PAYLOAD_OFFSET + segmentBytes + MAX_BLOCK_OVERHEAD));
       (slot < SLOT_COUNT ? this.#free : this.#freeWire).push(slot);
     }
     this.#references = new Int32Array(SLOT_COUNT + WIRE_SLOT_COUNT);
@@ -131,14 +137,22 @@ export class Workspace {
     return this.#tickets.pop() ?? new SendTicket(this);
   }
 
-  /** A buffer that holds a segment of so many wire bytes, or a little more. */
+  /** A buffer that holds a segment of so many wire bytes, or up to twice as much. */
   takeBuffer(byteLength: number): Uint8Array {
     if (byteLength <= SMALL_BUFFER_BYTES) return new Uint8Array(byteLength);
-    return this.#buffers.pop() ?? new Uint8Array(this.segmentBytes);
+    let size = 2 * SMALL_BUFFER_BYTES;
+    while (size < byteLength) size *= 2;
+    return this.#buffers.get(size)?.pop() ?? new Uint8Array(size);
   }
 
   giveBuffer(buffer: Uint8Array): void {
-    if (buffer.length === this.segmentBytes && this.#buffers.length < MAX_KEPT_BUFFERS) this.#buffers.push(buffer);
+    if (buffer.length <= SMALL_BUFFER_BYTES) return;
+    let kept = this.#buffers.get(buffer.length);
+    if (kept === undefined) {
+      kept = [];
+      this.#buffers.set(buffer.length, kept);
+    }
+    if (kept.length < MAX_KEPT_BUFFERS) kept.push(buffer);
   }
 
   returnTicket(ticket: SendTicket): void {

@@ -7,6 +7,7 @@
  * What is said while it seeks is in the report; what is said after the report was made is kept, and sent when it is back.
  */
 import { ConnectError, ProtocolError, SkeinError } from '../errors.ts';
+import { Lifecycle } from '../lifecycle.ts';
 import type { Address } from '../transport/transport.ts';
 import { MAX_OPEN_COLLECTIVES } from '../wire/limits.ts';
 import type { CoordinatorMessage, PeerMessage, RunReport } from '../wire/messages.ts';
@@ -34,6 +35,14 @@ const SEEK_LAST_MS = 500;
 /** Messages kept for after the answer to a report: more than a peer can have to say about its open collectives. */
 const MAX_UNSAID: number = 2 * MAX_OPEN_COLLECTIVES;
 
+type ClientState = 'connected' | 'seeking' | 'closed';
+
+const LIFE = new Lifecycle<ClientState>('coordinator connection', {
+  connected: ['seeking', 'closed'],
+  seeking: ['connected', 'closed'],
+  closed: [],
+});
+
 export class CoordinatorClient {
   readonly welcome: Welcome;
   readonly #platform: Platform;
@@ -44,6 +53,7 @@ export class CoordinatorClient {
   /** Highest heard so far: lower ones are refused. */
   readonly #fence: { term: number; epoch: number };
   #connection: PeerConnection | null = null;
+  #state: ClientState = 'connected';
   /** What it would have said since the last report. */
   readonly #unsaid: PeerMessage[] = [];
   #cancelSeek: () => void = () => {};
@@ -98,12 +108,19 @@ export class CoordinatorClient {
 
   /** Closes for good. */
   close(): void {
-    this.#abort.abort();
+    this.#end();
     this.#cancelSeek();
     this.#connection?.fail('this peer closed it');
   }
 
+  /** It is not sought any more. */
+  #end(): void {
+    this.#state = LIFE.step(this.#state, 'closed');
+    this.#abort.abort();
+  }
+
   #take({ connection, takeOver }: Greeted): void {
+    this.#state = LIFE.step(this.#state, 'connected');
     this.#connection = connection;
     takeOver({
       onMessage: ({ term, epoch, message }) => {
@@ -115,6 +132,7 @@ export class CoordinatorClient {
       },
       onClosed: (reason) => {
         this.#connection = null;
+        if (this.#state !== 'closed') this.#state = LIFE.step(this.#state, 'seeking');
         this.#events.onLost(reason ?? 'it closed the connection');
         this.#seek(SEEK_FIRST_MS);
       },
@@ -142,7 +160,7 @@ export class CoordinatorClient {
     if (this.#abort.signal.aborted) {
       greeted.connection.fail('this peer has closed');
     } else if (message.type === 'evicted') {
-      this.#abort.abort();
+      this.#end();
       greeted.connection.fail('this peer was evicted');
       this.#events.onMessage(message);
     } else {
@@ -158,7 +176,7 @@ export class CoordinatorClient {
     if (error instanceof ConnectError || !(error instanceof SkeinError)) {
       this.#seek(Math.min(SEEK_LAST_MS, 2 * delayMs));
     } else {
-      this.#abort.abort();
+      this.#end();
       this.#events.onRefused(error);
     }
   }

@@ -43,8 +43,10 @@ interface PeerEntry {
   readonly link: Link;
   redialMs: number;
   cancelRedial: (() => void) | null;
+  /** A dial is under way. Two at once would make two lanes, of which the other peer keeps one: they would close one another. */
+  dialling: boolean;
   /** Settles when the first attempt to reach the peer has ended, either way. */
-  readonly warmed: Promise<void>;
+  warmed: Promise<void>;
 }
 
 export class Peers {
@@ -93,18 +95,21 @@ export class Peers {
         events.onLaneClosed(lane, error);
       },
     });
-    const warmed = this.#queue.add(() => this.#dial(introduction, link));
     const entry: PeerEntry = {
       introduction,
       link,
       redialMs: REDIAL_FIRST_MS,
       cancelRedial: null,
-      warmed: warmed.then(
-        () => undefined,
-        () => this.#redial(entry),
-      ),
+      dialling: true,
+      warmed: Promise.resolve(),
     };
     this.#entries.set(peerId, entry);
+    entry.warmed = this.#queue
+      .add(() => this.#dial(entry))
+      .then(
+        () => undefined,
+        () => this.#redial(entry),
+      );
     for (const settle of [...(this.#introductions.get(peerId) ?? [])]) settle(introduction.key);
   }
 
@@ -179,11 +184,14 @@ export class Peers {
 
   #redial(entry: PeerEntry): void {
     const { peerId } = entry.introduction;
-    if (this.#entries.get(peerId) !== entry || entry.cancelRedial !== null || this.#abort.signal.aborted) return;
+    // A dial that is under way ends with a new lane, or comes back here.
+    if (entry.dialling || entry.cancelRedial !== null) return;
+    if (this.#entries.get(peerId) !== entry || this.#abort.signal.aborted) return;
     entry.cancelRedial = this.#options.platform.clock.schedule(entry.redialMs, () => {
       entry.cancelRedial = null;
       if (this.#entries.get(peerId) !== entry) return;
-      this.#dial(entry.introduction, entry.link).then(
+      entry.dialling = true;
+      this.#dial(entry).then(
         () => {
           entry.redialMs = REDIAL_FIRST_MS;
         },
@@ -193,8 +201,16 @@ export class Peers {
     entry.redialMs = Math.min(REDIAL_LAST_MS, entry.redialMs * 2);
   }
 
+  async #dial(entry: PeerEntry): Promise<void> {
+    try {
+      await this.#openLane(entry);
+    } finally {
+      entry.dialling = false;
+    }
+  }
+
   /** Opens all stripes of the inbound lane, by the best path that works. */
-  async #dial(introduction: Introduction, link: Link): Promise<void> {
+  async #openLane({ introduction, link }: PeerEntry): Promise<void> {
     const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
     let failure: unknown = new Error(`${introduction.peerId} told no address that we can use`);
     for (const address of this.#paths(introduction)) {

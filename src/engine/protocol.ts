@@ -14,6 +14,7 @@ export type EngineRequest =
       readonly wake: Int32Array | null;
     }
   | { readonly type: 'cancel'; readonly call: number }
+  | { readonly type: 'drop-feedback'; readonly tag: string | null }
   | { readonly type: 'admit'; readonly request: number; readonly minWorldSize: number; readonly timeoutMs: number }
   | { readonly type: 'status'; readonly request: number }
   | { readonly type: 'leave'; readonly request: number }

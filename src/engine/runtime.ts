@@ -18,8 +18,9 @@ import {
   TimeoutError,
 } from '../errors.ts';
 import { concernedBy, ViewHistory } from '../membership/history.ts';
-import { Paths } from '../membership/paths.ts';
+import { type LinkSight, Paths } from '../membership/paths.ts';
 import type { SlowPeer } from '../membership/stragglers.ts';
+import { hasCut, type Pair } from '../membership/ways.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
@@ -143,6 +144,8 @@ export class Runtime {
   #ready = false;
   #boundary = 0;
   #lossEpoch = 0;
+  /** Pairs that could not reach one another at the last loss. */
+  #cuts: readonly Pair[] = [];
   #lastHeard: number;
   #lastTick: number;
   /** Why nothing works any more; null while it does. */
@@ -347,6 +350,11 @@ export class Runtime {
       case 'fail':
         this.#collectives.onFail(message);
         break;
+      case 'exclude': {
+        const { type, ...exclusion } = message;
+        this.#collectives.onExclude(exclusion);
+        break;
+      }
       case 'evicted':
         this.#onEvicted(message.reason);
         break;
@@ -372,6 +380,7 @@ export class Runtime {
     this.#boundary = message.index;
     this.#install(message.view);
     for (const verdict of message.failed) this.#collectives.onFail(verdict);
+    for (const exclusion of message.excluded) this.#collectives.onExclude(exclusion);
     this.#admitted?.resolve({
       boundary: message.index,
       epoch: message.view.epoch,
@@ -418,6 +427,7 @@ export class Runtime {
     this.#boundary = message.index;
     if (message.view !== null) this.#install(message.view);
     for (const verdict of message.failed) this.#collectives.onFail(verdict);
+    for (const exclusion of message.excluded) this.#collectives.onExclude(exclusion);
     if (at < 0) return;
     const [waiter] = this.#boundaries.splice(at, 1);
     waiter!.stopTimer();
@@ -448,8 +458,10 @@ export class Runtime {
     for (const { peerId, reason } of message.lost) this.#peers.remove(peerId, reason);
     const { epoch, broken, cuts, resumed } = message;
     this.#history.onLoss(epoch, lost, concernedBy(lost, broken, resumed));
-    if (broken?.includes(this.peerId) === true && cuts.some((cut) => sameCut(cut, broken)))
+    // Once: what is dropped again and again, because the link closed that was dropped, never comes up.
+    if (broken?.includes(this.peerId) === true && hasCut(cuts, broken) && !hasCut(this.#cuts, broken))
       this.#peers.get(otherOf(broken, this.peerId))?.dropOutbound(new Error('the way to it is cut'));
+    this.#cuts = cuts;
     const { held, returned, finished } = this.#collectives.onLoss(epoch, lost, broken, cuts, resumed);
     this.#client.send({
       type: 'progress',
@@ -506,6 +518,7 @@ export class Runtime {
       views: [...this.#history.views],
       peers: this.#peers.introductions(),
       failed: [...this.#collectives.failures],
+      excluded: [...this.#collectives.exclusions],
     };
   }
 
@@ -546,16 +559,17 @@ export class Runtime {
 
   #tellWaits(): void {
     const waits = this.#waits.take();
-    if (waits.length > 0) this.#client.send({ type: 'waits', waits: [...waits] });
+    if (waits.length > 0)
+      this.#client.send({ type: 'waits', waits: waits.map((wait) => ({ ...wait, calls: [...wait.calls] })) });
   }
 
   /** Tells the coordinator which members can't be reached, however alive they are. */
   #watchPaths(now: number, asleep: boolean): void {
-    const members = this.#view?.members ?? [];
-    const sights = members.flatMap(({ peerId }) => {
+    const sights: LinkSight[] = [];
+    for (const { peerId } of this.#view?.members ?? []) {
       const link = this.#peers.get(peerId);
-      return link === undefined ? [] : [{ peerId, up: link.up && link.receives, received: link.received }];
-    });
+      if (link !== undefined) sights.push({ peerId, up: link.up && link.receives, received: link.received });
+    }
     const { changed, silent } = this.#paths.look(now, sights, this.#collectives.awaited(), asleep);
     for (const { peerId, open } of changed) this.#client.send({ type: 'path', peerId, open });
     for (const peerId of silent) this.#peers.renew(peerId, 'nothing arrived from it for too long');
@@ -590,6 +604,11 @@ export class Runtime {
       operation,
       new ClosedError(`${operation.title} was cancelled by its caller.`, { op: operation.title }),
     );
+  }
+
+  /** Forgets what codecs dropped under a tag, or under all (null). */
+  dropErrorFeedback(tag: string | null): void {
+    this.#collectives.dropResiduals(tag);
   }
 
   /** A boundary: lets newcomers in. */
@@ -669,12 +688,6 @@ export class Runtime {
     await this.#listeners.close();
     await closed;
   }
-}
-
-type Pair = readonly [PeerId, PeerId];
-
-function sameCut(one: Pair, other: Pair): boolean {
-  return one[0] === other[0] && one[1] === other[1];
 }
 
 function otherOf([one, other]: Pair, self: PeerId): PeerId {

@@ -32,6 +32,9 @@ export class EngineServer {
       case 'cancel':
         this.#runtime?.cancel(request.call);
         break;
+      case 'drop-feedback':
+        this.#runtime?.dropErrorFeedback(request.tag);
+        break;
       case 'admit':
         this.#reply(request.request, this.#joined.admit(request.minWorldSize, request.timeoutMs));
         break;

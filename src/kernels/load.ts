@@ -4,11 +4,14 @@
  */
 import type { Dtype } from '../tensor.ts';
 import { KERNELS_WASM } from './generated/kernels-wasm.ts';
-import type { KernelOp, Kernels } from './kernels.ts';
+import type { ChanceCodec, KernelOp, Kernels, LossyCodec } from './kernels.ts';
 
 type Reduce = (dst: number, left: number, right: number, count: number) => void;
 type Divide = (offset: number, count: number, divisor: number) => void;
 type Convert = (dst: number, src: number, count: number) => void;
+type ConvertByChance = (dst: number, src: number, count: number, seed: number, index: number) => void;
+type Dropped = (dst: number, value: number, decoded: number, count: number, factor: number) => void;
+type Energy = (offset: number, count: number) => number;
 type Canonical = (offset: number, count: number) => void;
 
 const PAGE_BYTES = 65_536;
@@ -77,8 +80,23 @@ export async function loadKernels(arenaBytes: number): Promise<Kernels> {
   const dividers = table((dtype) => find<Divide>(`${dtype}_divide`));
   const isFloat = (dtype: Dtype) => dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16';
   const canonicals = table((dtype) => (isFloat(dtype) ? find<Canonical>(`${dtype}_canonical`) : null));
-  const encoders = { f16: find<Convert>('f16_encode'), bf16: find<Convert>('bf16_encode') };
-  const decoders = { f16: find<Convert>('f16_decode'), bf16: find<Convert>('bf16_decode') };
+  const converters = (suffix: string): Readonly<Record<LossyCodec, Convert>> => ({
+    f16: find(`f16_${suffix}`),
+    bf16: find(`bf16_${suffix}`),
+    int8: find(`int8_${suffix}`),
+    int4: find(`int4_${suffix}`),
+    e3m0: find(`e3m0_${suffix}`),
+    topk: find(`topk_${suffix}`),
+  });
+  const encoders = converters('encode');
+  const decoders = converters('decode');
+  const encodersByChance: Readonly<Record<ChanceCodec, ConvertByChance>> = {
+    int8: find('int8_encode_by_chance'),
+    int4: find('int4_encode_by_chance'),
+    e3m0: find('e3m0_encode_by_chance'),
+  };
+  const dropped = find<Dropped>('f32_dropped');
+  const energy = find<Energy>('f32_energy');
   const bytes = new Uint8Array(memory.buffer);
   // The first page is the module's own.
   let next = PAGE_BYTES;
@@ -100,9 +118,14 @@ export async function loadKernels(arenaBytes: number): Promise<Kernels> {
     encode(codec, dst, src, count) {
       encoders[codec](dst, src, count);
     },
+    encodeByChance(codec, dst, src, count, seed, index) {
+      encodersByChance[codec](dst, src, count, seed, index);
+    },
     decode(codec, dst, src, count) {
       decoders[codec](dst, src, count);
     },
+    dropped,
+    energy,
     canonicalizeNaN(dtype, offset, count) {
       canonicals[dtype]?.(offset, count);
     },

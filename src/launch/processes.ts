@@ -35,7 +35,8 @@ export interface LaunchOptions {
   readonly stop?: AbortSignal;
   /** A process was started; it leads a group of its own. */
   readonly onStarted?: (index: number, pid: number) => void;
-  readonly onEnded?: (index: number, exit: Exit) => void;
+  /** @returns true when it is to be started again even if it did not fail */
+  readonly onEnded?: (index: number, exit: Exit) => boolean;
 }
 
 const FORWARDED: readonly StopSignal[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
@@ -182,9 +183,9 @@ class Launch {
     const outputs = [showOutput(child.stdout, stdout, prefix(index)), showOutput(child.stderr, stderr, prefix(index))];
     const onGone = (exit: Exit, startable: boolean): void => {
       this.#running.delete(index);
-      this.#options.onEnded?.(index, exit);
+      const again = this.#options.onEnded?.(index, exit) ?? false;
       this.#watch();
-      this.#dispatch({ type: 'exited', index, exit, startable });
+      this.#dispatch({ type: 'exited', index, exit, startable, again });
     };
     child.once('exit', (code, signal) => {
       killGroup(child, 'SIGKILL');

@@ -21,11 +21,22 @@ export interface LaunchPolicy {
 export type StopSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGPIPE';
 
 export type LaunchEvent =
-  /** `startable` is false when the command could not be run at all: doing it again would not help. */
-  | { readonly type: 'exited'; readonly index: number; readonly exit: Exit; readonly startable: boolean }
+  /**
+   * `startable` is false when the command could not be run at all: doing it again would not help. `again`: it was only asked to
+   * end so that it is started again, however it ended.
+   */
+  | {
+      readonly type: 'exited';
+      readonly index: number;
+      readonly exit: Exit;
+      readonly startable: boolean;
+      readonly again?: boolean;
+    }
   | { readonly type: 'restart-due'; readonly index: number }
   | { readonly type: 'signal'; readonly signal: StopSignal }
   | { readonly type: 'grace-over' };
+
+type Exited = Extract<LaunchEvent, { type: 'exited' }>;
 
 export type LaunchEffect =
   | { readonly type: 'start'; readonly index: number; readonly restarts: number }
@@ -92,12 +103,12 @@ function stop(state: LaunchState, code: number, signal: StopSignal): LaunchEffec
   return [...kills, { type: 'start-grace', delayMs: state.policy.graceMs }];
 }
 
-function onExit(state: LaunchState, index: number, exit: Exit, startable: boolean): LaunchEffect[] {
+function onExit(state: LaunchState, { index, exit, startable, again }: Exited): LaunchEffect[] {
   const process = state.processes[index];
   if (process === undefined || process.status !== 'running') return [];
   process.status = 'ended';
   const code = exitCode(exit);
-  if (state.phase === 'stopping' || code === 0) return endWhenAllHave(state);
+  if (state.phase === 'stopping' || (code === 0 && again !== true)) return endWhenAllHave(state);
 
   const name = `peer ${index}`;
   const { maxRestarts } = state.policy;
@@ -122,7 +133,7 @@ export function stepLaunch(state: LaunchState, event: LaunchEvent): LaunchEffect
   if (state.phase === 'ended') return [];
   switch (event.type) {
     case 'exited':
-      return onExit(state, event.index, event.exit, event.startable);
+      return onExit(state, event);
     case 'restart-due': {
       const process = state.processes[event.index];
       if (process?.status !== 'waiting') return [];

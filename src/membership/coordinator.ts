@@ -15,10 +15,12 @@
  *   another (*cut*), all attempts of the new epoch go round them; a way that is open again is used from the next epoch or view on.
  * - A peer whose connection broke comes back with a report (`resume`); a coordinator that was restarted waits for its members'
  *   reports, and makes its state from them. Messages may have been lost either way, so everything open is decided anew.
+ * - A member for whom others wait may be left out of a collective that allows it (`exclude`), and stays a member.
  *
  * Invariants: epochs only grow. A generation's members only shrink. `commit` is sent only when all members of the view hold
  * the result, so any later decision by "do all survivors hold it" agrees with it.
  */
+import { Lifecycle } from '../lifecycle.ts';
 import {
   MAX_CUTS,
   MAX_OPEN_COLLECTIVES,
@@ -29,6 +31,8 @@ import {
 } from '../wire/limits.ts';
 import type {
   CoordinatorMessage,
+  Excludable,
+  Exclusion,
   Introduction,
   PeerDescription,
   PeerMessage,
@@ -38,9 +42,11 @@ import type {
 } from '../wire/messages.ts';
 import { intersectRanges, type KeptRange } from '../wire/ranges.ts';
 import { Detector, type DetectorBounds } from './detector.ts';
+import { Exclusions } from './exclusions.ts';
 import { Flapping } from './flapping.ts';
 import { newestMembers, rebuild } from './recovery.ts';
 import { Stragglers } from './stragglers.ts';
+import { goesRound, type Pair, pairOf } from './ways.ts';
 
 export type PeerId = string;
 
@@ -107,6 +113,26 @@ export interface CoordinatorSnapshot {
   readonly recovering: boolean;
 }
 
+type PeerState = 'warming' | 'ready' | 'member';
+
+const PEER = new Lifecycle<PeerState | 'gone'>('peer', {
+  warming: ['ready', 'member', 'gone'],
+  ready: ['member', 'gone'],
+  member: ['gone'],
+  gone: [],
+});
+
+/** `vacant`: all members are gone. */
+type RunState = 'blank' | 'recovering' | 'steady' | 'deciding' | 'vacant';
+
+const RUN = new Lifecycle<RunState>('run', {
+  blank: ['recovering', 'steady', 'deciding'],
+  recovering: ['blank', 'steady', 'deciding', 'vacant'],
+  steady: ['deciding', 'vacant'],
+  deciding: ['steady', 'vacant'],
+  vacant: ['steady'],
+});
+
 interface PeerRecord {
   readonly peerId: PeerId;
   readonly description: PeerDescription;
@@ -117,7 +143,7 @@ interface PeerRecord {
   readonly notBefore: number;
   admittedAt: number;
   readonly detector: Detector;
-  state: 'warming' | 'ready' | 'member';
+  state: PeerState;
   /** When its connection broke; null while it is connected. */
   disconnectedAt: number | null;
   /** When a neighbour last saw its link to this peer close. */
@@ -144,7 +170,15 @@ interface Generation {
   cuts: readonly Pair[];
 }
 
-type Pair = [PeerId, PeerId];
+/** A collective that some members hold. */
+interface Done {
+  readonly generation: number;
+  readonly by: Set<PeerId>;
+  /** So many members it could do without. */
+  spare: number;
+  /** When the last of them said so. */
+  at: number;
+}
 
 /** A restarted coordinator waits for these, at most until its patience ends. */
 interface Recovery {
@@ -155,6 +189,8 @@ interface Recovery {
 
 interface Decision {
   readonly epoch: number;
+  /** Messages may have been lost before it. */
+  readonly resumed: boolean;
   readonly awaited: Set<PeerId>;
   /** By member: ids, and the epoch of the attempt that each result is of. */
   readonly held: Map<PeerId, ReadonlyMap<string, number>>;
@@ -194,23 +230,32 @@ const ASLEEP_HEARTBEATS = 4;
 /** Between looks at who holds the others up (ms). */
 const LOOK_MS = 1_000;
 
+/** All but a few hold a collective that could do without those few: they are waited for so long (ms). */
+const HELD_PATIENCE_MS = 3_000;
+
 /** Boundaries that a peer may ask for before the first of them is decided. */
 const MAX_BOUNDARIES_AHEAD = 64;
 
 /** Failed collectives that are remembered, to answer late messages about them only once, and to tell late members. */
 const MAX_FAILED = 4_096;
 
+/** Lost members that are remembered: one of them may not know yet that it was a member. */
+const MAX_FALLEN = 4_096;
+
 export class CoordinatorMachine {
   readonly #options: CoordinatorOptions;
   readonly #peers: Map<PeerId, PeerRecord> = new Map();
   readonly #generations: Map<number, Generation> = new Map();
-  readonly #done: Map<string, { readonly generation: number; readonly by: Set<PeerId> }> = new Map();
+  readonly #done: Map<string, Done> = new Map();
   readonly #failed: Map<string, FailedCollective> = new Map();
-  readonly #repairs: Map<string, { readonly pair: Readonly<Pair>; readonly at: number }> = new Map();
+  readonly #repairs: Map<string, { readonly pair: Pair; readonly at: number }> = new Map();
   /** Peers that can't reach one another, and which of the two say so. */
-  readonly #cuts: Map<string, { readonly pair: Readonly<Pair>; readonly by: Set<PeerId> }> = new Map();
+  readonly #cuts: Map<string, { readonly pair: Pair; readonly by: Set<PeerId> }> = new Map();
+  /** Members that were lost: they can't come in under the same name, which others may still know from a view. */
+  readonly #fallen: Set<PeerId> = new Set();
   readonly #flapping: Flapping = new Flapping();
   readonly #stragglers: Stragglers = new Stragglers();
+  readonly #exclusions: Exclusions = new Exclusions();
   #lastLook = 0;
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
@@ -227,6 +272,8 @@ export class CoordinatorMachine {
   #joins = 0;
   #lastTick: number | null = null;
   #effects: CoordinatorEffect[] = [];
+  /** At the end of the last step. */
+  #state: RunState;
   #now = 0;
 
   constructor(options: CoordinatorOptions, now = 0) {
@@ -238,6 +285,7 @@ export class CoordinatorMachine {
     if (stored !== null && stored.members.length > 0) {
       this.#recovery = { reports: new Map(), awaited: new Set(stored.members), until: now + bounds.minimumMs };
     }
+    this.#state = this.#stateNow;
   }
 
   /** Which coordinator speaks: every message bears it. */
@@ -302,11 +350,18 @@ export class CoordinatorMachine {
       default:
         event satisfies never;
     }
+    this.#state = RUN.step(this.#state, this.#stateNow);
     if (term !== this.#term || epoch !== this.#epoch) {
       const run = { term: this.#term, epoch: this.#epoch, members: [...(this.#current?.members ?? [])] };
       this.#effects.unshift({ type: 'store', run });
     }
     return this.#effects;
+  }
+
+  get #stateNow(): RunState {
+    if (this.#recovery !== null) return 'recovering';
+    if (this.#current === null) return this.#isBlank ? 'blank' : 'vacant';
+    return this.#decision === null ? 'steady' : 'deciding';
   }
 
   // --- joining -----------------------------------------------------------------------------------------------------
@@ -365,7 +420,7 @@ export class CoordinatorMachine {
 
   #ready(peer: PeerRecord): void {
     if (peer.state !== 'warming') return;
-    peer.state = 'ready';
+    step(peer, 'ready');
     this.#letIn();
   }
 
@@ -456,7 +511,7 @@ export class CoordinatorMachine {
   }
 
   #admit(peer: PeerRecord, generation: Generation): void {
-    peer.state = 'member';
+    step(peer, 'member');
     peer.admittedAt = this.#now;
     peer.boundary = generation.boundary;
     peer.answered = generation.boundary;
@@ -468,12 +523,18 @@ export class CoordinatorMachine {
       view: this.#wireView(generation),
       joined,
       failed: this.#verdictsOf(generation),
+      excluded: this.#exclusionsOf(generation),
     });
   }
 
   #verdictsOf(generation: Generation | undefined): Omit<FailedCollective['message'], 'type'>[] {
     const failed = [...this.#failed.values()].filter((one) => one.generation === generation?.generation);
     return failed.slice(-MAX_REPORTED_FAILURES).map(({ message: { type, ...verdict } }) => verdict);
+  }
+
+  #exclusionsOf(generation: Generation | undefined): Exclusion[] {
+    const concerned = this.#exclusions.all.filter(({ id }) => generationOf(id) === generation?.generation);
+    return concerned.slice(-MAX_REPORTED_FAILURES);
   }
 
   /** A boundary is decided when its number is passed; the generation that was made there, if one was, says how. */
@@ -485,7 +546,8 @@ export class CoordinatorMachine {
     const view = generation === undefined ? null : this.#wireView(generation);
     const joined = generation?.joined.filter((peerId) => generation.members.includes(peerId)) ?? [];
     const failed = this.#verdictsOf(generation);
-    this.#send(one.peerId, { type: 'boundary', index: one.index, view, joined, failed });
+    const excluded = this.#exclusionsOf(generation);
+    this.#send(one.peerId, { type: 'boundary', index: one.index, view, joined, failed, excluded });
   }
 
   #wireView(generation: Generation): WireView {
@@ -508,6 +570,7 @@ export class CoordinatorMachine {
     }
     for (const { generation, boundary } of this.#generations.values())
       if (generation < oldest && boundary <= passed) this.#generations.delete(generation);
+    this.#exclusions.forget((id) => !this.#generations.has(generationOf(id)));
   }
 
   // --- messages ----------------------------------------------------------------------------------------------------
@@ -566,8 +629,10 @@ export class CoordinatorMachine {
   #onDone(peer: PeerRecord, message: Extract<PeerMessage, { type: 'done' }>): void {
     const generation = this.#generations.get(message.generation);
     // An attempt of an earlier epoch: `progress` tells what is held.
-    if (generation === undefined || generation.epoch !== message.epoch || this.#failed.has(message.id)) return;
-    if (!generation.members.includes(peer.peerId)) return;
+    if (generation === undefined || this.#failed.has(message.id)) return;
+    if (this.#exclusions.epochOf(message.id, generation.epoch) !== message.epoch) return;
+    const members = this.#exclusions.left(message.id, generation.members);
+    if (!members.includes(peer.peerId)) return;
     let done = this.#done.get(message.id);
     if (done === undefined) {
       if (this.#done.size >= MAX_OPEN_COLLECTIVES * 2) {
@@ -575,14 +640,15 @@ export class CoordinatorMachine {
         this.#expel(this.#busiest() ?? peer, 'it has too many collectives open');
         return;
       }
-      done = { generation: generation.generation, by: new Set() };
+      done = { generation: generation.generation, by: new Set(), spare: 0, at: this.#now };
       this.#done.set(message.id, done);
     }
     done.by.add(peer.peerId);
-    if (done.by.size < generation.members.length) return;
+    done.spare = message.spare;
+    done.at = this.#now;
+    if (done.by.size < members.length) return;
     this.#done.delete(message.id);
-    for (const member of generation.members)
-      this.#send(member, { type: 'commit', id: message.id, epoch: message.epoch });
+    for (const member of members) this.#send(member, { type: 'commit', id: message.id, epoch: message.epoch });
   }
 
   /** Who holds the most collectives that are not committed yet. */
@@ -602,6 +668,7 @@ export class CoordinatorMachine {
   #failCollective(by: PeerId, id: string, number: number, code: FailCode, message: string): void {
     const generation = this.#generations.get(number);
     if (generation === undefined || this.#failed.has(id) || !generation.members.includes(by)) return;
+    if (this.#exclusions.isExcluded(id, by)) return; // the others don't wait for it
     if (this.#failed.size >= MAX_FAILED)
       for (const oldest of this.#failed.keys()) {
         this.#failed.delete(oldest);
@@ -622,7 +689,7 @@ export class CoordinatorMachine {
     const { peerId } = report;
     const known = this.#peers.get(peerId);
     const isForeign = report.state === 'member' && known?.state !== 'member' && !this.#isBlank;
-    if (isForeign || (known !== undefined && report.term > this.#term)) {
+    if (isForeign || this.#fallen.has(peerId) || (known !== undefined && report.term > this.#term)) {
       this.#effects.push({ type: 'assign', connection, peerId });
       this.#send(peerId, { type: 'evicted', reason: 'the run went on while it was away' });
       this.#effects.push({ type: 'close', peerId });
@@ -677,6 +744,7 @@ export class CoordinatorMachine {
     for (const failed of this.#failed.values())
       if ((this.#generations.get(failed.generation)?.boundary ?? 0) <= peer.answered)
         this.#send(peer.peerId, failed.message);
+    for (const exclusion of this.#exclusions.all) this.#tellExclusion(exclusion, [peer.peerId]);
     this.#newEpoch([], null, true);
     // After the loss, so that it calls nothing before what was open is decided.
     const made = [...this.#generations.values()].find((generation) => generation.joined.includes(peer.peerId));
@@ -684,8 +752,7 @@ export class CoordinatorMachine {
   }
 
   #goneFrom(report: RunReport): Lost[] {
-    const named = new Set(report.views.flatMap((view) => view.members.map((member) => member.peerId)));
-    const gone = [...named].filter((peerId) => !this.#peers.has(peerId));
+    const gone = [...namesIn(report)].filter((peerId) => !this.#peers.has(peerId));
     return gone.map((peerId) => ({ peerId, reason: 'it was lost while this peer was away' }));
   }
 
@@ -699,7 +766,7 @@ export class CoordinatorMachine {
 
   /** A member of a run that another coordinator led: its report is part of what the run is rebuilt from. */
   #expect(peer: PeerRecord, report: RunReport): void {
-    peer.state = 'member';
+    step(peer, 'member');
     const until = this.#now + this.#options.bounds.minimumMs;
     this.#recovery ??= { reports: new Map(), awaited: new Set(), until };
     const recovery = this.#recovery;
@@ -716,7 +783,9 @@ export class CoordinatorMachine {
     this.#epoch = Math.max(this.#epoch, epoch);
     this.#boundary = Math.max(this.#boundary, boundary);
     const present = new Set(views.at(-1)?.members.map((member) => member.peerId));
-    const strangers = [...reports.keys()].filter((peerId) => !present.has(peerId));
+    const named = new Set([...reports.values()].flatMap((report) => [...namesIn(report)]));
+    const strangers = [...reports.keys(), ...named].filter((peerId) => !present.has(peerId));
+    for (const peerId of strangers) this.#remember(peerId);
     this.#lose(strangers.map((peerId) => ({ peerId, reason: 'the run went on while it was away' })));
     this.#recovery = null;
     let before: readonly PeerId[] = [];
@@ -748,6 +817,8 @@ export class CoordinatorMachine {
       for (const failed of report.failed)
         this.#failCollective(peerId, failed.id, failed.generation, failed.code, failed.message);
     }
+    for (const report of reports.values()) for (const exclusion of report.excluded) this.#exclusions.add(exclusion);
+    for (const exclusion of this.#exclusions.all) this.#tellExclusion(exclusion);
     this.#note(`rebuilt from ${reports.size} reports: epoch ${this.#epoch}, boundary ${this.#boundary}`);
     if (this.#current !== null) this.#newEpoch([...missing.values()], null, true);
     for (const generation of this.#generations.values()) {
@@ -787,10 +858,13 @@ export class CoordinatorMachine {
       this.#lose([{ peerId, reason: 'its connections closed' }]);
       return;
     }
-    this.#repairSoon(pairOf(reporter.peerId, peerId));
+    const pair = pairOf(reporter.peerId, peerId);
+    // Nothing that is open uses this link, so it may close without harm.
+    if ([...this.#generations.values()].every((generation) => goesRound(generation, pair))) return;
+    this.#repairSoon(pair);
   }
 
-  #repairSoon(pair: Readonly<Pair>): void {
+  #repairSoon(pair: Pair): void {
     const key = pair.join(' ');
     if (!this.#repairs.has(key)) this.#repairs.set(key, { pair, at: this.#now + REPAIR_DELAY_MS });
   }
@@ -821,7 +895,7 @@ export class CoordinatorMachine {
   }
 
   /** What a peer said of its ways, or what was said of them, does not count any more. */
-  #forgetCuts(concerns: (pair: Readonly<Pair>, by: Set<PeerId>) => boolean): void {
+  #forgetCuts(concerns: (pair: Pair, by: Set<PeerId>) => boolean): void {
     for (const [key, { pair, by }] of this.#cuts) if (concerns(pair, by)) this.#cuts.delete(key);
   }
 
@@ -860,11 +934,50 @@ export class CoordinatorMachine {
   #nameSlow(): void {
     this.#lastLook = this.#now;
     const members = this.#current?.members ?? [];
-    for (const { peerId, waiting, blocked, waitedMs } of this.#stragglers.look(members, this.#now)) {
-      this.#note(`${peerId} is slow: ${waiting.join(', ')} wait for it`);
-      for (const member of members)
-        this.#send(member, { type: 'slow', peerId, waiting: [...waiting], blocked: [...blocked], waitedMs });
+    for (const { slow, isNews, calls } of this.#stragglers.look(members, this.#now)) {
+      const { peerId, waiting, blocked, waitedMs } = slow;
+      if (isNews) {
+        this.#note(`${peerId} is slow: ${waiting.join(', ')} wait for it`);
+        for (const member of members)
+          this.#send(member, { type: 'slow', peerId, waiting: [...waiting], blocked: [...blocked], waitedMs });
+      }
+      for (const { by, call } of calls) this.#goOnWithout([peerId], by, call);
     }
+    for (const [id, { generation, by, spare, at }] of [...this.#done]) {
+      const made = this.#generations.get(generation);
+      const [holder] = by;
+      if (spare === 0 || this.#now - at < HELD_PATIENCE_MS || made === undefined || holder === undefined) continue;
+      const missing = this.#exclusions.left(id, made.members).filter((peerId) => !by.has(peerId));
+      if (missing.some((peerId) => this.#stragglers.isWaiting(peerId))) continue; // a victim
+      this.#goOnWithout(missing, holder, { id, epoch: this.#exclusions.epochOf(id, made.epoch), spare });
+    }
+  }
+
+  /**
+   * Begins a collective anew without those for whom the others wait, if the attempt that `by` spoke of is still under way and
+   * would be left with enough members.
+   */
+  #goOnWithout(slow: readonly PeerId[], by: PeerId, { id, epoch, spare }: Excludable): void {
+    const generation = this.#generations.get(generationOf(id));
+    if (this.#decision !== null || this.#recovery !== null || generation === undefined || this.#failed.has(id)) return;
+    const members = this.#exclusions.left(id, generation.members);
+    if (!members.includes(by) || !slow.every((peerId) => members.includes(peerId))) return;
+    if (slow.includes(by) || slow.length > spare || epoch !== this.#exclusions.epochOf(id, generation.epoch)) return;
+    this.#epoch += 1;
+    this.#done.delete(id);
+    const exclusion = { id, epoch: this.#epoch, peers: [...this.#exclusions.peersOf(id), ...slow] };
+    this.#exclusions.add(exclusion);
+    this.#note(`${id} goes on without ${slow.join(', ')}`);
+    this.#tellExclusion(exclusion);
+  }
+
+  /** Who does not know the generation yet is told along with its view. */
+  #tellExclusion(exclusion: Exclusion, to?: readonly PeerId[]): void {
+    const generation = this.#generations.get(generationOf(exclusion.id));
+    if (generation === undefined) return;
+    for (const member of to ?? generation.members)
+      if ((this.#peers.get(member)?.answered ?? 0) >= generation.boundary)
+        this.#send(member, { type: 'exclude', ...exclusion });
   }
 
   #expel(peer: PeerRecord, reason: string): void {
@@ -876,10 +989,12 @@ export class CoordinatorMachine {
     for (const { peerId, reason } of lost) {
       const peer = this.#peers.get(peerId);
       if (peer === undefined) continue;
+      PEER.step(peer.state, 'gone');
       this.#peers.delete(peerId);
       this.#forgetCuts((pair) => pair.includes(peerId));
       this.#stragglers.forget(peerId);
       if (peer.state === 'member') members.push({ peerId, reason });
+      if (peer.state === 'member') this.#remember(peerId);
       if (peer.state === 'member' && peer.name !== null && reason !== 'left')
         this.#flapping.onLost(peer.name, peer.admittedAt, this.#now);
       if (peer.disconnectedAt === null && reason !== 'left') this.#send(peerId, { type: 'evicted', reason });
@@ -897,13 +1012,24 @@ export class CoordinatorMachine {
     this.#letIn();
   }
 
+  #remember(fallen: PeerId): void {
+    this.#fallen.add(fallen);
+    if (this.#fallen.size > MAX_FALLEN)
+      for (const oldest of this.#fallen) {
+        this.#fallen.delete(oldest);
+        break;
+      }
+  }
+
   /**
    * Shrinks every generation by the lost, and asks the survivors what they hold of it.
    *
-   * @param resumed messages may have been lost: everything that is open is concerned
+   * @param isBack messages may have been lost: everything that is open is concerned
    */
-  #newEpoch(lost: readonly Lost[], broken: Readonly<Pair> | null, resumed: boolean): void {
+  #newEpoch(lost: readonly Lost[], broken: Pair | null, isBack: boolean): void {
     this.#epoch += 1;
+    // A decision that this one overtakes was to make good for lost messages: now this one has to.
+    const resumed = isBack || this.#decision?.resumed === true;
     const cuts = this.#cutsAmong(this.#current?.members ?? []);
     const gone = new Set(lost.map((one) => one.peerId));
     for (const generation of this.#generations.values()) {
@@ -925,6 +1051,7 @@ export class CoordinatorMachine {
     }
     this.#decision = {
       epoch: this.#epoch,
+      resumed,
       awaited: new Set(survivors),
       held: new Map(),
       returned: new Map(),
@@ -982,7 +1109,8 @@ export class CoordinatorMachine {
     return [...(first?.keys() ?? [])].flatMap((id) => {
       const generation = this.#generations.get(generationOf(id));
       if (generation === undefined || this.#failed.has(id)) return [];
-      const ranges = generation.members
+      const ranges = this.#exclusions
+        .left(id, generation.members)
         .map((peerId) => finished.get(peerId)?.get(id) ?? [])
         .reduce((common, one) => intersectRanges(common, one));
       return ranges.length === 0 ? [] : [{ id, ranges: [...ranges] }];
@@ -992,7 +1120,8 @@ export class CoordinatorMachine {
   #heldByAll(id: string, epoch: number, decision: Decision): boolean {
     const generation = this.#generations.get(generationOf(id));
     if (generation === undefined || this.#failed.has(id)) return false;
-    return generation.members.every((peerId) => decision.held.get(peerId)?.get(id) === epoch);
+    const members = this.#exclusions.left(id, generation.members);
+    return members.every((peerId) => decision.held.get(peerId)?.get(id) === epoch);
   }
 
   #send(peerId: PeerId, message: CoordinatorMessage): void {
@@ -1004,9 +1133,14 @@ export class CoordinatorMachine {
   }
 }
 
-/** The same for both ends. */
-function pairOf(one: PeerId, other: PeerId): Readonly<Pair> {
-  return one < other ? [one, other] : [other, one];
+function step(peer: PeerRecord, to: PeerState): void {
+  PEER.step(peer.state, to);
+  peer.state = to;
+}
+
+/** Everybody who is a member of a view that a peer reports. */
+function namesIn({ views }: RunReport): ReadonlySet<PeerId> {
+  return new Set(views.flatMap((view) => view.members.map((member) => member.peerId)));
 }
 
 /** Collectives are named `generation:tag:sequence`. */

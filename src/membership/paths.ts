@@ -55,8 +55,6 @@ export class Paths {
   look(now: number, links: readonly LinkSight[], awaited: ReadonlySet<string>, asleep: boolean): PathNews {
     const changed: { peerId: string; open: boolean }[] = [];
     const silent: string[] = [];
-    const known = new Set(links.map((link) => link.peerId));
-    for (const peerId of this.#states.keys()) if (!known.has(peerId)) this.#states.delete(peerId);
     for (const { peerId, up, received } of links) {
       const state = this.#state(peerId, now, received);
       if (asleep || !awaited.has(peerId) || !up || received !== state.received) state.heardAt = now;
@@ -80,7 +78,12 @@ export class Paths {
         changed.push({ peerId, open: true });
       }
     }
+    if (this.#states.size > links.length) this.#forgetAllBut(new Set(links.map((link) => link.peerId)));
     return { changed, silent };
+  }
+
+  #forgetAllBut(known: ReadonlySet<string>): void {
+    for (const peerId of this.#states.keys()) if (!known.has(peerId)) this.#states.delete(peerId);
   }
 
   #state(peerId: string, now: number, received: number): PathState {

@@ -6,6 +6,7 @@
  * Members tell, once a second and only if there is something to tell, how long they waited for each peer: to receive (nothing
  * came, although something was due) and to send (what was queued for it did not leave).
  */
+import type { Excludable } from '../wire/messages.ts';
 
 /** A report counts for so long: a little more than the time between two (ms). */
 const REPORT_MS = 1_600;
@@ -23,6 +24,8 @@ export interface Wait {
   readonly peerId: string;
   readonly receiveMs: number;
   readonly sendMs: number;
+  /** Collectives that wait for it, and could do without. */
+  readonly calls: readonly Excludable[];
 }
 
 export interface SlowPeer {
@@ -33,6 +36,15 @@ export interface SlowPeer {
   readonly blocked: readonly string[];
   /** The longest of these waits, in the last second. */
   readonly waitedMs: number;
+}
+
+/** A member that is surely the cause. */
+export interface Verdict {
+  readonly slow: SlowPeer;
+  /** It was not named lately. */
+  readonly isNews: boolean;
+  /** Whoever waits for it, and in which collectives that could do without. */
+  readonly calls: readonly { readonly by: string; readonly call: Excludable }[];
 }
 
 interface Report {
@@ -54,8 +66,13 @@ export class Stragglers {
     for (const map of [this.#reports, this.#suspected, this.#named]) map.delete(peerId);
   }
 
-  /** To be called once a second: those who are to be named now. */
-  look(members: readonly string[], now: number): readonly SlowPeer[] {
+  /** Whether a peer itself waits for others: then it is a victim, whoever waits for it. */
+  isWaiting(peerId: string): boolean {
+    return this.#reports.get(peerId)?.waits.some((wait) => wait.receiveMs >= SLOW_MS) === true;
+  }
+
+  /** To be called once a second: those who are surely the cause. */
+  look(members: readonly string[], now: number): readonly Verdict[] {
     for (const [peerId, { at }] of this.#reports) if (now - at > REPORT_MS) this.#reports.delete(peerId);
     const found = members.flatMap((peerId) => {
       const slow = this.#judge(peerId);
@@ -63,12 +80,18 @@ export class Stragglers {
       else this.#suspected.set(peerId, (this.#suspected.get(peerId) ?? 0) + 1);
       return slow === null ? [] : [slow];
     });
-    return found.filter(({ peerId }) => {
-      const isSure = (this.#suspected.get(peerId) ?? 0) >= LOOKS;
-      if (!isSure || now - (this.#named.get(peerId) ?? Number.NEGATIVE_INFINITY) < SILENCE_MS) return false;
-      this.#named.set(peerId, now);
-      return true;
+    const sure = found.filter(({ peerId }) => (this.#suspected.get(peerId) ?? 0) >= LOOKS);
+    return sure.map((slow) => {
+      const isNews = now - (this.#named.get(slow.peerId) ?? Number.NEGATIVE_INFINITY) >= SILENCE_MS;
+      if (isNews) this.#named.set(slow.peerId, now);
+      return { slow, isNews, calls: this.#callsOn(slow.peerId) };
     });
+  }
+
+  #callsOn(peerId: string): Verdict['calls'] {
+    return [...this.#reports].flatMap(([by, { waits }]) =>
+      waits.flatMap((wait) => (wait.peerId === peerId ? wait.calls.map((call) => ({ by, call })) : [])),
+    );
   }
 
   #judge(peerId: string): SlowPeer | null {

@@ -7,6 +7,7 @@
  * Each peer dials what it receives on, because only the dialling side of a Node socket can choose where reads go. A lane
  * that loses one connection is closed as a whole: what was in flight on it is lost, and whoever owns the link must know.
  */
+import { Lifecycle } from '../lifecycle.ts';
 import {
   emptyHeader,
   FRAME_PING,
@@ -82,6 +83,11 @@ class Stripe implements ConnectionHandler {
   }
 }
 
+/** `ending`: what is queued still leaves. */
+type LaneState = 'open' | 'ending' | 'closed';
+
+const LIFE = new Lifecycle<LaneState>('lane', { open: ['ending', 'closed'], ending: ['closed'], closed: [] });
+
 /** The stripes of one direction that were opened together. */
 class Lane {
   readonly name: 'inbound' | 'outbound';
@@ -94,7 +100,7 @@ class Lane {
   #onGone: () => void = () => {};
   readonly #events: LinkEvents;
   readonly #onLost: (lane: Lane, error: Error | undefined) => void;
-  #closed = false;
+  #state: LaneState = 'open';
 
   constructor(
     name: 'inbound' | 'outbound',
@@ -118,21 +124,24 @@ class Lane {
   /** A stripe's connection is gone, and with it the lane. */
   lost(stripe: Stripe, error: Error | undefined): void {
     this.#open.delete(stripe);
-    if (this.#open.size === 0) this.#onGone();
-    if (this.#closed) return;
+    if (this.#open.size === 0) {
+      if (this.#state === 'ending') this.#state = LIFE.step(this.#state, 'closed');
+      this.#onGone();
+    }
+    if (this.#state !== 'open') return;
     this.close(error);
     this.#onLost(this, error);
   }
 
   /** Closes without telling the owner. */
   close(error?: Error): void {
-    this.#closed = true;
+    this.#state = LIFE.step(this.#state, 'closed');
     for (const stripe of this.stripes) stripe.connection.destroy(error);
   }
 
   /** Lets what is queued leave, then closes; resolves when all connections are gone. */
   end(): Promise<void> {
-    this.#closed = true;
+    if (this.#state === 'open') this.#state = LIFE.step(this.#state, 'ending');
     for (const stripe of this.stripes) stripe.connection.end();
     if (this.#open.size === 0) return Promise.resolve();
     return new Promise((resolve) => {

@@ -126,10 +126,19 @@ export class MemoryNetwork {
     for (const connection of [...this.#connections]) if (connection.host.name === host) connection.destroy();
   }
 
-  /** Cuts every connection between two hosts. */
-  cutBetween(one: string, other: string): void {
-    for (const connection of [...this.#connections])
-      if (connection.host.name === one && connection.remoteHost === other) connection.destroy();
+  /** Cuts every connection between two hosts. `midWrite`: each direction as soon as it has sent part of a write. */
+  cutBetween(one: string, other: string, midWrite = false): void {
+    for (const connection of [...this.#connections]) {
+      const { host, remoteHost } = connection;
+      const isOneWay = host.name === one && remoteHost === other;
+      if (midWrite && (isOneWay || (host.name === other && remoteHost === one))) connection.tearNext(true);
+      else if (isOneWay) connection.destroy();
+    }
+  }
+
+  /** Forgets the cuts of `cutBetween` that have not come about yet. */
+  spare(): void {
+    for (const connection of this.#connections) connection.tearNext(false);
   }
 
   /**
@@ -281,6 +290,8 @@ class MemoryConnection implements Connection {
   #closed = false;
   /** A piece was lost on the way: nothing that was sent after it arrives. */
   #broken = false;
+  /** Is to be cut in the middle of a write. */
+  #tears = false;
 
   constructor(network: MemoryNetwork, host: Host, remoteHost: Host, remote: string, onFree: (() => void) | null) {
     this.#network = network;
@@ -347,6 +358,11 @@ class MemoryConnection implements Connection {
     );
   }
 
+  /** Whether to cut the connection when the next piece that is not the last of its write has arrived. */
+  tearNext(tears: boolean): void {
+    this.#tears = tears;
+  }
+
   /** The machine at this end is gone, and nobody tells the other end. */
   vanish(): void {
     this.#close();
@@ -373,19 +389,22 @@ class MemoryConnection implements Connection {
     if (this.#closed || other === null || this.#corks > 0) return;
     if (!this.#network.reaches(this.host.name, other.host.name)) return;
     const weather = this.#network.weatherOf(this.host.name, other.host.name);
-    while (this.#queue.length > 0) {
-      const room = weather.windowBytes - this.#window;
-      if (room <= 0) return;
-      this.#sendPiece(this.#queue[0]!, room, other, weather);
+    const flushed: Write[] = [];
+    for (let room = weather.windowBytes - this.#window; this.#queue.length > 0 && room > 0; ) {
+      room -= this.#sendPiece(this.#queue[0]!, room, other, weather);
+      if (isTaken(this.#queue[0]!)) flushed.push(this.#queue.shift()!);
     }
-    if (this.#ending && !this.#endSent) {
+    if (this.#queue.length === 0 && this.#ending && !this.#endSent) {
       this.#endSent = true;
       this.#travel(0, weather, () => other.#arrive(null));
       if (this.#endReceived) this.#close();
     }
+    for (const write of flushed) write.onFlushed?.();
+    if (flushed.length > 0 && !this.#closed) this.handler.onFlushed?.();
   }
 
-  #sendPiece(write: Write, room: number, other: MemoryConnection, weather: Weather): void {
+  /** @returns bytes sent */
+  #sendPiece(write: Write, room: number, other: MemoryConnection, weather: Weather): number {
     const fromHead = write.taken < write.head.length;
     const source = fromHead ? write.head : (write.body ?? write.head);
     const start = fromHead ? write.taken : write.taken - write.head.length;
@@ -394,21 +413,17 @@ class MemoryConnection implements Connection {
     write.taken += bytes.length;
     this.queuedBytes -= bytes.length;
     this.#window += bytes.length;
-    if (write.taken === write.head.length + (write.body?.length ?? 0)) {
-      this.#queue.shift();
-      this.host.clock.schedule(0, () => {
-        write.onFlushed?.();
-        if (!this.#closed) this.handler.onFlushed?.();
-      });
-    }
-    if (bytes.length === 0) return;
+    if (bytes.length === 0) return 0;
     const isCut = this.#network.random() < weather.cutChance;
+    const isTorn = this.#tears && !isTaken(write);
     this.#travel(bytes.length, weather, () => {
-      if (isCut) {
+      if (isTorn && !this.#broken) other.#arrive(bytes);
+      if (isCut || isTorn) {
         this.#broken = true;
         this.destroy(new ConnectError('The simulated link was cut.'));
       } else if (!this.#broken) other.#arrive(bytes);
     });
+    return bytes.length;
   }
 
   /** Runs `task` when so many bytes, sent now, arrive: never before what was sent earlier. */
@@ -447,7 +462,7 @@ class MemoryConnection implements Connection {
     if (other === null || this.#taken === 0 || !this.#network.reaches(this.host.name, other.host.name)) return;
     other.#window -= this.#taken;
     this.#taken = 0;
-    if (!other.#closed) other.#schedulePump();
+    if (other.#queue.length > 0) other.#schedulePump();
   }
 
   #close(error?: Error): void {
@@ -463,6 +478,10 @@ class MemoryConnection implements Connection {
       this.handler.onClose(error);
     });
   }
+}
+
+function isTaken({ head, body, taken }: Write): boolean {
+  return taken === head.length + (body?.length ?? 0);
 }
 
 function memoryName(address: Address): string {

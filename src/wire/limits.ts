@@ -47,6 +47,9 @@ export const MAX_TEXT_LENGTH = 2_000;
 /** Distinct tags in one view: each costs a counter for as long as the view lives. */
 export const MAX_TAGS = 65_536;
 
+/** Tags under which what codecs dropped is kept, for error feedback: each costs as much memory as its tensor. */
+export const MAX_RESIDUALS = 1_024;
+
 /** Peers in a run. */
 export const MAX_WORLD_SIZE = 1_024;
 
@@ -79,3 +82,6 @@ export const MAX_TOLD_RANGES = 16_384;
 /** Views and failed collectives that a peer tells a coordinator of to which it comes back. */
 export const MAX_REPORTED_VIEWS = 16;
 export const MAX_REPORTED_FAILURES = 512;
+
+/** Collectives of which one message tells that they wait for one peer and could do without it. */
+export const MAX_TOLD_STRAGGLING = 64;

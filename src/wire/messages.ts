@@ -17,6 +17,7 @@ import {
   MAX_REPORTED_VIEWS,
   MAX_TAG_LENGTH,
   MAX_TEXT_LENGTH,
+  MAX_TOLD_STRAGGLING,
   MAX_WORLD_SIZE,
 } from './limits.ts';
 import { checkPlain } from './plain.ts';
@@ -44,6 +45,7 @@ const allFinished = v.pipe(v.array(finished), v.maxLength(MAX_OPEN_COLLECTIVES))
 /** What timers can count. */
 const milliseconds = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1));
 const duration = v.pipe(v.number(), v.minValue(0), v.maxValue(2 ** 31 - 1));
+const spare = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_WORLD_SIZE));
 const worldSize = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORLD_SIZE));
 
 const address = v.variant('kind', [
@@ -78,6 +80,20 @@ const failure = {
 /** Collectives of a view that failed before a member came to it: along with the view, or it could make those calls first. */
 const verdicts = v.pipe(v.array(v.strictObject({ ...failure, peerId: name })), v.maxLength(MAX_REPORTED_FAILURES));
 
+/** Collectives that wait for a peer, and could do without so many members. */
+const excludable = v.pipe(
+  v.array(v.strictObject({ id: collectiveId, epoch: u32, spare })),
+  v.maxLength(MAX_TOLD_STRAGGLING),
+);
+
+/** A collective that goes on without some members, and the epoch of the attempt that does. */
+const exclusion = v.strictObject({
+  id: collectiveId,
+  epoch: u32,
+  peers: v.pipe(v.array(name), v.minLength(1), v.maxLength(MAX_WORLD_SIZE)),
+});
+const exclusions = v.pipe(v.array(exclusion), v.maxLength(MAX_REPORTED_FAILURES));
+
 /** What a peer tells of itself and of the run when it comes back to a coordinator, perhaps one that knows nothing. */
 const runReport = v.strictObject({
   peerId: name,
@@ -92,6 +108,8 @@ const runReport = v.strictObject({
   peers: v.pipe(v.array(v.strictObject({ peerId: name, pair: u32 })), v.maxLength(MAX_WORLD_SIZE)),
   /** Collectives that failed, or that it withdrew from. */
   failed: v.pipe(v.array(v.strictObject({ ...failure, generation: u32 })), v.maxLength(MAX_REPORTED_FAILURES)),
+  /** Collectives that go on without some members. */
+  excluded: exclusions,
 });
 
 const peerMessage = v.variant('type', [
@@ -117,7 +135,8 @@ const peerMessage = v.variant('type', [
     minWorldSize: worldSize,
     oldest: u32,
   }),
-  v.strictObject({ type: v.literal('done'), id: collectiveId, generation: u32, epoch: u32 }),
+  /** `spare`: so many members the collective could do without; 0 where it waits for all. */
+  v.strictObject({ type: v.literal('done'), id: collectiveId, generation: u32, epoch: u32, spare }),
   v.strictObject({
     type: v.literal('progress'),
     epoch: u32,
@@ -144,7 +163,7 @@ const peerMessage = v.variant('type', [
   v.strictObject({
     type: v.literal('waits'),
     waits: v.pipe(
-      v.array(v.strictObject({ peerId: name, receiveMs: duration, sendMs: duration })),
+      v.array(v.strictObject({ peerId: name, receiveMs: duration, sendMs: duration, calls: excludable })),
       v.maxLength(MAX_WORLD_SIZE),
     ),
   }),
@@ -165,13 +184,21 @@ const coordinatorMessage = v.variant('type', [
   v.strictObject({ type: v.literal('refuse'), code: name, message: text }),
   v.strictObject({ type: v.literal('introduce'), peer: introduction }),
   v.strictObject({ type: v.literal('dismiss'), peerId: name }),
-  v.strictObject({ type: v.literal('admitted'), index: u32, view, joined: v.array(name), failed: verdicts }),
+  v.strictObject({
+    type: v.literal('admitted'),
+    index: u32,
+    view,
+    joined: v.array(name),
+    failed: verdicts,
+    excluded: exclusions,
+  }),
   v.strictObject({
     type: v.literal('boundary'),
     index: u32,
     view: v.nullable(view),
     joined: v.pipe(v.array(name), v.maxLength(MAX_WORLD_SIZE)),
     failed: verdicts,
+    excluded: exclusions,
   }),
   v.strictObject({
     type: v.literal('loss'),
@@ -189,6 +216,8 @@ const coordinatorMessage = v.variant('type', [
     ...failure,
     peerId: name,
   }),
+  /** A collective is begun anew without these members, whom the others have waited for too long. */
+  v.strictObject({ type: v.literal('exclude'), ...exclusion.entries }),
   /** Others wait for this member, and it waits for nobody. */
   v.strictObject({
     type: v.literal('slow'),
@@ -223,6 +252,8 @@ export type Introduction = v.InferOutput<typeof introduction>;
 export type PeerDescription = Pick<Introduction, 'hostKey' | 'site' | 'addresses'>;
 export type HeldResult = v.InferOutput<typeof heldResult>;
 export type FinishedRanges = v.InferOutput<typeof finished>;
+export type Excludable = v.InferOutput<typeof excludable>[number];
+export type Exclusion = v.InferOutput<typeof exclusion>;
 export type RunReport = v.InferOutput<typeof runReport>;
 export type WireView = v.InferOutput<typeof view>;
 export type WireMember = v.InferOutput<typeof member>;
@@ -258,9 +289,21 @@ export function encodeControl(
 
 export type ControlSchema<M> = v.GenericSchema<unknown, M>;
 
-export const PEER_MESSAGES: ControlSchema<PeerMessage> = peerMessage;
-export const COORDINATOR_MESSAGES: ControlSchema<CoordinatorMessage> = coordinatorMessage;
-export const DIAL_MESSAGES: ControlSchema<DialMessage> = dialMessage;
+interface TypedOption<M> extends v.GenericSchema<unknown, M> {
+  readonly entries: { readonly type: { readonly literal: string } };
+}
+
+/** A variant that goes straight to the option of a message's type: to try one after the other costs more than all the rest. */
+function byType<M>(variant: ControlSchema<M> & { readonly options: readonly TypedOption<M>[] }): ControlSchema<M> {
+  const options = new Map<unknown, ControlSchema<M>>();
+  for (const option of variant.options) options.set(option.entries.type.literal, option);
+  const typeOf = (input: unknown) => (typeof input === 'object' && input !== null && 'type' in input ? input.type : '');
+  return v.lazy((input) => options.get(typeOf(input)) ?? variant);
+}
+
+export const PEER_MESSAGES: ControlSchema<PeerMessage> = byType(peerMessage);
+export const COORDINATOR_MESSAGES: ControlSchema<CoordinatorMessage> = byType(coordinatorMessage);
+export const DIAL_MESSAGES: ControlSchema<DialMessage> = byType(dialMessage);
 
 /** Outcome of parsing: a value, or what is wrong. */
 export type Parsed<M> = { readonly ok: true; readonly value: M } | { readonly ok: false; readonly error: string };
@@ -289,6 +332,8 @@ export function packBody(value: object): Uint8Array {
   return Uint8Array.from(packr.pack(value));
 }
 
+const NOTHING = new Uint8Array(0);
+
 /**
  * Cuts a byte stream into control messages. No more than `limit` bytes of a message are ever kept, and a length above
  * it is refused before anything is reserved.
@@ -297,7 +342,7 @@ export class ControlReader<M> {
   readonly #schema: ControlSchema<M>;
   #limit: number;
   /** What is kept stands at its start; the rest is room, so that a message in tiny pieces is not copied for each of them. */
-  #memory: Uint8Array = new Uint8Array(0);
+  #memory: Uint8Array = NOTHING;
   #kept = 0;
 
   constructor(schema: ControlSchema<M>, limit: number) {
@@ -336,7 +381,7 @@ export class ControlReader<M> {
     }
     // What was appended to is kept as it is, unless a message was taken from it.
     if (at > 0 || this.#kept === 0) {
-      this.#memory = data.slice(at);
+      this.#memory = at < data.length ? data.slice(at) : NOTHING;
       this.#kept = this.#memory.length;
     }
     return null;
@@ -344,7 +389,7 @@ export class ControlReader<M> {
 
   /** The stream is unusable: nothing of it is kept. */
   #refuse(error: string): string {
-    this.#memory = new Uint8Array(0);
+    this.#memory = NOTHING;
     this.#kept = 0;
     return error;
   }

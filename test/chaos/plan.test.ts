@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { describeFault, FAULT_KINDS, planFaults } from '../../src/chaos/plan.ts';
+import { describeFault, disturbanceOf, FAULT_KINDS, MOMENTS, planFaults, RELAY_FAULTS } from '../../src/chaos/plan.ts';
 
 const requests = fc.record({
   seed: fc.nat({ max: 2 ** 31 - 1 }),
@@ -22,6 +22,7 @@ test('a plan follows from its seed, keeps to its time and its peers, and names o
         before = fault.at;
         expect(request.kinds).toContain(fault.kind);
         expect(describeFault(fault)).not.toBe('');
+        expect(disturbanceOf([fault]) !== null).toBe(RELAY_FAULTS.has(fault.kind));
         if (fault.kind === 'coordinator') continue;
         expect(fault.victim).toBeLessThan(request.peers);
         if (fault.kind === 'partition') expect(fault.others).not.toContain(fault.victim);
@@ -35,5 +36,29 @@ test('faults come as often as was asked for, of all kinds', () => {
   expect(plan.length).toBeGreaterThan(900);
   expect(plan.length).toBeLessThan(1_100);
   expect(new Set(plan.map((fault) => fault.kind)).size).toBe(FAULT_KINDS.length);
-  expect(new Set(plan.map((fault) => fault.moment)).size).toBe(3);
+  expect(new Set(plan.map((fault) => fault.moment)).size).toBe(MOMENTS.length);
+});
+
+test('what comes upon another fault waits for what that one can bring about', () => {
+  const plan = planFaults({ seed: 2, kinds: FAULT_KINDS, peers: 4, forMs: 1_000_000, everyMs: 1_000 });
+  const following = plan.flatMap((fault, index) =>
+    plan[index - 1]?.at === fault.at ? [[plan[index - 1]!, fault] as const] : [],
+  );
+  expect(following.length).toBeGreaterThan(200);
+  for (const [before, fault] of following) {
+    expect(['recovery', 'view', 'coordinator-back']).toContain(fault.moment);
+    expect(fault.moment === 'coordinator-back' && before.kind !== 'coordinator').toBe(false);
+  }
+});
+
+test('faults of one peer that last at the same time add up', () => {
+  const late = (delayMs: number) => ({ kind: 'delay', victim: 1, delayMs, jitterMs: 1, forMs: 1 }) as const;
+  const damaged = { kind: 'corrupt', victim: 1, percent: 5, forMs: 1 } as const;
+  expect(disturbanceOf([late(10), damaged, late(20)])).toEqual({
+    delayMs: 30,
+    jitterMs: 2,
+    overtakePercent: 0,
+    corruptPercent: 5,
+  });
+  expect(disturbanceOf([{ kind: 'slow', victim: 1, megabits: 5, forMs: 1 }])).toBeNull();
 });

@@ -87,7 +87,7 @@ describe('any program', () => {
     );
   });
 
-  it.each(['ring', 'tree', 'doubling'] as const)(
+  it.each(['ring', 'tree', 'doubling', 'direct'] as const)(
     'all-reduce by %s gives all ranks the same bits of a float sum',
     (algorithm) => {
       fc.assert(

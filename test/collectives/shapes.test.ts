@@ -174,6 +174,19 @@ describe('direct', () => {
     },
   );
 
+  it('all-reduce takes two hops, sends 2(N−1)/N · n, and has each owner add up in the order of arrival', () => {
+    for (const worldSize of sizesFrom(2, 17)) {
+      const { sent, hops } = run('allReduce', 'direct', worldSize, 3 * worldSize);
+      expect(hops).toBe(2);
+      expect(sent).toEqual(sent.map(() => 2 * (worldSize - 1) * 3));
+    }
+    const transcript = transcriptOf(
+      plansFor({ kind: 'allReduce', algorithm: 'direct', worldSize: 4, count: 4, root: 0 }),
+    );
+    expect(transcript).toContain('rank 1 chunk 1: reduce←0  reduce←3  reduce←2  send→2  send→3  send→0');
+    expect(transcript).toContain('rank 1 chunk 0: send→0  replace←0');
+  });
+
   it('all-to-all has each rank begin with another destination', () => {
     for (const worldSize of sizesFrom(2, 17)) {
       const plans = plansFor({ kind: 'allToAll', algorithm: 'direct', worldSize, count: 1, root: 0 });
@@ -199,15 +212,18 @@ describe('neighbours', () => {
     }
   });
 
-  it.each([17, 23, 64, 100])('among %i ranks are mutual, and include all peers of every all-reduce', (worldSize) => {
-    const all = sizesFrom(0, worldSize - 1).map((rank) => neighbours(worldSize, rank));
-    for (const [rank, near] of all.entries()) {
-      for (const other of near) expect(all[other]).toContain(rank);
-      expect(near).toContain((rank + 2) % worldSize);
-      for (const algorithm of algorithmsOf('allReduce')) {
-        const plan = makePlan({ kind: 'allReduce', algorithm, worldSize, count: 5, root: 0 }, rank);
-        for (const peer of peersOf(plan)) expect(near).toContain(peer);
+  it.each([17, 23, 64, 100])(
+    'among %i ranks are mutual, and include all peers of every all-reduce but the direct one',
+    (worldSize) => {
+      const all = sizesFrom(0, worldSize - 1).map((rank) => neighbours(worldSize, rank));
+      for (const [rank, near] of all.entries()) {
+        for (const other of near) expect(all[other]).toContain(rank);
+        expect(near).toContain((rank + 2) % worldSize);
+        for (const algorithm of algorithmsOf('allReduce').filter((name) => name !== 'direct')) {
+          const plan = makePlan({ kind: 'allReduce', algorithm, worldSize, count: 5, root: 0 }, rank);
+          for (const peer of peersOf(plan)) expect(near).toContain(peer);
+        }
       }
-    }
-  });
+    },
+  );
 });

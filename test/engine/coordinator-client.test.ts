@@ -13,7 +13,7 @@ const SILENT: ClientEvents = {
   onLost: () => {},
   onBack: () => {},
   onRefused: () => {},
-  report: () => ({ peerId: 'nobody', state: 'warming', boundary: 0, views: [], peers: [], failed: [] }),
+  report: () => ({ peerId: 'nobody', state: 'warming', boundary: 0, views: [], peers: [], failed: [], excluded: [] }),
 };
 
 function credentials(name: string, changes: Partial<Credentials> = {}): Credentials {

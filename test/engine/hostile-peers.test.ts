@@ -135,7 +135,7 @@ describe('a peer', () => {
     ['a view with the same member twice', view(1, 'me', 'me')],
     ['a view that is not new', view(0, 'me')],
   ])('listens no more to a coordinator that sends it %s', async (reason, wrong) => {
-    const address = await impostor({ type: 'admitted', index: 1, view: wrong, joined: [], failed: [] });
+    const address = await impostor({ type: 'admitted', index: 1, view: wrong, joined: [], failed: [], excluded: [] });
     await expect(runtime(address)).rejects.toMatchObject({
       code: 'SKEIN_PROTOCOL',
       message: expect.stringContaining(reason),
@@ -144,7 +144,7 @@ describe('a peer', () => {
 
   test('listens no more to a coordinator that tells it of its own loss', async () => {
     const address = await impostor(
-      { type: 'admitted', index: 1, view: view(1, 'me', 'other'), joined: [], failed: [] },
+      { type: 'admitted', index: 1, view: view(1, 'me', 'other'), joined: [], failed: [], excluded: [] },
       { type: 'loss', epoch: 2, lost: [{ peerId: 'me', reason: 'so' }], broken: null, cuts: [], resumed: false },
     );
     const { runtime: joined } = await runtime(address);

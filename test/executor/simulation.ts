@@ -16,12 +16,27 @@ import { randomFrom } from '../collectives/interpreter.ts';
 /** Small, so that a few hundred elements are several segments. */
 export const SEGMENT_BYTES = 64;
 
-const MOST_RANKS = 8;
+const MOST_RANKS = 16;
 
-const kernels = await loadKernels(8 * 1024 * 1024);
+const kernels = await loadKernels(96 * 1024 * 1024);
 
-/** One per rank, used by every simulation: what one of them leaks, the next one misses. */
-const workspaces = Array.from({ length: MOST_RANKS }, () => new Workspace(kernels, SEGMENT_BYTES));
+/** Of codecs with blocks, so that a few thousand elements are several segments: of 4 blocks, or 1 of topk. */
+export const BLOCK_SEGMENT_BYTES: Readonly<Record<Codec, number>> = {
+  f32: SEGMENT_BYTES,
+  bf16: SEGMENT_BYTES,
+  f16: SEGMENT_BYTES,
+  int8: 1_024,
+  int4: 768,
+  e3m0: 1_024,
+  topk: 16_384,
+};
+
+const sizes = [...new Set(Object.values(BLOCK_SEGMENT_BYTES))];
+
+/** One per rank and size of segments, used by every simulation: what one of them leaks, the next one misses. */
+const workspacesOf = new Map(
+  sizes.map((size) => [size, Array.from({ length: MOST_RANKS }, () => new Workspace(kernels, size))]),
+);
 
 function takeAll(acquire: () => number): number[] {
   const taken: number[] = [];
@@ -31,7 +46,8 @@ function takeAll(acquire: () => number): number[] {
 
 /** Slots that nobody holds, of both kinds. */
 export function freeSlots(): string {
-  return workspaces
+  return [...workspacesOf.values()]
+    .flat()
     .map((workspace) => {
       const taken = takeAll(() => workspace.acquire());
       const wire = takeAll(() => workspace.acquireWire());
@@ -47,11 +63,17 @@ export interface Scenario {
   /** null for kinds that reduce nothing. */
   readonly op: ReduceOp | null;
   readonly codec: Codec;
+  /** What each rank drops goes to its own input, corrected; encoding by chance with this seed. */
+  readonly observed?: { readonly dropped: readonly Uint8Array[]; readonly chanceSeed: number | null };
   readonly seed: number;
   /** Slots that others hold, on every rank. */
   readonly slotsTaken: number;
   /** All ranks stop after so many events, as when a peer is lost; null: never. */
   readonly cancelAfter: number | null;
+}
+
+function workspacesFor({ codec }: Scenario): readonly Workspace[] {
+  return workspacesOf.get(BLOCK_SEGMENT_BYTES[codec])!; // all are there
 }
 
 /** The stream of one direction between two ranks. */
@@ -108,13 +130,16 @@ class Participant {
   constructor(scenario: Scenario, rank: Rank, input: Uint8Array, wireTo: (to: Rank) => Wire) {
     const { request, dtype, op, codec } = scenario;
     this.output = new Uint8Array(tensorSizes(request, rank).output * DTYPE_BYTES[dtype]).fill(0xcc);
-    this.transfer = new Transfer(workspaces[rank]!, {
+    this.transfer = new Transfer(workspacesFor(scenario)[rank]!, {
       plan: makePlan(request, rank),
       rank,
       frame: { epoch: 1, generation: 1, tag: 7, sequence: 0 },
       dtype,
       op,
       codec,
+      seed: scenario.observed?.chanceSeed ?? null,
+      measures: scenario.observed !== undefined,
+      dropped: scenario.observed?.dropped[rank] ?? null,
       contributors: request.worldSize,
       input,
       output: this.output,
@@ -134,6 +159,9 @@ export interface Result {
   readonly outputs: readonly Uint8Array[];
   readonly held: readonly boolean[];
   readonly shares: readonly (readonly number[])[];
+  /** Of each rank's encodings: relative RMS of what they dropped. */
+  readonly errors: readonly number[];
+  readonly bytesSent: readonly number[];
 }
 
 /** @throws when a frame is refused, or ranks wait for what never comes */
@@ -141,6 +169,7 @@ export function simulate(scenario: Scenario, inputs: readonly Uint8Array[]): Res
   const { worldSize } = scenario.request;
   const random = randomFrom(scenario.seed);
   const below = (bound: number) => Math.floor(random() * bound);
+  const workspaces = workspacesFor(scenario);
   const borrowed = workspaces.slice(0, worldSize).map((workspace) => {
     const slots: number[] = [];
     for (let index = 0; index < scenario.slotsTaken; index++) slots.push(workspace.acquire());
@@ -219,5 +248,7 @@ export function simulate(scenario: Scenario, inputs: readonly Uint8Array[]): Res
     outputs: participants.map(({ output }) => output),
     held: participants.map(({ held }) => held),
     shares: participants.map(({ shares }) => shares),
+    errors: participants.map(({ transfer }) => Math.sqrt(transfer.droppedEnergy / transfer.encodedEnergy)),
+    bytesSent: participants.map(({ transfer }) => transfer.bytesSent),
   };
 }

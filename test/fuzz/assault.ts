@@ -169,7 +169,11 @@ export class Assault {
     const id = `${generation}:${random.pick(tags)}:${sequence + random.integer(0, 2)}`;
     const lies: readonly PeerMessage[] = [
       message.type === 'ready' ? { type: 'beat', sent: random.next() } : message,
-      { type: 'done', id, generation, epoch: epoch + random.integer(0, 1) },
+      { type: 'done', id, generation, epoch: epoch + random.integer(0, 1), spare: random.integer(0, 2) },
+      {
+        type: 'waits',
+        waits: [{ peerId: random.pick(goodIds), receiveMs: 900, sendMs: 0, calls: [{ id, epoch, spare: 1 }] }],
+      },
       { type: 'withdraw', id, generation, reason: 'so' },
       { type: 'mismatch', id, generation, mine: 'a', theirs: 'b', with: random.pick(goodIds) },
       { type: 'link-closed', peerId: random.pick([...goodIds, peer.welcome.peerId]) },

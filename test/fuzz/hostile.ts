@@ -91,6 +91,7 @@ export class HostilePeer {
             views: [],
             peers: [],
             failed: [],
+            excluded: [],
           }),
         },
       );

@@ -56,14 +56,16 @@ function lie(random: Random): CoordinatorMessage {
   const id = `${random.integer(0, 3)}:${random.pick(['', 'a'])}:${random.pick(['0', '1', '', '-1', '1e3', 'NaN'])}`;
   const epoch = random.integer(0, 5);
   const lies: readonly CoordinatorMessage[] = [
-    { type: 'admitted', index: random.integer(0, 3), view: view(random, epoch), joined: [], failed: [] },
+    { type: 'admitted', index: random.integer(0, 3), view: view(random, epoch), joined: [], failed: [], excluded: [] },
     {
       type: 'boundary',
       index: random.integer(0, 9),
       view: random.chance(0.3) ? null : view(random, epoch),
       joined: [],
       failed: random.chance(0.5) ? [] : [{ id, code: 'lost', message: 'so', peerId: NOBODY }],
+      excluded: random.chance(0.5) ? [] : [{ id, epoch, peers: [random.pick([VICTIM, NOBODY])] }],
     },
+    { type: 'exclude', id, epoch, peers: [random.pick([VICTIM, NOBODY])] },
     {
       type: 'loss',
       epoch,
@@ -72,6 +74,7 @@ function lie(random: Random): CoordinatorMessage {
       cuts: [],
       resumed: false,
     },
+    { type: 'exclude', id, epoch, peers: [random.pick([VICTIM, NOBODY])] },
     {
       type: 'loss',
       epoch,
@@ -152,6 +155,7 @@ function serve(connection: Connection, corpus: Corpus, random: Random, tally: Im
       view: { epoch: 1, generation: 1, boundary: 1, members, cuts: [] },
       joined: [],
       failed: [],
+      excluded: [],
     };
     if (random.chance(0.85)) await write(connection, encodeControl(admitted, 1, 1));
     for (let count = random.integer(1, MOST_MESSAGES); count > 0 && !connection.closed; count--) {

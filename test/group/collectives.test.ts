@@ -98,7 +98,7 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
       }
     });
 
-    test.each(['ring', 'tree', 'doubling'] as const)('gives all the same bits by %s', async (algorithm) => {
+    test.each(['ring', 'tree', 'doubling', 'direct'] as const)('gives all the same bits by %s', async (algorithm) => {
       const count = 200_003;
       const tensors = members.groups.map((_, rank) =>
         Float32Array.from({ length: count }, (_, at) => Math.sin(at * 0.37 + rank) * 10 ** ((at % 7) - 3)),

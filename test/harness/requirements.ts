@@ -1,7 +1,7 @@
 /** What some tests need of the machine. Missing, it skips them with the reason; with SKEIN_REQUIRE_ALL set it fails them. */
 import { networkInterfaces } from 'node:os';
 import type { TestContext } from 'vitest';
-import { namespacesMissing } from '../../src/chaos/namespaces.ts';
+import { namespacesMissing, relayMissing } from '../../src/chaos/namespaces.ts';
 
 function require(context: Pick<TestContext, 'skip'>, present: boolean, reason: string): void {
   if (present) return;
@@ -19,5 +19,11 @@ export function requireIPv6(context: Pick<TestContext, 'skip'>): void {
 /** A network of the test's own, which it makes and removes. */
 export function requireNamespaces(context: Pick<TestContext, 'skip'>): void {
   const missing = namespacesMissing();
+  require(context, missing === null, missing ?? '');
+}
+
+/** The same, with the relay that delays and damages packets. */
+export function requireRelay(context: Pick<TestContext, 'skip'>): void {
+  const missing = namespacesMissing() ?? relayMissing();
   require(context, missing === null, missing ?? '');
 }

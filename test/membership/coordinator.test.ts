@@ -619,3 +619,29 @@ describe('leaving and being expelled', () => {
     expect(stage.snapshot()).toEqual(before);
   });
 });
+
+describe('two members that can’t reach one another', () => {
+  test('are gone round from one epoch on; that their link closes and opens again then needs no repair', () => {
+    const stage = Stage.withMembers(3);
+    const path = (name: string, to: string, open: boolean) =>
+      stage.say(name, { type: 'path', peerId: stage.id(to), open });
+    path('a', 'b', false);
+    path('b', 'a', false);
+    expect(stage.pass(300, 'abc')).toEqual([...'abc'].map((name) => `${name} ← loss @2: link a–b`));
+    for (const name of 'abc') stage.progress(name, 2);
+    stage.linkClosed('a', 'b');
+    stage.linkClosed('b', 'a');
+    expect(stage.pass(1_000, 'abc')).toEqual([]);
+    // Other links are repaired as ever.
+    stage.linkClosed('a', 'c');
+    expect(stage.pass(300, 'abc')).toHaveLength(3);
+    for (const name of 'abc') stage.progress(name, 3);
+    // A way that is open again is used from the next boundary on, and then matters again.
+    path('a', 'b', true);
+    path('b', 'a', true);
+    expect(stage.boundary('a', 2)).toEqual(['a ← boundary 2: generation 4 @4 abc, joined nobody']);
+    for (const name of 'bc') stage.boundary(name, 2);
+    stage.linkClosed('b', 'a');
+    expect(stage.pass(300, 'abc')).toEqual([...'abc'].map((name) => `${name} ← loss @5: link a–b`));
+  });
+});

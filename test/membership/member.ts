@@ -110,7 +110,7 @@ export class Member {
     call.state = 'held';
     const { id, generation, attempt } = call;
     if (attempt.members.length === 1) this.#commit(call);
-    else this.#around.control({ type: 'done', id, generation, epoch: attempt.epoch });
+    else this.#around.control({ type: 'done', id, generation, epoch: attempt.epoch, spare: 0 });
   }
 
   /** A call runs out of time, or its caller has lost interest. */

@@ -11,7 +11,16 @@ function view(generation: number, epoch: number, members: string, boundary: numb
 }
 
 function report(peerId: string, changes: Partial<RunReport>): RunReport {
-  const empty = { term: 1, epoch: 1, state: 'member' as const, boundary: 1, views: [], peers: [], failed: [] };
+  const empty = {
+    term: 1,
+    epoch: 1,
+    state: 'member' as const,
+    boundary: 1,
+    views: [],
+    peers: [],
+    failed: [],
+    excluded: [],
+  };
   return { peerId, ...empty, ...changes };
 }
 

@@ -10,7 +10,14 @@ import {
   type StoredRun,
 } from '../../src/membership/coordinator.ts';
 import type { DetectorBounds } from '../../src/membership/detector.ts';
-import type { CoordinatorMessage, PeerDescription, PeerMessage, RunReport, WireView } from '../../src/wire/messages.ts';
+import type {
+  CoordinatorMessage,
+  Excludable,
+  PeerDescription,
+  PeerMessage,
+  RunReport,
+  WireView,
+} from '../../src/wire/messages.ts';
 
 export const HEARTBEAT_MS = 250;
 export const BOUNDS: DetectorBounds = { minimumMs: 3_000, maximumMs: 12_000 };
@@ -91,6 +98,7 @@ export class Stage {
         views: [],
         peers: known.map((peerId) => ({ peerId, pair: 0 })),
         failed: [],
+        excluded: [],
         ...report,
       },
     });
@@ -104,8 +112,13 @@ export class Stage {
     return this.say(name, { type: 'boundary', index, passed: index - 1, minWorldSize, oldest });
   }
 
-  done(name: string, id: string, epoch: number): string[] {
-    return this.say(name, { type: 'done', id, generation: Number(id.split(':')[0]), epoch });
+  done(name: string, id: string, epoch: number, spare = 0): string[] {
+    return this.say(name, { type: 'done', id, generation: Number(id.split(':')[0]), epoch, spare });
+  }
+
+  /** A member has waited for another in the last second, in collectives that could do without it. */
+  waits(name: string, on: string, ...calls: Excludable[]): string[] {
+    return this.say(name, { type: 'waits', waits: [{ peerId: this.id(on), receiveMs: 900, sendMs: 0, calls }] });
   }
 
   progress(name: string, epoch: number, ...held: string[]): string[] {
@@ -200,7 +213,8 @@ export class Stage {
       case 'admitted':
       case 'boundary': {
         const failed = message.failed.map(({ id }) => `, failed ${id}`).join('');
-        return `${message.type} ${message.index}: ${this.#view(message.view)}, joined ${this.#list(message.joined)}${failed}`;
+        const without = message.excluded.map(({ id, peers }) => `, ${id} without ${this.#list(peers)}`).join('');
+        return `${message.type} ${message.index}: ${this.#view(message.view)}, joined ${this.#list(message.joined)}${failed}${without}`;
       }
       case 'loss': {
         const lost = message.lost.map((one) => `${this.#name(one.peerId)} (${one.reason})`);
@@ -216,6 +230,8 @@ export class Stage {
         return `fail ${message.id}: ${message.code} by ${this.#name(message.peerId)}`;
       case 'evicted':
         return `evicted: ${message.reason}`;
+      case 'exclude':
+        return `${message.id} without ${this.#list(message.peers)} @${message.epoch}`;
       case 'slow':
         return `${this.#name(message.peerId)} is slow`;
       case 'beat':

@@ -15,13 +15,16 @@ function watch(seconds: number, told: (second: number) => Told, blocked: Told = 
         peerId: other,
         receiveMs,
         sendMs: blocked[peerId]?.[other] ?? 0,
+        calls: [],
       }));
       stragglers.report(peerId, list, now);
     }
     return stragglers
       .look(MEMBERS, now)
+      .filter(({ isNews }) => isNews)
       .map(
-        (slow) => `${second} s: ${slow.peerId} for ${slow.waiting.join()} (${slow.blocked.join()}) ${slow.waitedMs}`,
+        ({ slow }) =>
+          `${second} s: ${slow.peerId} for ${slow.waiting.join()} (${slow.blocked.join()}) ${slow.waitedMs}`,
       );
   }).flat();
 }

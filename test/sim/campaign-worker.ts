@@ -1,5 +1,6 @@
 /** One core's share of a campaign. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { countSteps } from '../../src/lifecycle.ts';
 import type { CampaignMessage, CampaignTask, Totals } from './campaign.ts';
 import { drawScenario } from './scenario.ts';
 import { shrink } from './shrink.ts';
@@ -13,7 +14,16 @@ const { first, stride, end, faults, onlyFirst } = workerData as CampaignTask; //
 const port = parentPort!; // this file only runs as a worker
 const post = (message: CampaignMessage) => port.postMessage(message);
 
-const totals: Totals = { runs: 0, events: 0, virtualMs: 0, succeeded: 0, failed: 0, retried: 0, salvaged: 0 };
+const totals: Totals = {
+  runs: 0,
+  events: 0,
+  virtualMs: 0,
+  succeeded: 0,
+  failed: 0,
+  retried: 0,
+  salvaged: 0,
+  excluded: 0,
+};
 let failures = 0;
 for (let seed = first; seed < end && failures < MAX_FAILURES; seed += stride) {
   const scenario = drawScenario(seed, faults ?? undefined);
@@ -25,6 +35,7 @@ for (let seed = first; seed < end && failures < MAX_FAILURES; seed += stride) {
   totals.failed += outcome.failed;
   totals.retried += outcome.retried;
   totals.salvaged += outcome.salvaged;
+  totals.excluded += outcome.excluded;
   if (outcome.failure !== null) {
     failures += 1;
     const smallest = onlyFirst ? scenario : await shrink(scenario, outcome.failure);
@@ -34,6 +45,6 @@ for (let seed = first; seed < end && failures < MAX_FAILURES; seed += stride) {
       failure: { seed, failure: again.failure ?? outcome.failure, smallest, trace: again.trace },
     });
   }
-  if (totals.runs % REPORT_EVERY === 0) post({ type: 'progress', totals });
+  if (totals.runs % REPORT_EVERY === 0) post({ type: 'progress', totals, steps: countSteps() });
 }
-post({ type: 'progress', totals });
+post({ type: 'progress', totals, steps: countSteps() });

@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import type { StepCount } from '../../src/lifecycle.ts';
 import type { FaultKind, Scenario } from './scenario.ts';
 
 /** What a worker is to do. */
@@ -30,14 +31,17 @@ export interface Totals {
   failed: number;
   retried: number;
   salvaged: number;
+  excluded: number;
 }
 
 export type CampaignMessage =
-  | { readonly type: 'progress'; readonly totals: Totals }
+  | { readonly type: 'progress'; readonly totals: Totals; readonly steps: readonly StepCount[] }
   | { readonly type: 'failure'; readonly failure: SeedFailure };
 
 export interface CampaignResult extends Totals {
   readonly failures: readonly SeedFailure[];
+  /** How often each step of each machine was taken. */
+  readonly steps: readonly StepCount[];
 }
 
 // The tests run from source, the workers from what was built from it.
@@ -45,6 +49,9 @@ const WORKER = fileURLToPath(new URL('../../dist/test/sim/campaign-worker.js', i
   '/dist/dist/',
   '/dist/',
 );
+
+/** Nearly all that a run makes is garbage when it ends: what is collected seldom is dead by then. */
+const YOUNG_MB = 96;
 
 /** Runs seeds `first` to `first + count − 1`. */
 export async function runCampaign(
@@ -60,11 +67,12 @@ export async function runCampaign(
   const workers: Worker[] = [];
   const stride = Math.min(count, availableParallelism());
   const totals: Totals[] = [];
+  const steps: (readonly StepCount[])[] = [];
   const failures: SeedFailure[] = [];
   await Promise.all(
     Array.from({ length: stride }, async (_, index) => {
       const task: CampaignTask = { first: first + index, stride, end: first + count, faults, onlyFirst };
-      const worker = new Worker(WORKER, { workerData: task });
+      const worker = new Worker(WORKER, { workerData: task, resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB } });
       workers.push(worker);
       worker.on('message', (message: CampaignMessage) => {
         if (message.type === 'failure') {
@@ -72,6 +80,7 @@ export async function runCampaign(
           if (onlyFirst) for (const one of workers) void one.terminate();
         } else {
           totals[index] = message.totals;
+          steps[index] = message.steps;
           onProgress(totals.reduce((sum, one) => sum + (one?.runs ?? 0), 0));
         }
       });
@@ -92,6 +101,14 @@ export async function runCampaign(
     failed: sum('failed'),
     retried: sum('retried'),
     salvaged: sum('salvaged'),
+    excluded: sum('excluded'),
+    steps: addUp(steps),
     failures: failures.sort((left, right) => left.seed - right.seed),
   };
+}
+
+function addUp(workers: readonly (readonly StepCount[])[]): readonly StepCount[] {
+  const sums = new Map<string, number>();
+  for (const { step, count } of workers.flat()) sums.set(step, (sums.get(step) ?? 0) + count);
+  return [...sums].map(([step, count]) => ({ step, count }));
 }

@@ -1,4 +1,7 @@
-/** A simulated process: its timers and everything that reaches it pass through here, so it can be stopped, or die. */
+/**
+ * A simulated process: its timers and everything that reaches it pass through here, so it can be stopped, be slow at
+ * everything that it does, or die.
+ */
 import type { Clock, VirtualClock } from '../../src/transport/clock.ts';
 import type { Host } from '../../src/transport/memory.ts';
 
@@ -6,7 +9,11 @@ export class SimProcess implements Host {
   readonly name: string;
   readonly clock: Clock;
   readonly #world: VirtualClock;
+  /** What is due and was not done yet, in its order. */
   readonly #backlog: (() => void)[] = [];
+  #isWorking = false;
+  /** What each task takes (ms). */
+  #costMs = 0;
   #state: 'running' | 'stopped' | 'dead' = 'running';
   #offsetMs = 0;
 
@@ -39,19 +46,41 @@ export class SimProcess implements Host {
   }
 
   run(task: () => void): void {
-    if (this.#state === 'running') task();
-    else if (this.#state === 'stopped') this.#backlog.push(task);
+    if (this.#state === 'dead') return;
+    if (this.#state === 'running' && this.#costMs === 0 && this.#backlog.length === 0) {
+      task();
+      return;
+    }
+    this.#backlog.push(task);
+    this.#work();
   }
 
   stop(): void {
     if (this.#state === 'running') this.#state = 'stopped';
   }
 
-  /** Goes on: what was due meanwhile happens first, in its order. */
+  /** Goes on: what was due meanwhile happens first. */
   goOn(): void {
     if (this.#state !== 'stopped') return;
     this.#state = 'running';
-    for (const task of this.#backlog.splice(0)) this.#world.schedule(0, () => this.run(task));
+    this.#work();
+  }
+
+  /** From now on each task takes so long; 0 for no time at all. */
+  takeTime(costMs: number): void {
+    this.#costMs = costMs;
+  }
+
+  /** Does what is due, one task after the other. */
+  #work(): void {
+    if (this.#isWorking || this.#state !== 'running' || this.#backlog.length === 0) return;
+    this.#isWorking = true;
+    this.#world.schedule(this.#costMs, () => {
+      this.#isWorking = false;
+      if (this.#state !== 'running') return;
+      this.#backlog.shift()?.();
+      this.#work();
+    });
   }
 
   kill(): void {

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import pc from 'picocolors';
+import { countSteps, type StepCount } from '../../src/lifecycle.ts';
 import { runCampaign, type SeedFailure } from './campaign.ts';
 import { countVisits } from './coverage.ts';
 import { drawScenario, FAULT_KINDS, type FaultKind, type Scenario } from './scenario.ts';
@@ -18,6 +19,12 @@ interface Options {
 }
 
 const TRACE_LINES = 40;
+
+/** Steps that are told as the rarest. */
+const RAREST = 3;
+
+/** So many seeds of all weather must come to every step. */
+const TELLING_SEEDS = 5_000;
 
 function showTrace(trace: readonly string[], lines: number): void {
   console.log(trace.slice(-lines).join('\n'));
@@ -43,16 +50,29 @@ function showFailure({ seed, failure, smallest, trace }: SeedFailure): void {
   console.log(`The smallest scenario that fails this way is in ${file}: npm run sim -- --scenario ${file}`);
 }
 
-/** How often the seeds come to each part of the protocol; all must be visited. */
+/** How often the seeds come to each part of the protocol, and take each step of its machines; none may be left out. */
 async function showCoverage(first: number, count: number, faults: readonly FaultKind[] | null): Promise<number> {
   const visits = await countVisits(async () => {
     for (let seed = first; seed < first + count; seed++) await simulate(drawScenario(seed, faults ?? undefined));
   });
   for (const { place, count: visited } of visits) console.log(`${String(visited).padStart(10)}  ${place}`);
+  const steps = countSteps();
+  for (const { step, count: taken } of steps) console.log(`${String(taken).padStart(10)}  ${step}`);
   const blind = visits.filter((visit) => visit.count === 0);
   console.log(`${visits.length - blind.length} of ${visits.length} parts of the protocol were visited`);
   for (const { place } of blind) console.log(pc.red(`never visited: ${place}`));
-  return blind.length === 0 ? 0 : 1;
+  return showSteps(steps) && blind.length === 0 ? 0 : 1;
+}
+
+/** Whether all steps were taken. */
+function showSteps(steps: readonly StepCount[]): boolean {
+  const taken = steps.filter(({ count }) => count > 0).sort((left, right) => left.count - right.count);
+  const rarest = taken.slice(0, RAREST).map(({ step, count }) => `${step} ${count}`);
+  console.log(
+    `${taken.length} of ${steps.length} steps of the protocol's machines were taken; the rarest: ${rarest.join(', ')}`,
+  );
+  for (const { step, count } of steps) if (count === 0) console.log(pc.red(`never taken: ${step}`));
+  return taken.length === steps.length;
 }
 
 function faultList(text: string | undefined): readonly FaultKind[] | null {
@@ -84,9 +104,11 @@ async function main(options: Options): Promise<number> {
   const hours = result.virtualMs / 3_600_000;
   console.log(
     `${result.runs} seeds from ${first}: ${result.failures.length} failed; ${seconds.toFixed(1)} s for ${hours.toFixed(1)} simulated hours, ` +
-      `${result.events} events, ${result.succeeded} calls succeeded (${result.retried} after a loss, ${result.salvaged} in part), ${result.failed} failed as they may`,
+      `${result.events} events, ${result.succeeded} calls succeeded (${result.retried} after a loss, ${result.salvaged} in part), ${result.failed} failed as they may (${result.excluded} as the others went on without them)`,
   );
-  return result.failures.length === 0 ? 0 : 1;
+  const isComplete = showSteps(result.steps);
+  const mustBe = faults === null && result.runs >= TELLING_SEEDS;
+  return result.failures.length === 0 && (isComplete || !mustBe) ? 0 : 1;
 }
 
 const program = new Command('sim')

@@ -8,26 +8,47 @@ import { Random } from './random.ts';
 /** A machine, numbered from 0. What runs on it may die and be started again. */
 type Machine = number;
 
+/**
+ * `clean`: two halves, and the coordinator in one of them. `partial`: all reach the coordinator. `asymmetric`: side A is not
+ * heard, but hears. `bridge`: one machine reaches both sides.
+ */
+type PartitionShape = 'clean' | 'partial' | 'asymmetric' | 'bridge';
+
 type Fault =
   /** SIGKILL; `silent`: the machine goes with it. `restartMs`: null for never. */
   | { readonly kind: 'crash'; readonly machine: Machine; readonly silent: boolean; readonly restartMs: number | null }
   | { readonly kind: 'stop'; readonly machine: Machine; readonly forMs: number }
-  /** Machines on side A (and the coordinator, if it is) can't reach those on side B. */
+  /** All that the process does takes longer: each message and each timer costs so much time, one after the other. */
+  | { readonly kind: 'sluggish'; readonly machine: Machine; readonly costMs: number; readonly forMs: number }
+  /** Machines on side A (and the coordinator, if it is) can't reach those on the other side. */
   | {
       readonly kind: 'partition';
+      readonly shape: PartitionShape;
       readonly sideA: readonly Machine[];
       readonly coordinatorOnA: boolean;
-      readonly oneWay: boolean;
+      /** The machine that sees both sides of a bridge. */
+      readonly bridge: Machine;
       readonly forMs: number;
     }
   /** Two machines can't reach one another; all others can. */
   | { readonly kind: 'block'; readonly one: Machine; readonly other: Machine; readonly forMs: number }
-  | { readonly kind: 'cut'; readonly one: Machine; readonly other: Machine }
+  /** Connections are reset. `midFrame`: each when it has sent part of a frame, and not before. */
+  | { readonly kind: 'cut'; readonly one: Machine; readonly other: Machine; readonly midFrame?: boolean }
   | { readonly kind: 'cut-control'; readonly machine: Machine }
-  | { readonly kind: 'slow'; readonly machine: Machine; readonly weather: Partial<Weather>; readonly forMs: number }
+  /** Links are slow: all of a machine or the one to `peer`; what it sends, what it receives, or both. */
+  | {
+      readonly kind: 'slow';
+      readonly machine: Machine;
+      readonly peer: Machine | null;
+      readonly direction: 'sends' | 'receives' | 'both';
+      readonly weather: Partial<Weather>;
+      readonly forMs: number;
+    }
   | { readonly kind: 'jump'; readonly machine: Machine; readonly byMs: number }
   | { readonly kind: 'join'; readonly count: number }
   | { readonly kind: 'leave'; readonly machine: Machine }
+  /** Many come and go at once; who has left joins again. */
+  | { readonly kind: 'churn'; readonly joins: number; readonly leaves: readonly Machine[] }
   /** The user cancels what is open. */
   | { readonly kind: 'cancel'; readonly machine: Machine }
   /** The user's next call has the wrong shape. */
@@ -60,6 +81,15 @@ type Make = (random: Random, machines: number) => Fault;
 
 const DURATIONS_MS = [30, 150, 500, 1_200, 3_000];
 
+/** The last is longer than any detector's bound. */
+const LATE_MS = [30, 150, 500, 1_200, 3_500, 7_000];
+
+const SHAPES: readonly PartitionShape[] = ['clean', 'partial', 'asymmetric', 'bridge'];
+
+function some(random: Random, machines: number): readonly Machine[] {
+  return Array.from({ length: machines }, (_, machine) => machine).filter(() => random.chance(0.5));
+}
+
 const MAKERS: Readonly<Record<FaultKind, Make>> = {
   crash: (random, machines) => ({
     kind: 'crash',
@@ -72,11 +102,18 @@ const MAKERS: Readonly<Record<FaultKind, Make>> = {
     machine: random.integer(0, machines - 1),
     forMs: random.pick(DURATIONS_MS),
   }),
+  sluggish: (random, machines) => ({
+    kind: 'sluggish',
+    machine: random.integer(0, machines - 1),
+    costMs: random.pick([0.5, 2, 5]),
+    forMs: random.pick(DURATIONS_MS),
+  }),
   partition: (random, machines) => ({
     kind: 'partition',
-    sideA: Array.from({ length: machines }, (_, machine) => machine).filter(() => random.chance(0.5)),
+    shape: random.pick(SHAPES),
+    sideA: some(random, machines),
     coordinatorOnA: random.chance(0.5),
-    oneWay: random.chance(0.3),
+    bridge: random.integer(0, machines - 1),
     forMs: random.pick(DURATIONS_MS),
   }),
   block: (random, machines) => ({
@@ -89,11 +126,14 @@ const MAKERS: Readonly<Record<FaultKind, Make>> = {
     kind: 'cut',
     one: random.integer(0, machines - 1),
     other: random.integer(0, machines - 1),
+    midFrame: random.chance(0.5),
   }),
   'cut-control': (random, machines) => ({ kind: 'cut-control', machine: random.integer(0, machines - 1) }),
   slow: (random, machines) => ({
     kind: 'slow',
     machine: random.integer(0, machines - 1),
+    peer: random.chance(0.5) ? random.integer(0, machines - 1) : null,
+    direction: random.pick(['sends', 'receives', 'both']),
     weather: { latencyMs: random.integer(1, 80), bytesPerMs: random.pick([100, 500, 2_000]) },
     forMs: random.pick(DURATIONS_MS),
   }),
@@ -104,12 +144,13 @@ const MAKERS: Readonly<Record<FaultKind, Make>> = {
   }),
   join: (random) => ({ kind: 'join', count: random.integer(1, 3) }),
   leave: (random, machines) => ({ kind: 'leave', machine: random.integer(0, machines - 1) }),
+  churn: (random, machines) => ({ kind: 'churn', joins: random.integer(1, 3), leaves: some(random, machines) }),
   cancel: (random, machines) => ({ kind: 'cancel', machine: random.integer(0, machines - 1) }),
   wrong: (random, machines) => ({ kind: 'wrong', machine: random.integer(0, machines - 1) }),
   late: (random, machines) => ({
     kind: 'late',
     machine: random.integer(0, machines - 1),
-    byMs: random.pick(DURATIONS_MS),
+    byMs: random.pick(LATE_MS),
   }),
   'coordinator-stop': (random) => ({ kind: 'coordinator-stop', forMs: random.pick(DURATIONS_MS) }),
   'coordinator-crash': (random) => ({

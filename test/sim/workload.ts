@@ -3,7 +3,7 @@ import { shareOf } from '../../src/collectives/partition.ts';
 import type { CollectiveKind, Group, ReduceOp, Report } from '../../src/index.ts';
 import { mix } from './random.ts';
 
-type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array;
+export type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array;
 type SimDtype = 'f32' | 'f64' | 'i32' | 'u8';
 
 /** One collective of one step, the same on all members. */
@@ -18,6 +18,7 @@ export interface Planned {
   readonly algorithm: 'auto' | 'ring' | 'tree';
   readonly consistency: 'commit' | 'eager';
   readonly recovery: 'restart' | 'salvage' | 'fail';
+  readonly stragglers: 'wait' | 'exclude';
   readonly tag: string;
   /** The rank of the root, modulo the world size. */
   readonly root: number;
@@ -49,6 +50,7 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
   const kind = draw(KINDS);
   const dtype = draw<SimDtype>(['f32', 'f32', 'f32', 'f64', 'i32', 'u8']);
   const isAllReduce = kind === 'allReduce';
+  const consistency = draw<Planned['consistency']>(['commit', 'commit', 'commit', 'commit', 'eager']);
   return {
     boundary,
     index,
@@ -58,8 +60,9 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
     op: draw<ReduceOp>(['sum', 'sum', 'avg', 'min', 'max']),
     codec: isAllReduce && dtype === 'f32' ? draw(['f32', 'f32', 'bf16']) : 'f32',
     algorithm: isAllReduce ? draw(['auto', 'ring', 'tree']) : 'auto',
-    consistency: draw(['commit', 'commit', 'commit', 'commit', 'eager']),
+    consistency,
     recovery: draw(['restart', 'restart', 'salvage', 'salvage', 'fail']),
+    stragglers: isAllReduce && consistency === 'commit' ? draw(['wait', 'exclude']) : 'wait',
     tag: draw(['', '', 'a', 'b', `t${index}`]),
     root: draw([0, 0, 1, 2]),
     inPlace: draw([true, false]),
@@ -78,11 +81,22 @@ function keyOf(peerId: string): number {
   return key;
 }
 
-/** A peer's input: small whole numbers, whose sums are exact in every dtype and codec. */
-function fill(peerId: string, planned: Planned, values: Numbers): void {
-  const key = mix(keyOf(peerId), planned.boundary, planned.index);
-  const pattern = Array.from({ length: 13 }, (_, index) => mix(key, index) % 8);
-  for (let index = 0; index < values.length; index++) values[index] = pattern[index % 13]!;
+/** Elements after which an input repeats: prime, so that no chunk or segment begins like its neighbour. */
+const PERIOD = 13;
+
+/** A peer's input begins with these: small whole numbers, whose sums are exact in every dtype and codec. */
+function patternOf(peerId: string, { boundary, index }: Planned): readonly number[] {
+  const key = mix(keyOf(peerId), boundary, index);
+  return Array.from({ length: PERIOD }, (_, at) => mix(key, at) % 8);
+}
+
+/** Values from the `start`-th on of an endless repetition of a pattern. */
+function repeat(dtype: SimDtype, pattern: readonly number[], start: number, count: number): Numbers {
+  const values = make(dtype, count);
+  const first = Math.min(PERIOD, count);
+  for (let at = 0; at < first; at++) values[at] = pattern[(start + at) % PERIOD]!;
+  for (let filled = first; filled < count; filled *= 2) values.copyWithin(filled, 0, filled);
+  return values;
 }
 
 function make(dtype: SimDtype, count: number): Numbers {
@@ -133,13 +147,12 @@ export function call(
   options: { readonly timeout: number; readonly signal: AbortSignal },
 ): Call {
   const asked = wrong ? { ...planned, count: planned.count + 1 } : planned;
-  const { kind, dtype, op, codec, algorithm, consistency, recovery, tag } = asked;
+  const { kind, dtype, op, codec, algorithm, consistency, recovery, stragglers, tag } = asked;
   const { worldSize, rank, peerId } = group;
   const rootRank = asked.root % worldSize;
   const rootId = group.members[rootRank]!.peerId; // a rank of the view
   const isRoot = rootId === peerId;
-  const input = make(dtype, inputCount(asked, worldSize, isRoot));
-  fill(peerId, planned, input);
+  const input = inputOf(peerId, planned, inputCount(asked, worldSize, isRoot));
   const before = input.slice();
   const output =
     asked.inPlace && (kind === 'allReduce' || kind === 'reduce' || kind === 'broadcast')
@@ -150,7 +163,7 @@ export function call(
   const start = (): Promise<Report> => {
     switch (kind) {
       case 'allReduce':
-        return group.allReduce(input, { ...common, op, ...out });
+        return group.allReduce(input, { ...common, op, stragglers, ...out });
       case 'reduce':
         return group.reduce(input, { ...common, op, root: rootId, ...out });
       case 'broadcast':
@@ -175,17 +188,16 @@ export function call(
   return { planned: asked, peerId, worldSize, rootId, input, before, output, outcome: start() };
 }
 
-function inputOf(peerId: string, planned: Planned, count: number): Numbers {
-  const values = make(planned.dtype, count);
-  fill(peerId, planned, values);
-  return values;
+function inputOf(peerId: string, planned: Planned, count: number, start = 0): Numbers {
+  return repeat(planned.dtype, patternOf(peerId, planned), start, count);
 }
 
+/** The inputs repeat after `PERIOD` elements, and so does what is made of them element by element. */
 function reduced(planned: Planned, contributors: readonly string[]): Numbers {
   const { op, dtype, count } = planned;
-  const inputs = contributors.map((peerId) => inputOf(peerId, planned, count));
-  const result = make(dtype, count);
-  for (let index = 0; index < count; index++) {
+  const inputs = contributors.map((peerId) => patternOf(peerId, planned));
+  const results = make(dtype, PERIOD);
+  for (let index = 0; index < PERIOD; index++) {
     let value = inputs[0]![index]!;
     for (let other = 1; other < inputs.length; other++) {
       const next = inputs[other]![index]!;
@@ -193,10 +205,10 @@ function reduced(planned: Planned, contributors: readonly string[]): Numbers {
       else if (op === 'max') value = Math.max(value, next);
       else value += next;
     }
-    result[index] = op === 'avg' ? value / inputs.length : value;
+    results[index] = op === 'avg' ? value / inputs.length : value;
   }
-  if (planned.codec === 'bf16') roundToBf16(result);
-  return result;
+  if (planned.codec === 'bf16') roundToBf16(results);
+  return repeat(dtype, [...results], 0, count);
 }
 
 /** To nearest even, as the finished value travels. */
@@ -237,10 +249,7 @@ function reducedOnce(planned: Planned, contributors: readonly string[]): Numbers
 }
 
 /** What the output must begin with after a success; null where this rank gets nothing. */
-export function expected(
-  { planned, peerId, rootId, worldSize }: Call,
-  contributors: readonly string[],
-): Numbers | null {
+export function expected({ planned, peerId, rootId }: Call, contributors: readonly string[]): Numbers | null {
   const { kind, count, dtype } = planned;
   const rank = contributors.indexOf(peerId);
   const ranks = contributors.length;
@@ -267,11 +276,11 @@ export function expected(
         contributors.map((one) => inputOf(one, planned, count)),
       );
     case 'scatter':
-      return inputOf(rootId, planned, count * worldSize).slice(rank * count, (rank + 1) * count);
+      return inputOf(rootId, planned, count, rank * count);
     case 'allToAll':
       return joined(
         dtype,
-        contributors.map((one) => inputOf(one, planned, count * worldSize).slice(rank * count, (rank + 1) * count)),
+        contributors.map((one) => inputOf(one, planned, count, rank * count)),
       );
     case 'barrier':
       return null;

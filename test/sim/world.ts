@@ -28,6 +28,7 @@ export interface Outcome {
   readonly failed: number;
   readonly retried: number;
   readonly salvaged: number;
+  readonly excluded: number;
 }
 
 const COORDINATOR: Address = { kind: 'memory', name: 'coordinator' };
@@ -36,14 +37,21 @@ const TOKEN = 'of the simulation';
 /** After the storm, everything must have come to its end within so much virtual time. */
 const CALM_MS = 60_000;
 
-/** So long after the storm calls may still fail by what happened in it. */
-const SETTLE_MS = 10_000;
+/** Beside the longest bound of the detectors: a restarted coordinator's grace, and the way back to it (ms). */
+const SETTLE_MS = 1_500;
 
-/** Between steps after the storm. */
+/** The longest bound of the detectors, in shortest ones. */
+const PATIENCE = 4;
+
+/** Between steps after the storm, and when what happened in it has been noticed. */
 const CALM_STEP_MS = 1_000;
+const LAST_STEP_MS = 250;
 
 /** Steps that everybody still does after the storm. */
 const LAST_STEPS = 3;
+
+/** However many join. */
+const MAX_MACHINES = 12;
 
 /** No run has more events than this: whoever does turns in a circle. */
 const MAX_EVENTS = 3_000_000;
@@ -58,6 +66,7 @@ const EXPECTED_CODES = new Set([
   'SKEIN_WITHDRAWN',
   'SKEIN_MISMATCH',
   'SKEIN_CLOSED',
+  'SKEIN_EXCLUDED',
 ]);
 
 /** A machine and the user's program on it. */
@@ -76,6 +85,9 @@ interface Machine {
   finished: boolean;
 }
 
+type Rule = (from: string, to: string) => boolean;
+type WeatherRule = Parameters<MemoryNetwork['shape']>[0];
+
 class World {
   readonly clock: VirtualClock = new VirtualClock();
   readonly #scenario: Scenario;
@@ -86,13 +98,15 @@ class World {
   readonly #machines: Machine[] = [];
   readonly #trace: string[] = [];
   /** Rules of what can't reach what, while their faults last. */
-  readonly #blocks: Set<(from: string, to: string) => boolean> = new Set();
-  readonly #slow: Map<string, Parameters<MemoryNetwork['shape']>[0]> = new Map();
+  readonly #blocks: Set<Rule> = new Set();
+  readonly #slow: Set<WeatherRule> = new Set();
   #coordinator: SimProcess;
   #store: CoordinatorStore = memoryStore();
   #coordinatorStarts = 0;
   #server: CoordinatorServer | null = null;
   #calmSince: number | null = null;
+  /** When a user last disturbed the others: one who is late sleeps until then, or one who would join has given up. */
+  #unrestUntil = 0;
   #lastBoundary = 0;
   #stopAfter = Number.POSITIVE_INFINITY;
   #failure: string | null = null;
@@ -127,7 +141,7 @@ class World {
     }
     if (this.#failure === null) await this.#checkNothingIsLeft();
     else await this.#describe();
-    const { succeeded, failed, retried, salvaged } = this.#oracle;
+    const { succeeded, failed, retried, salvaged, excluded } = this.#oracle;
     return {
       failure: this.#failure,
       trace: this.#trace,
@@ -137,7 +151,14 @@ class World {
       failed,
       retried,
       salvaged,
+      excluded,
     };
+  }
+
+  /** By then everybody has noticed what happened in the storm: no call of a step that begins later may fail. */
+  get #settledAt(): number {
+    if (this.#calmSince === null) return Number.POSITIVE_INFINITY;
+    return Math.max(this.#calmSince, this.#unrestUntil) + PATIENCE * this.#scenario.lostAfterMs + SETTLE_MS;
   }
 
   get #finished(): boolean {
@@ -274,7 +295,8 @@ class World {
       this.#note(`machine ${machine.index} is ${group.peerId}, epoch ${group.epoch}, ${group.worldSize} members`);
       return group;
     } catch (error) {
-      this.#judge(error, `join of machine ${machine.index}`, false);
+      this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now());
+      this.#judge(error, `join of machine ${machine.index}`);
       return null;
     }
   }
@@ -294,12 +316,17 @@ class World {
         if (result === 'gone' || machine.stops) return;
         // Whoever fell behind catches up.
         if (result === 'failed' || (this.#calmSince !== null && boundary < this.#lastBoundary)) continue;
-        await process.sleep(this.#calmSince === null ? mix(this.#scenario.seed, boundary, 3) % 80 : CALM_STEP_MS);
+        await process.sleep(this.#pauseAfter(boundary));
       }
     } catch (error) {
-      this.#judge(error, `boundary of ${group.peerId}`, false);
+      this.#judge(error, `boundary of ${group.peerId}`);
       if (this.#calmSince !== null && codeOf(error) === 'SKEIN_QUORUM') machine.stops = true;
     }
+  }
+
+  #pauseAfter(boundary: number): number {
+    if (this.#calmSince === null) return mix(this.#scenario.seed, boundary, 3) % 80;
+    return this.clock.now() < this.#settledAt ? CALM_STEP_MS : LAST_STEP_MS;
   }
 
   /** All collectives of a step at once; `gone`: the group is no use any more. */
@@ -311,11 +338,13 @@ class World {
   ): Promise<'done' | 'failed' | 'gone'> {
     let result: 'done' | 'failed' | 'gone' = 'done';
     machine.abort = new AbortController();
+    const startedAt = this.clock.now();
     const waits: Promise<void>[] = [];
     for (const planned of stepPlan(this.#scenario.seed, boundary)) {
       if (machine.lateMs > 0) {
         const { lateMs } = machine;
         machine.lateMs = 0;
+        this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now() + lateMs);
         await process.sleep(lateMs);
       }
       const { wrong } = machine;
@@ -323,7 +352,7 @@ class World {
       const timeout = this.#scenario.callTimeoutMs;
       const made = call(group, planned, wrong, { timeout, signal: machine.abort.signal });
       waits.push(
-        this.#settle(made, process).then((code) => {
+        this.#settle(made, process, startedAt).then((code) => {
           if (code === 'SKEIN_EVICTED' || code === 'SKEIN_CONNECT') result = 'gone';
           else if (code === 'SKEIN_QUORUM' && this.#calmSince !== null) machine.stops = true;
           else if (code !== null && result === 'done') result = 'failed';
@@ -335,7 +364,7 @@ class World {
   }
 
   /** Waits for a call; the code of its error, or null. */
-  async #settle(made: Call, process: SimProcess): Promise<string | null> {
+  async #settle(made: Call, process: SimProcess, steppedAt: number): Promise<string | null> {
     const { planned, peerId } = made;
     const title = `${planned.kind} ${planned.index} of step ${planned.boundary} on ${peerId}`;
     const startedAt = this.clock.now();
@@ -348,8 +377,9 @@ class World {
     } catch (error) {
       if (process.dead) return null;
       if (error instanceof InvariantError) throw error;
-      this.#oracle.onFailure(made);
-      this.#judge(error, title, true);
+      this.#oracle.onFailure(made, codeOf(error));
+      // Who has returned from an eager call may have left.
+      this.#judge(error, title, planned.consistency === 'commit' && steppedAt > this.#settledAt);
       const elapsed = this.clock.now() - startedAt;
       if (elapsed > this.#scenario.callTimeoutMs + this.#stoppedMs + 10_000)
         this.#fail(`progress: ${title} ended ${elapsed.toFixed(0)} ms after it was called`);
@@ -357,8 +387,8 @@ class World {
     }
   }
 
-  /** Whether an error may happen. */
-  #judge(error: unknown, title: string, isCall: boolean): void {
+  /** Whether an error may happen. `isSettled`: by what happened in the storm it can't. */
+  #judge(error: unknown, title: string, isSettled = false): void {
     const code = codeOf(error);
     const text = error instanceof Error ? error.message : String(error);
     this.#note(`${title} failed: ${code ?? 'cancelled'}: ${text}`);
@@ -369,10 +399,10 @@ class World {
     const isPatient = this.#scenario.callTimeoutMs >= PATIENT_MS;
     if (isPatient && code === 'SKEIN_TIMEOUT')
       this.#fail(`progress: ${title} failed although its user was patient: ${text}`);
-    const settled = this.#calmSince !== null && this.clock.now() > this.#calmSince + SETTLE_MS;
-    // Whoever comes last may find that the others have gone.
-    if (code === 'SKEIN_QUORUM') return;
-    if (isCall && settled) this.#fail(`progress: ${title} failed although the storm is long over: ${text}`);
+    // Whoever comes last may find that the others have gone, and the impatient that the network is slow.
+    const isImpatience = !isPatient && (code === 'SKEIN_TIMEOUT' || code === 'SKEIN_WITHDRAWN');
+    if (isSettled && !isImpatience && code !== 'SKEIN_QUORUM')
+      this.#fail(`progress: ${title} failed although the storm is long over: ${text}`);
   }
 
   // --- faults ------------------------------------------------------------------------------------------------------
@@ -410,32 +440,37 @@ class World {
           void this.#startCoordinator();
         });
         break;
-      case 'partition': {
-        const sideA = new Set(fault.sideA.map((index) => this.#machine(index).process.name));
-        if (fault.coordinatorOnA) sideA.add('coordinator');
-        this.#block(
-          (from, to) => (fault.oneWay ? sideA.has(from) && !sideA.has(to) : sideA.has(from) !== sideA.has(to)),
-          fault.forMs,
-        );
+      case 'sluggish': {
+        const { process } = this.#machine(fault.machine);
+        this.#stoppedMs += fault.forMs;
+        process.takeTime(fault.costMs);
+        this.clock.schedule(fault.forMs, () => process.takeTime(0));
         break;
       }
+      case 'partition':
+        this.#block(this.#partition(fault), fault.forMs);
+        break;
       case 'block': {
         const [one, other] = [`m${this.#machine(fault.one).index}`, `m${this.#machine(fault.other).index}`];
         this.#block((from, to) => (from === one && to === other) || (from === other && to === one), fault.forMs);
         break;
       }
       case 'cut':
-        this.#network.cutBetween(this.#machine(fault.one).process.name, this.#machine(fault.other).process.name);
+        this.#network.cutBetween(
+          this.#machine(fault.one).process.name,
+          this.#machine(fault.other).process.name,
+          fault.midFrame,
+        );
         break;
       case 'cut-control':
         this.#network.cutBetween(this.#machine(fault.machine).process.name, 'coordinator');
         break;
       case 'slow': {
-        const { name } = this.#machine(fault.machine).process;
-        this.#slow.set(name, (from, to) => (from === name || to === name ? fault.weather : null));
+        const rule = this.#slowness(fault);
+        this.#slow.add(rule);
         this.#reshape();
         this.clock.schedule(fault.forMs, () => {
-          this.#slow.delete(name);
+          this.#slow.delete(rule);
           this.#reshape();
         });
         break;
@@ -444,10 +479,14 @@ class World {
         this.#machine(fault.machine).process.jump(fault.byMs);
         break;
       case 'join':
-        for (let count = 0; count < fault.count && this.#machines.length < 12; count++) this.#addMachine();
+        for (let count = 0; count < fault.count && this.#machines.length < MAX_MACHINES; count++) this.#addMachine();
         break;
       case 'leave':
         this.#machine(fault.machine).leaves = true;
+        break;
+      case 'churn':
+        for (let count = 0; count < fault.joins && this.#machines.length < MAX_MACHINES; count++) this.#addMachine();
+        for (const index of fault.leaves) this.#machine(index).leaves = true;
         break;
       case 'cancel':
         this.#machine(fault.machine).abort.abort();
@@ -463,6 +502,29 @@ class World {
     }
   }
 
+  #partition(fault: Extract<TimedFault, { kind: 'partition' }>): Rule {
+    const { shape, coordinatorOnA } = fault;
+    const sideA = new Set(fault.sideA.map((index) => this.#machine(index).process.name));
+    if (coordinatorOnA) sideA.add('coordinator');
+    const bridge = this.#machine(fault.bridge).process.name;
+    return (from, to) => {
+      if (shape === 'partial' && (from === 'coordinator' || to === 'coordinator')) return false;
+      if (shape === 'bridge' && (from === bridge || to === bridge)) return false;
+      if (shape === 'asymmetric') return sideA.has(from) && !sideA.has(to);
+      return sideA.has(from) !== sideA.has(to);
+    };
+  }
+
+  #slowness({ machine, peer, direction, weather }: Extract<TimedFault, { kind: 'slow' }>): WeatherRule {
+    const { name } = this.#machine(machine).process;
+    const other = peer === null ? null : this.#machine(peer).process.name;
+    const isIt = (end: string, far: string) => end === name && (other === null || far === other);
+    return (from, to) => {
+      const isSlow = (direction !== 'receives' && isIt(from, to)) || (direction !== 'sends' && isIt(to, from));
+      return isSlow ? weather : null;
+    };
+  }
+
   #kill(process: SimProcess, silent: boolean): void {
     process.kill();
     this.#network.down(process, silent);
@@ -474,7 +536,7 @@ class World {
     this.clock.schedule(forMs, () => process.goOn());
   }
 
-  #block(rule: (from: string, to: string) => boolean, forMs: number): void {
+  #block(rule: Rule, forMs: number): void {
     this.#blocks.add(rule);
     this.#reblock();
     this.clock.schedule(forMs, () => {
@@ -489,7 +551,7 @@ class World {
   }
 
   #reshape(): void {
-    const rules = [...this.#slow.values()];
+    const rules = [...this.#slow];
     this.#network.shape((from, to) => {
       for (const rule of rules) {
         const weather = rule(from, to);
@@ -503,18 +565,20 @@ class World {
   #calm(): void {
     this.#calmSince = this.clock.now();
     this.#note('CALM');
+    this.#network.spare();
     this.#blocks.clear();
     this.#slow.clear();
     this.#reblock();
     this.#reshape();
     for (const machine of this.#machines) {
+      machine.process.takeTime(0);
       machine.process.goOn();
       machine.wrong = false;
       machine.lateMs = 0;
       machine.leaves = false;
     }
     this.#coordinator.goOn();
-    this.clock.schedule(SETTLE_MS / 2, () => {
+    this.clock.schedule(this.#settledAt - this.clock.now(), () => {
       this.#stopAfter = this.#lastBoundary + LAST_STEPS;
       this.#note(`everybody stops after boundary ${this.#stopAfter}`);
     });

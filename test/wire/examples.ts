@@ -45,12 +45,13 @@ export const PEER_EXAMPLES = {
       views: [view],
       peers: [{ peerId: 'p1-ffffffff', pair: U32_MAX }],
       failed: [{ id: '3:a:0', generation: 3, code: 'lost', message: 'a peer was lost' }],
+      excluded: [{ id: '3:a:1', epoch: 6, peers: ['p1-ffffffff'] }],
     },
   },
   ready: { type: 'ready' },
   beat: { type: 'beat', sent: 123.456 },
   boundary: { type: 'boundary', index: 7, passed: 6, minWorldSize: 1, oldest: 3 },
-  done: { type: 'done', id: '3:gradients:12', generation: 3, epoch: 5 },
+  done: { type: 'done', id: '3:gradients:12', generation: 3, epoch: 5, spare: 1 },
   progress: {
     type: 'progress',
     epoch: 5,
@@ -65,7 +66,10 @@ export const PEER_EXAMPLES = {
   withdraw: { type: 'withdraw', id: '3:a:0', generation: 3, reason: 'it ran out of time' },
   'link-closed': { type: 'link-closed', peerId: 'p1' },
   path: { type: 'path', peerId: 'p1', open: false },
-  waits: { type: 'waits', waits: [{ peerId: 'p1', receiveMs: 812.5, sendMs: 0 }] },
+  waits: {
+    type: 'waits',
+    waits: [{ peerId: 'p1', receiveMs: 812.5, sendMs: 0, calls: [{ id: '3:a:0', epoch: 5, spare: 2 }] }],
+  },
   leave: { type: 'leave' },
 } satisfies OneOfEach<PeerMessage>;
 
@@ -86,8 +90,15 @@ export const COORDINATOR_EXAMPLES = {
   refuse: { type: 'refuse', code: 'unauthorized', message: 'The token is wrong.' },
   introduce: { type: 'introduce', peer: { peerId: 'p2', pair: 3, key: secretOf(7), ...description } },
   dismiss: { type: 'dismiss', peerId: 'p2' },
-  admitted: { type: 'admitted', index: 1, view, joined: ['p0-00000000'], failed: [] },
-  boundary: { type: 'boundary', index: 2, view: null, joined: [], failed: [failed] },
+  admitted: { type: 'admitted', index: 1, view, joined: ['p0-00000000'], failed: [], excluded: [] },
+  boundary: {
+    type: 'boundary',
+    index: 2,
+    view: null,
+    joined: [],
+    failed: [failed],
+    excluded: [{ id: '3:a:1', epoch: 6, peers: ['p1'] }],
+  },
   loss: {
     type: 'loss',
     epoch: 6,
@@ -96,6 +107,7 @@ export const COORDINATOR_EXAMPLES = {
     cuts: [],
     resumed: true,
   },
+  exclude: { type: 'exclude', id: '3:a:1', epoch: 6, peers: ['p1', 'p2'] },
   resumed: { type: 'resumed', heartbeatMs: 250, boundMs: 3_000 },
   decide: { type: 'decide', epoch: 6, committed: [{ id: '3:gradients:12', epoch: 5 }], kept: [] },
   commit: { type: 'commit', id: '3:gradients:13', epoch: 6 },
