@@ -49,8 +49,10 @@ function rowOf(name: string, results: readonly Result[]): Row {
 const SIDES: readonly (readonly [string, Method])[] = [
   ['data-parallel, f32', { kind: 'data-parallel' }],
   ['no communication', { kind: 'alone' }],
-  [`DiLoCo, H=${EVERY}, f32`, { kind: 'diloco', codec: 'f32' }],
-  [`DiLoCo, H=${EVERY}, bf16`, { kind: 'diloco', codec: 'bf16' }],
+  [`DiLoCo, H=${EVERY}, f32`, { kind: 'diloco', codec: 'f32', errorFeedback: false }],
+  [`DiLoCo, H=${EVERY}, int8`, { kind: 'diloco', codec: 'int8', errorFeedback: false }],
+  [`DiLoCo, H=${EVERY}, int4`, { kind: 'diloco', codec: 'int4', errorFeedback: false }],
+  [`DiLoCo, H=${EVERY}, int4, error feedback`, { kind: 'diloco', codec: 'int4', errorFeedback: true }],
 ];
 
 type DigitCrew = Crew<Task, Result>;
@@ -94,7 +96,7 @@ export async function compare(onRow: (row: Row) => void = () => {}): Promise<{ r
     onRow(row);
   };
   for (const [name, method] of SIDES) add(rowOf(name, await runCalmly(crew, name, method)));
-  const churn = await runUnderChurn(crew, 'churn', { kind: 'diloco', codec: 'bf16' });
-  add(rowOf(`DiLoCo, H=${EVERY}, bf16, two kills and two joins`, churn.results));
+  const churn = await runUnderChurn(crew, 'churn', { kind: 'diloco', codec: 'int4', errorFeedback: false });
+  add(rowOf(`DiLoCo, H=${EVERY}, int4, two kills and two joins`, churn.results));
   return { rows, worldSizes: churn.worldSizes };
 }

@@ -17,7 +17,7 @@ export const SEED = 7;
 export type Method =
   | { readonly kind: 'data-parallel' }
   | { readonly kind: 'alone' }
-  | { readonly kind: 'diloco'; readonly codec: Codec };
+  | { readonly kind: 'diloco'; readonly codec: Codec; readonly errorFeedback: boolean };
 
 export interface Task {
   /** Also the name of the run. */

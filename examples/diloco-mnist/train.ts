@@ -71,7 +71,7 @@ async function dataParallel(
 async function withDiloco(
   group: Group,
   learner: Learner,
-  codec: Codec,
+  { codec, errorFeedback }: { readonly codec: Codec; readonly errorFeedback: boolean },
   note: (step: number, bytes: number) => void,
   onProgress: OnProgress,
 ): Promise<number> {
@@ -81,7 +81,7 @@ async function withDiloco(
     {
       every: EVERY,
       outer: { learningRate: 0.7, momentum: 0.6 },
-      wire: { codec },
+      wire: { codec, ...(codec === 'f32' ? {} : { errorFeedback }) },
     },
   );
   while (diloco.round < STEPS / EVERY) {
@@ -117,7 +117,7 @@ export async function train(task: Task, digits: Digits, onProgress: OnProgress):
       timeout: 60_000,
     });
     if (task.method.kind === 'data-parallel') await dataParallel(group, learner, note);
-    else lost = await withDiloco(group, learner, task.method.codec, note, onProgress);
+    else lost = await withDiloco(group, learner, task.method, note, onProgress);
   }
   const hash = createHash('sha256').update(learner.parameters).digest('hex');
   return { hash, curve, lost };

@@ -69,10 +69,10 @@ export class Diloco {
     this.#watch = new Stopwatch(options.now);
     const { count, pattern, mixing } = options.fragments;
     this.#fragments = cutIntoFragments(parameters, count, pattern).map((layout, index) => {
-      const { outer, call, codecs, apply } = options;
+      const { outer, call, encodings, apply } = options;
       const onReport = (report: Report) => this.#count(report);
       const tag = `${options.tag}/${index}`;
-      const settings = { index, layout, codec: codecs[index]!, tag, outer, mixing, call, onReport };
+      const settings = { index, layout, encoding: encodings[index]!, tag, outer, mixing, call, onReport };
       return apply === 'now'
         ? new PromptFragment(settings, parameters)
         : new LateFragment(apply === 'eager', settings, parameters);

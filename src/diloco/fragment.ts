@@ -7,10 +7,11 @@
  *
  * When a mean is applied is the affair of the two kinds of fragment: `PromptFragment` and `LateFragment`.
  */
-import { type Codec, type Group, type PeerId, type Report, type SkeinError, sharedTensor } from '../index.ts';
+import { type Group, type PeerId, type Report, type SkeinError, sharedTensor } from '../index.ts';
 import type { Plan } from './census.ts';
 import { isPassing } from './failures.ts';
 import { type FragmentLayout, gather, type Parameters, spread } from './layout.ts';
+import type { Encoding } from './options.ts';
 import { createOuterState, type OuterState, type ResolvedOuter } from './outer.ts';
 
 /** How the communication of a fragment ended, on this peer. */
@@ -28,7 +29,7 @@ export interface FragmentSync {
 export interface FragmentSettings {
   readonly index: number;
   readonly layout: FragmentLayout;
-  readonly codec: Codec;
+  readonly encoding: Encoding;
   readonly tag: string;
   readonly outer: ResolvedOuter;
   readonly mixing: number;
@@ -128,14 +129,14 @@ export abstract class Fragment {
   }
 
   /** `own` sets out. Returns at once; `land` waits for the mean. */
-  protected launch(group: Group, plan: Plan, codec: Codec = this.settings.codec): void {
+  protected launch(group: Group, plan: Plan, encoding: Encoding = this.settings.encoding): void {
     const { tag, call } = this.settings;
     const weighing = weigh(plan);
     const factor = weighing.isEven ? 1 : this.weightIn(plan, group) / weighing.heaviest;
     // Not a product: 0 · NaN would carry a newcomer's NaN into the mean.
     if (factor > 0) for (let at = 0; at < this.own.length; at++) this.#wire[at] = factor * this.own[at]!;
     else this.#wire.fill(0);
-    const options = { op: weighing.isEven ? 'avg' : 'sum', codec, tag, out: this.mean, ...call } as const;
+    const options = { op: weighing.isEven ? 'avg' : 'sum', ...encoding, tag, out: this.mean, ...call } as const;
     const outcome = group.allReduce(this.#wire, options).then(
       (report): Outcome => ({ ok: true, report }),
       (error: unknown): Outcome => {
@@ -159,7 +160,7 @@ export abstract class Fragment {
     this.readLocal();
     for (let at = 0; at < this.own.length; at++) this.own[at] = this.global[at]! - this.local[at]!;
     for (let attempt = 1; ; attempt++) {
-      this.launch(group, plan, 'f32');
+      this.launch(group, plan, { codec: 'f32' });
       const { outcome, error } = await this.land(this.flight!); // launched just now
       if (outcome === 'applied') break;
       if (attempt === attempts) throw error;

@@ -24,7 +24,7 @@ export interface GossipOptions {
   readonly momentum?: number;
   /** γ, what draws the pair together: more than α, or the peers drift apart. @default 0.7 */
   readonly attraction?: number;
-  readonly wire?: Omit<WireOptions, 'codec'> & { readonly codec?: Codec };
+  readonly wire?: Pick<WireOptions, 'tag' | 'timeout' | 'minWorldSize'> & { readonly codec?: Codec };
 }
 
 export interface GossipReport {

@@ -1,5 +1,5 @@
 /** Options of DiLoCo, their defaults, and the checks on them. */
-import { ArgumentError, type Codec } from '../index.ts';
+import { type AllReduceOptions, ArgumentError, type Codec, type Rounding } from '../index.ts';
 import type { FragmentPattern } from './layout.ts';
 import { type OuterOptions, type ResolvedOuter, resolveOuter } from './outer.ts';
 
@@ -39,6 +39,13 @@ export interface FragmentOptions {
 export interface WireOptions {
   /** How outer gradients travel; one for each fragment, or one for all. @default 'f32' */
   readonly codec?: Codec | readonly Codec[];
+  /**
+   * What a codec drops of this peer's outer gradients is added to its next ones. Kept per peer and fragment, never shared: a
+   * newcomer begins without. Fragments that travel in f32 need none. @default false; `topk` needs a word about it
+   */
+  readonly errorFeedback?: boolean;
+  /** Of int8, int4 and e3m0. @default 'nearest' */
+  readonly rounding?: Rounding;
   /** Begins the tags of all collectives: runs in one group need different ones. @default 'diloco' */
   readonly tag?: string;
   /** Of each collective, in milliseconds. A round that takes longer is lost, and merged into the next. @default the group's */
@@ -59,12 +66,15 @@ export interface PaceOptions {
   readonly now?: () => number;
 }
 
+export type Encoding = Pick<AllReduceOptions, 'codec' | 'errorFeedback' | 'rounding'>;
+
 export interface ResolvedDiloco {
   readonly every: (round: number) => number;
   readonly outer: ResolvedOuter;
   readonly fragments: Required<FragmentOptions>;
   readonly apply: 'now' | 'later' | 'eager';
-  readonly codecs: readonly Codec[];
+  /** Of each fragment: how its outer gradients travel. */
+  readonly encodings: readonly Encoding[];
   readonly tag: string;
   /** Handed on to every collective. */
   readonly call: { readonly timeout?: number; readonly minWorldSize?: number };
@@ -94,6 +104,20 @@ function resolveFragments(options: FragmentOptions): Required<FragmentOptions> {
   };
 }
 
+function resolveEncodings(wire: WireOptions, count: number): Encoding[] {
+  const { codec = 'f32', errorFeedback, rounding } = wire;
+  const codecs = typeof codec === 'string' ? Array.from({ length: count }, () => codec) : codec;
+  if (codecs.length !== count) {
+    throw new ArgumentError(`\`wire.codec\` names ${codecs.length} codecs for ${count} fragments.`);
+  }
+  // What a codec can't make use of is left out, so that one word can be said for fragments of different codecs.
+  return codecs.map((one) => ({
+    codec: one,
+    ...(errorFeedback === undefined || one === 'f32' ? {} : { errorFeedback }),
+    ...(rounding === undefined || !['int8', 'int4', 'e3m0'].includes(one) ? {} : { rounding }),
+  }));
+}
+
 /** @throws ArgumentError */
 export function resolveDiloco(options: DilocoOptions): ResolvedDiloco {
   const { every = 100, apply = 'now', wire = {}, pace = {} } = options;
@@ -104,11 +128,6 @@ export function resolveDiloco(options: DilocoOptions): ResolvedDiloco {
   if (apply !== 'now' && (fragments.overlap > 0 || fragments.mixing > 0)) {
     throw new ArgumentError(`\`apply: '${apply}'\` overlaps a whole round by itself: leave out overlap and mixing.`);
   }
-  const { codec = 'f32' } = wire;
-  const codecs = typeof codec === 'string' ? Array.from({ length: fragments.count }, () => codec) : codec;
-  if (codecs.length !== fragments.count) {
-    throw new ArgumentError(`\`wire.codec\` names ${codecs.length} codecs for ${fragments.count} fragments.`);
-  }
   const samples = pace.samples ?? 1;
   if (!(samples > 0 && Number.isFinite(samples)))
     throw new ArgumentError(`\`pace.samples\` must be above 0, not ${samples}.`);
@@ -117,7 +136,7 @@ export function resolveDiloco(options: DilocoOptions): ResolvedDiloco {
     outer: resolveOuter(options.outer),
     fragments,
     apply,
-    codecs,
+    encodings: resolveEncodings(wire, fragments.count),
     tag: wire.tag ?? 'diloco',
     call: {
       ...(wire.timeout === undefined ? {} : { timeout: wire.timeout }),

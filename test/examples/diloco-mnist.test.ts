@@ -20,7 +20,10 @@ test('without communication the peers end at least 1.5 points lower', () => {
   expect(find('no communication').accuracy).toBeLessThanOrEqual(find('data-parallel').accuracy - 1.5 * POINT);
 });
 
-describe.each([['bf16', 90]] as const)('DiLoCo with %s', (codec, fewer) => {
+describe.each([
+  ['int8', 150],
+  ['int4', 300],
+] as const)('DiLoCo with %s', (codec, fewer) => {
   test(`ends within a point of data-parallel training, with at least ${fewer} times fewer bytes`, () => {
     const row = find(codec);
     const baseline = find('data-parallel');
