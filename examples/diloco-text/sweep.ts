@@ -12,10 +12,10 @@ import type { Setting } from './task.ts';
 const SEED = 1;
 
 const SIDES: Readonly<Record<string, readonly Setting[]>> = {
-  'data-parallel': [2e-3, 4e-3, 8e-3, 16e-3].map((rate) => dataParallel({ rate })),
+  'data-parallel': [2e-3, 4e-3, 8e-3, 16e-3, 32e-3].map((rate) => dataParallel({ rate })),
   diloco: [
-    ...[2e-3, 4e-3, 8e-3, 16e-3].map((rate) => diloco({ rate, momentum: 0.6 })),
-    ...[4e-3, 8e-3].map((rate) => diloco({ rate, momentum: 0.9 })),
+    ...[0.6, 0.9].flatMap((momentum) => [2e-3, 4e-3, 8e-3, 16e-3].map((rate) => diloco({ rate, momentum }))),
+    ...[4e-3, 8e-3].map((rate) => diloco({ rate, momentum: 0.6, errorFeedback: false })),
   ],
 };
 
