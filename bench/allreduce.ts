@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
-import { chartSvg, type Point } from './harness/chart.ts';
+import { type Chart, chartSvg, type Point } from './harness/chart.ts';
 import { describeMachine } from './harness/machine.ts';
 import { type Measurement, SIDES, type Side } from './harness/sides.ts';
 import { algbw, busbw, formatBytes, formatRate, formatSeconds, median } from './harness/statistics.ts';
@@ -233,11 +233,15 @@ async function main(options: Options): Promise<void> {
       .filter((row) => row.worldSize === worldSize)
       .map((row) => ({
         series: SIDES.find((side) => side.name === row.side)?.label ?? row.side,
-        bytes: row.bytes,
-        rate: row.busbw / 1e9,
+        x: row.bytes,
+        y: row.busbw / 1e9,
       }));
-    const title = `All-reduce of f32, ${worldSize} processes on ${record.machine.cores} cores`;
-    writeFileSync(join(RESULTS, `allreduce-n${worldSize}.svg`), await chartSvg(title, points));
+    const chart: Chart = {
+      title: `All-reduce of f32, ${worldSize} processes on ${record.machine.cores} cores`,
+      x: { title: 'tensor', base: 2, values: [...new Set(points.map((point) => point.x))] },
+      y: { title: 'bus bandwidth, GB/s', zero: true },
+    };
+    writeFileSync(join(RESULTS, `allreduce-n${worldSize}.svg`), await chartSvg(chart, points));
   }
   console.log(`\nWritten to ${RESULTS}`);
 }

@@ -28,6 +28,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options', 'observe'],
   coordinator: ['engine'],
   index: ['errors', 'tensor', 'collectives', 'engine', 'options', 'group', 'coordinator'],
+  diloco: ['index'],
   launch: ['index'],
   chaos: ['errors', 'observe', 'launch'],
   cli: ['errors', 'launch', 'chaos', 'index'],
@@ -224,6 +225,9 @@ declare const model: unknown;
 declare function batch(step: number, rank: number, worldSize: number): unknown;
 declare function backward(model: unknown, batch: unknown): Float32Array;
 declare function update(model: unknown, gradients: Float32Array): void;
+declare const weights: Float32Array;
+declare const biases: Float32Array;
+declare function innerStep(): void;
 `;
 
 it('the examples of README.md compile', () => {

@@ -3,15 +3,27 @@ import * as vega from 'vega';
 
 export interface Point {
   readonly series: string;
-  readonly bytes: number;
-  /** GB/s */
-  readonly rate: number;
+  readonly x: number;
+  readonly y: number;
+}
+
+export interface Chart {
+  readonly title: string;
+  readonly x: { readonly title: string; readonly base: 2 | 10; readonly values?: readonly number[] };
+  readonly y: { readonly title: string; readonly zero: boolean };
 }
 
 const WIDTH = 720;
 const HEIGHT = 400;
 
-export async function chartSvg(title: string, points: readonly Point[]): Promise<string> {
+/** Bytes in words, as a Vega expression: powers of two where the axis has them, else of ten. */
+const BYTES = {
+  2: "datum.value >= 1048576 ? datum.value / 1048576 + ' MiB' : datum.value / 1024 + ' KiB'",
+  10: "datum.value >= 1e9 ? datum.value / 1e9 + ' GB' : datum.value >= 1e6 ? datum.value / 1e6 + ' MB' : datum.value / 1e3 + ' kB'",
+} as const;
+
+/** Lines over a logarithmic axis of bytes, one for each series. */
+export async function chartSvg({ title, x, y }: Chart, points: readonly Point[]): Promise<string> {
   const spec: vega.Spec = {
     width: WIDTH,
     height: HEIGHT,
@@ -20,25 +32,19 @@ export async function chartSvg(title: string, points: readonly Point[]): Promise
     title: { text: title },
     data: [{ name: 'points', values: points.map((point) => ({ ...point })) }],
     scales: [
-      { name: 'x', type: 'log', base: 2, range: 'width', domain: { data: 'points', field: 'bytes' } },
-      { name: 'y', type: 'linear', range: 'height', nice: true, zero: true, domain: { data: 'points', field: 'rate' } },
+      { name: 'x', type: 'log', base: x.base, range: 'width', domain: { data: 'points', field: 'x' } },
+      { name: 'y', type: 'linear', range: 'height', nice: true, zero: y.zero, domain: { data: 'points', field: 'y' } },
       { name: 'colour', type: 'ordinal', range: 'category', domain: { data: 'points', field: 'series' } },
     ],
     axes: [
       {
         orient: 'bottom',
         scale: 'x',
-        title: 'tensor',
-        values: [...new Set(points.map((point) => point.bytes))],
-        encode: {
-          labels: {
-            update: {
-              text: { signal: "datum.value >= 1048576 ? datum.value / 1048576 + ' MiB' : datum.value / 1024 + ' KiB'" },
-            },
-          },
-        },
+        title: x.title,
+        ...(x.values === undefined ? { tickCount: 8 } : { values: [...x.values] }),
+        encode: { labels: { update: { text: { signal: BYTES[x.base] } } } },
       },
-      { orient: 'left', scale: 'y', title: 'bus bandwidth, GB/s', grid: true },
+      { orient: 'left', scale: 'y', title: y.title, grid: true },
     ],
     legends: [{ stroke: 'colour', symbolType: 'stroke' }],
     marks: [
@@ -51,8 +57,8 @@ export async function chartSvg(title: string, points: readonly Point[]): Promise
             from: { data: 'series' },
             encode: {
               enter: {
-                x: { scale: 'x', field: 'bytes' },
-                y: { scale: 'y', field: 'rate' },
+                x: { scale: 'x', field: 'x' },
+                y: { scale: 'y', field: 'y' },
                 stroke: { scale: 'colour', field: 'series' },
                 strokeWidth: { value: 2 },
               },

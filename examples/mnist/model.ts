@@ -1,15 +1,7 @@
 /** A perceptron with one hidden layer, its gradient, and AdamW: plain typed arrays, no framework. */
 
 export const INPUTS = 784;
-export const HIDDEN = 256;
 export const CLASSES = 10;
-
-/** Layout of the parameter vector. */
-const W1 = 0;
-const B1: number = W1 + INPUTS * HIDDEN;
-const W2: number = B1 + HIDDEN;
-const B2: number = W2 + HIDDEN * CLASSES;
-export const PARAMETERS: number = B2 + CLASSES;
 
 /** A small seeded generator (Marsaglia's xorshift32), so that every peer draws the same numbers. */
 export function seededRandom(seed: number): () => number {
@@ -22,97 +14,129 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
-/** He initialisation. */
-export function initialParameters(seed: number): Float32Array {
-  const random = seededRandom(seed);
-  const parameters = new Float32Array(PARAMETERS);
-  const normal = () => Math.sqrt(-2 * Math.log(random() + 1e-12)) * Math.cos(2 * Math.PI * random());
-  for (let index = W1; index < B1; index++) parameters[index] = normal() * Math.sqrt(2 / INPUTS);
-  for (let index = W2; index < B2; index++) parameters[index] = normal() * Math.sqrt(2 / HIDDEN);
-  return parameters;
-}
+/** 784 inputs, one layer of rectified units, ten classes. All parameters are one vector: W1, b1, W2, b2. */
+export class Perceptron {
+  readonly hidden: number;
+  /** Length of the parameter vector. */
+  readonly parameters: number;
+  readonly #b1: number;
+  readonly #w2: number;
+  readonly #b2: number;
+  readonly #units: Float32Array;
+  readonly #unitGradient: Float32Array;
+  readonly #probabilities: Float32Array = new Float32Array(CLASSES);
 
-const hidden = new Float32Array(HIDDEN);
-const hiddenGradient = new Float32Array(HIDDEN);
-const probabilities = new Float32Array(CLASSES);
+  constructor(hidden: number) {
+    this.hidden = hidden;
+    this.#b1 = INPUTS * hidden;
+    this.#w2 = this.#b1 + hidden;
+    this.#b2 = this.#w2 + hidden * CLASSES;
+    this.parameters = this.#b2 + CLASSES;
+    this.#units = new Float32Array(hidden);
+    this.#unitGradient = new Float32Array(hidden);
+  }
 
-/** Fills `hidden` and `probabilities` for one image. */
-function forward(parameters: Float32Array, image: Float32Array): void {
-  for (let unit = 0; unit < HIDDEN; unit++) hidden[unit] = parameters[B1 + unit]!;
-  for (let input = 0; input < INPUTS; input++) {
-    const value = image[input]!;
-    if (value === 0) continue;
-    const row = W1 + input * HIDDEN;
-    for (let unit = 0; unit < HIDDEN; unit++) hidden[unit]! += value * parameters[row + unit]!;
+  /** He initialisation. */
+  initial(seed: number): Float32Array {
+    const random = seededRandom(seed);
+    const parameters = new Float32Array(this.parameters);
+    const normal = () => Math.sqrt(-2 * Math.log(random() + 1e-12)) * Math.cos(2 * Math.PI * random());
+    for (let index = 0; index < this.#b1; index++) parameters[index] = normal() * Math.sqrt(2 / INPUTS);
+    for (let index = this.#w2; index < this.#b2; index++) parameters[index] = normal() * Math.sqrt(2 / this.hidden);
+    return parameters;
   }
-  for (let unit = 0; unit < HIDDEN; unit++) if (hidden[unit]! < 0) hidden[unit] = 0;
-  let largest = Number.NEGATIVE_INFINITY;
-  for (let label = 0; label < CLASSES; label++) {
-    let sum = parameters[B2 + label]!;
-    for (let unit = 0; unit < HIDDEN; unit++) sum += hidden[unit]! * parameters[W2 + unit * CLASSES + label]!;
-    probabilities[label] = sum;
-    largest = Math.max(largest, sum);
-  }
-  let total = 0;
-  for (let label = 0; label < CLASSES; label++) {
-    const value = Math.exp(probabilities[label]! - largest);
-    probabilities[label] = value;
-    total += value;
-  }
-  for (let label = 0; label < CLASSES; label++) probabilities[label]! /= total;
-}
 
-/**
- * Adds the gradient of one image's cross-entropy loss to `gradient`.
- * @returns the loss
- */
-export function accumulateGradient(
-  parameters: Float32Array,
-  image: Float32Array,
-  label: number,
-  gradient: Float32Array,
-): number {
-  forward(parameters, image);
-  const loss = -Math.log(Math.max(probabilities[label]!, 1e-12));
-  hiddenGradient.fill(0);
-  for (let output = 0; output < CLASSES; output++) {
-    const error = probabilities[output]! - (output === label ? 1 : 0);
-    gradient[B2 + output]! += error;
-    for (let unit = 0; unit < HIDDEN; unit++) {
-      const weight = W2 + unit * CLASSES + output;
-      gradient[weight]! += error * hidden[unit]!;
-      hiddenGradient[unit]! += error * parameters[weight]!;
+  /** Fills units and probabilities for one image. */
+  #forward(parameters: Float32Array, image: Float32Array): void {
+    const { hidden } = this;
+    const units = this.#units;
+    const probabilities = this.#probabilities;
+    for (let unit = 0; unit < hidden; unit++) units[unit] = parameters[this.#b1 + unit]!;
+    for (let input = 0; input < INPUTS; input++) {
+      const value = image[input]!;
+      if (value === 0) continue;
+      const row = input * hidden;
+      for (let unit = 0; unit < hidden; unit++) units[unit]! += value * parameters[row + unit]!;
     }
+    for (let unit = 0; unit < hidden; unit++) if (units[unit]! < 0) units[unit] = 0;
+    let largest = Number.NEGATIVE_INFINITY;
+    for (let label = 0; label < CLASSES; label++) {
+      let sum = parameters[this.#b2 + label]!;
+      for (let unit = 0; unit < hidden; unit++) sum += units[unit]! * parameters[this.#w2 + unit * CLASSES + label]!;
+      probabilities[label] = sum;
+      largest = Math.max(largest, sum);
+    }
+    let total = 0;
+    for (let label = 0; label < CLASSES; label++) {
+      const value = Math.exp(probabilities[label]! - largest);
+      probabilities[label] = value;
+      total += value;
+    }
+    for (let label = 0; label < CLASSES; label++) probabilities[label]! /= total;
   }
-  for (let unit = 0; unit < HIDDEN; unit++) {
-    if (hidden[unit] === 0) hiddenGradient[unit] = 0;
-    gradient[B1 + unit]! += hiddenGradient[unit]!;
-  }
-  for (let input = 0; input < INPUTS; input++) {
-    const value = image[input]!;
-    if (value === 0) continue;
-    const row = W1 + input * HIDDEN;
-    for (let unit = 0; unit < HIDDEN; unit++) gradient[row + unit]! += value * hiddenGradient[unit]!;
-  }
-  return loss;
-}
 
-export function classify(parameters: Float32Array, image: Float32Array): number {
-  forward(parameters, image);
-  return probabilities.indexOf(Math.max(...probabilities));
+  /**
+   * Adds the gradient of one image's cross-entropy loss to `gradient`.
+   * @returns the loss
+   */
+  accumulateGradient(parameters: Float32Array, image: Float32Array, label: number, gradient: Float32Array): number {
+    const { hidden } = this;
+    this.#forward(parameters, image);
+    const units = this.#units;
+    const unitGradient = this.#unitGradient.fill(0);
+    for (let output = 0; output < CLASSES; output++) {
+      const error = this.#probabilities[output]! - (output === label ? 1 : 0);
+      gradient[this.#b2 + output]! += error;
+      for (let unit = 0; unit < hidden; unit++) {
+        const weight = this.#w2 + unit * CLASSES + output;
+        gradient[weight]! += error * units[unit]!;
+        unitGradient[unit]! += error * parameters[weight]!;
+      }
+    }
+    for (let unit = 0; unit < hidden; unit++) {
+      if (units[unit] === 0) unitGradient[unit] = 0;
+      gradient[this.#b1 + unit]! += unitGradient[unit]!;
+    }
+    for (let input = 0; input < INPUTS; input++) {
+      const value = image[input]!;
+      if (value === 0) continue;
+      const row = input * hidden;
+      for (let unit = 0; unit < hidden; unit++) gradient[row + unit]! += value * unitGradient[unit]!;
+    }
+    return this.#loss(label);
+  }
+
+  /** The class held most likely, and the loss against the true one. */
+  classify(parameters: Float32Array, image: Float32Array, label: number): { guess: number; loss: number } {
+    this.#forward(parameters, image);
+    const guess = this.#probabilities.indexOf(Math.max(...this.#probabilities));
+    return { guess, loss: this.#loss(label) };
+  }
+
+  #loss(label: number): number {
+    return -Math.log(Math.max(this.#probabilities[label]!, 1e-12));
+  }
 }
 
 /** AdamW (I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019). The state is part of what newcomers receive. */
 export class AdamW {
-  readonly mean: Float32Array = new Float32Array(PARAMETERS);
-  readonly variance: Float32Array = new Float32Array(PARAMETERS);
+  readonly mean: Float32Array;
+  readonly variance: Float32Array;
+  rate: number;
+
+  constructor(parameters: number, rate = 2e-3) {
+    this.mean = new Float32Array(parameters);
+    this.variance = new Float32Array(parameters);
+    this.rate = rate;
+  }
 
   /** @param step number of the update, from 1 */
   update(parameters: Float32Array, gradient: Float32Array, step: number): void {
-    const [rate, beta1, beta2, epsilon, decay] = [2e-3, 0.9, 0.999, 1e-8, 1e-3] as const;
+    const [beta1, beta2, epsilon, decay] = [0.9, 0.999, 1e-8, 1e-3] as const;
+    const rate = this.rate;
     const correct1 = 1 - beta1 ** step;
     const correct2 = 1 - beta2 ** step;
-    for (let index = 0; index < PARAMETERS; index++) {
+    for (let index = 0; index < parameters.length; index++) {
       const slope = gradient[index]!;
       const mean = beta1 * this.mean[index]! + (1 - beta1) * slope;
       const variance = beta2 * this.variance[index]! + (1 - beta2) * slope * slope;

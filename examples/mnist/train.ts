@@ -9,10 +9,11 @@ import { createHash } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { type Group, join, type Step } from '../../src/index.ts';
 import { loadDigits, shareOfBatch } from './data.ts';
-import { AdamW, accumulateGradient, classify, initialParameters, PARAMETERS } from './model.ts';
+import { AdamW, Perceptron } from './model.ts';
 
 const STEPS = Number(process.env['DEMO_STEPS'] ?? 240);
 const BATCH = 160;
+const HIDDEN = 256;
 const SEED = 7;
 
 /** What one peer tells the demo at the end; a line of JSON. */
@@ -53,8 +54,10 @@ process.once('SIGTERM', () => {
 const { training, test } = loadDigits();
 const group = await join();
 
-const parameters = initialParameters(SEED);
-const optimizer = new AdamW();
+const model = new Perceptron(HIDDEN);
+const PARAMETERS = model.parameters;
+const parameters = model.initial(SEED);
+const optimizer = new AdamW(PARAMETERS);
 const done = new Float32Array(1);
 /** Gradient, then the sum of losses and the number of examples in it. */
 const sums = new Float32Array(PARAMETERS + 2);
@@ -72,7 +75,7 @@ for await (const step of group.steps()) {
 
   sums.fill(0);
   const share = shareOfBatch(training, number, BATCH, group.rank, group.worldSize);
-  for (const { image, label } of share) sums[PARAMETERS]! += accumulateGradient(parameters, image, label, sums);
+  for (const { image, label } of share) sums[PARAMETERS]! += model.accumulateGradient(parameters, image, label, sums);
   sums[PARAMETERS + 1] = share.length;
 
   const dies =
@@ -104,7 +107,7 @@ for await (const step of group.steps()) {
   }
 }
 
-const right = test.filter(({ image, label }) => classify(parameters, image) === label).length;
+const right = test.filter(({ image, label }) => model.classify(parameters, image, label).guess === label).length;
 const usualReduce = median(reduceMs.filter((one) => one.retries === 0).map((one) => one.ms));
 const usualBoundary = median(boundaryMs.filter((one) => !one.admits).map((one) => one.ms));
 const result: PeerResult = {

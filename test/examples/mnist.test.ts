@@ -3,17 +3,11 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Digits, type Example, loadDigits, shareOfBatch } from '../../examples/mnist/data.ts';
-import {
-  AdamW,
-  accumulateGradient,
-  CLASSES,
-  classify,
-  INPUTS,
-  initialParameters,
-  PARAMETERS,
-  seededRandom,
-} from '../../examples/mnist/model.ts';
-import { type AdamWState, adamW, LAYERS, loss } from './reference.ts';
+import { AdamW, CLASSES, INPUTS, Perceptron, seededRandom } from '../../examples/mnist/model.ts';
+import { type AdamWState, adamW, HIDDEN, LAYERS, loss } from './reference.ts';
+
+const model = new Perceptron(HIDDEN);
+const PARAMETERS = model.parameters;
 
 let digits: Digits;
 beforeAll(() => {
@@ -22,7 +16,7 @@ beforeAll(() => {
 
 /** The parameters of a seed, with biases that are not zero. */
 function someParameters(seed: number): Float32Array {
-  const parameters = initialParameters(seed);
+  const parameters = model.initial(seed);
   const random = seededRandom(seed + 1);
   for (const { from, to } of [LAYERS['hidden biases'], LAYERS['output biases']])
     for (let index = from; index < to; index++) parameters[index] = random() - 0.5;
@@ -31,7 +25,7 @@ function someParameters(seed: number): Float32Array {
 
 function gradientOf(parameters: Float32Array, { image, label }: Example): { gradient: Float32Array; loss: number } {
   const gradient = new Float32Array(PARAMETERS);
-  return { loss: accumulateGradient(parameters, image, label, gradient), gradient };
+  return { loss: model.accumulateGradient(parameters, image, label, gradient), gradient };
 }
 
 /** Slope of the reference loss along one parameter. */
@@ -85,7 +79,7 @@ describe('the gradient', () => {
     const parameters = someParameters(1);
     const [first, second] = [digits.training[0]!, digits.training[1]!];
     const sums = new Float32Array(PARAMETERS + 2).fill(5, PARAMETERS);
-    for (const { image, label } of [first, second]) accumulateGradient(parameters, image, label, sums);
+    for (const { image, label } of [first, second]) model.accumulateGradient(parameters, image, label, sums);
     const [one, two] = [gradientOf(parameters, first).gradient, gradientOf(parameters, second).gradient];
     const worst = one.reduce((error, slope, index) => Math.max(error, Math.abs(slope + two[index]! - sums[index]!)), 0);
     expect(worst).toBeLessThan(1e-6);
@@ -103,7 +97,7 @@ describe('AdamW', () => {
     ];
     const parameters = new Float32Array(PARAMETERS);
     parameters.set(start);
-    const optimizer = new AdamW();
+    const optimizer = new AdamW(PARAMETERS);
     const expected = [...start];
     const states: AdamWState[] = start.map(() => ({ mean: 0, variance: 0 }));
     for (const [index, row] of slopes.entries()) {
@@ -124,7 +118,7 @@ describe('AdamW', () => {
     const parameters = new Float32Array(PARAMETERS);
     const gradient = new Float32Array(PARAMETERS);
     gradient.set([100, -1e-3]);
-    new AdamW().update(parameters, gradient, 1);
+    new AdamW(PARAMETERS).update(parameters, gradient, 1);
     expect(parameters[0]).toBeCloseTo(-2e-3, 6);
     expect(parameters[1]).toBeCloseTo(2e-3, 6);
   });
@@ -132,21 +126,23 @@ describe('AdamW', () => {
 
 describe('training', () => {
   it('begins with the same parameters on every peer', () => {
-    const bytes = (seed: number) => Buffer.from(initialParameters(seed).buffer);
+    const bytes = (seed: number) => Buffer.from(model.initial(seed).buffer);
     expect(bytes(7).equals(bytes(7))).toBe(true);
     expect(bytes(7).equals(bytes(8))).toBe(false);
   });
 
   it('learns a few images by heart', () => {
-    const parameters = initialParameters(7);
-    const optimizer = new AdamW();
+    const parameters = model.initial(7);
+    const optimizer = new AdamW(PARAMETERS);
     const few = digits.training.slice(0, 8);
     for (let step = 1; step <= 20; step++) {
       const gradient = new Float32Array(PARAMETERS);
-      for (const { image, label } of few) accumulateGradient(parameters, image, label, gradient);
+      for (const { image, label } of few) model.accumulateGradient(parameters, image, label, gradient);
       optimizer.update(parameters, gradient, step);
     }
-    expect(few.map(({ image }) => classify(parameters, image))).toEqual(few.map(({ label }) => label));
+    expect(few.map(({ image, label }) => model.classify(parameters, image, label).guess)).toEqual(
+      few.map(({ label }) => label),
+    );
   });
 });
 

@@ -1,5 +1,8 @@
 /** The example's perceptron and optimiser written again, in double precision and as the formulas stand in the textbooks. */
-import { CLASSES, HIDDEN, INPUTS } from '../../examples/mnist/model.ts';
+import { CLASSES, INPUTS } from '../../examples/mnist/model.ts';
+
+/** Units of the perceptron that is compared. */
+export const HIDDEN = 256;
 
 /** Where each layer lies in the parameter vector. */
 export const LAYERS = {

@@ -1,0 +1,64 @@
+/** What the tests of DiLoCo have in common: members whose inner steps are arithmetic that can be followed. */
+import { type Group, TimeoutError } from 'skein';
+import { createDiloco, type Diloco, type DilocoOptions } from 'skein/diloco';
+import { expect } from 'vitest';
+
+/** Plain averaging: what the peers' steps changed, each exactly once, is what the shared parameters move by. */
+export const AVERAGING = { learningRate: 1, momentum: 0 } as const;
+
+export interface Trainee {
+  readonly diloco: Diloco;
+  readonly parameters: { readonly x: Float32Array };
+}
+
+export async function trainee(group: Group, options: DilocoOptions, x: readonly number[] = [0]): Promise<Trainee> {
+  const parameters = { x: Float32Array.from(x) };
+  return { diloco: await createDiloco(group, parameters, options), parameters };
+}
+
+/** Adds `change` in every inner step until so many rounds are done. */
+export async function trainUntil({ diloco, parameters }: Trainee, rounds: number, change: number): Promise<void> {
+  while (diloco.round < rounds) {
+    for (let at = 0; at < parameters.x.length; at++) parameters.x[at]! += change;
+    await diloco.step();
+  }
+}
+
+type AllReduce = Group['allReduce'];
+
+/** The group with another `allReduce`. */
+function withAllReduce(group: Group, allReduce: (real: AllReduce) => AllReduce): Group {
+  const replaced = allReduce((...rest) => group.allReduce(...rest));
+  return new Proxy(group, {
+    get(target, name) {
+      if (name === 'allReduce') return replaced;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+/** This peer withdraws from its all-reduces of these numbers, counted from 0: they fail on all members. */
+export function withdrawing(group: Group, numbers: readonly number[]): Group {
+  let calls = 0;
+  return withAllReduce(group, (real) => (tensor, options) => {
+    const signal = AbortSignal.abort(new TimeoutError('withdrawn by the test'));
+    return real(tensor, numbers.includes(calls++) ? { ...options, signal } : options);
+  });
+}
+
+/** This peer sees these all-reduces fail, though they succeed on the others: a time-out while the commit is on its way. */
+export function misinformed(group: Group, numbers: readonly number[]): Group {
+  let calls = 0;
+  return withAllReduce(group, (real) => async (tensor, options) => {
+    const isWrong = numbers.includes(calls++);
+    const out = Float32Array.from(options?.out as Float32Array); // DiLoCo's is one
+    const report = await real(tensor, isWrong ? { ...options, out } : options);
+    if (isWrong) throw new TimeoutError('the commit came too late');
+    return report;
+  });
+}
+
+export function expectEqualBits(trainees: readonly Trainee[]): void {
+  expect(new Set(trainees.map(({ diloco }) => diloco.hash)).size).toBe(1);
+}
