@@ -14,8 +14,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     title: 'commit is sent one vote early',
     file: 'src/membership/coordinator.ts',
-    find: 'if (done.by.size < generation.members.length) return;',
-    replace: 'if (done.by.size < generation.members.length - 1) return;',
+    find: 'if (done.by.size < members.length) return;',
+    replace: 'if (done.by.size < members.length - 1) return;',
   },
   {
     title: 'the epoch of a data frame is not checked',
@@ -32,14 +32,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     title: 'an epoch is given twice when a peer or the coordinator comes back',
     file: 'src/membership/coordinator.ts',
-    find: '    this.#epoch += 1;\n    const gone',
-    replace: '    if (!resumed) this.#epoch += 1;\n    const gone',
+    find: '    this.#epoch += 1;\n    // A decision',
+    replace: '    if (!isBack) this.#epoch += 1;\n    // A decision',
   },
   {
     title: 'what one survivor holds is committed',
     file: 'src/membership/coordinator.ts',
-    find: 'return generation.members.every((peerId) => decision.held.get(peerId)?.get(id) === epoch);',
-    replace: 'return generation.members.some((peerId) => decision.held.get(peerId)?.get(id) === epoch);',
+    find: 'return members.every((peerId) => decision.held.get(peerId)?.get(id) === epoch);',
+    replace: 'return members.some((peerId) => decision.held.get(peerId)?.get(id) === epoch);',
   },
   {
     title: 'results of different attempts count as the same',
@@ -102,5 +102,93 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'src/membership/coordinator.ts',
     find: '      this.#epoch = Math.max(this.#epoch, report.epoch);\n',
     replace: '',
+  },
+  {
+    title: 'what a tree adds depends on which child arrives first',
+    file: 'src/collectives/executor.ts',
+    find: '    const current = this.#step[segment]!;\n    const index',
+    replace: `    const current = this.#step[segment]!;
+    const ahead = chunk.steps.findIndex((step, at) => at >= current && step.do === 'reduce' && step.from === from);
+    if (chunk.segments === 1 && this.#arriving[segment] === 0 && ahead === current + 1 && chunk.steps[current].do === 'reduce')
+      chunk.steps = chunk.steps.with(current, chunk.steps[ahead]).with(ahead, chunk.steps[current]);
+    const index`,
+  },
+  {
+    title: 'an announcement of an earlier attempt is believed',
+    file: 'src/collectives/collectives.ts',
+    find: 'const live = operation.attempt !== null && header.epoch === epoch && !operation.mismatched.has(from);',
+    replace:
+      'const live = operation.attempt !== null && (header.epoch === epoch || header.type === FRAME_OPEN) && !operation.mismatched.has(from);',
+  },
+  {
+    title: 'what one survivor has finished is kept',
+    file: 'src/membership/coordinator.ts',
+    find: '.reduce((common, one) => intersectRanges(common, one));',
+    replace: '.reduce((common) => common);',
+    faults: 'crash,cut',
+  },
+  {
+    title: 'a kept range is told with those who redid the rest',
+    file: 'src/collectives/collectives.ts',
+    find: 'contributors: contributors.get(epoch) ?? [] }));',
+    replace: 'contributors: contributors.get(attempt.epoch) ?? [] }));',
+    faults: 'crash,stop',
+  },
+  {
+    title: 'what is redone of a salvaged mean is taken over all who took part at first',
+    file: 'src/collectives/collectives.ts',
+    find: '      contributors: members.length,\n',
+    replace:
+      '      contributors: operation.kept.length > 0 ? [...operation.contributors.values()][0].length : members.length,\n',
+    faults: 'crash,stop',
+  },
+  {
+    title: 'members go round what they know to be cut, and not round what the epoch says',
+    file: 'src/collectives/collectives.ts',
+    find: 'context.cuts = new Cuts(cuts);',
+    replace: 'context.cuts = new Cuts(cuts.filter((cut) => cut.includes(this.#around.self)));',
+    faults: 'block,partition',
+  },
+  {
+    title: 'relayed frames are handed on to whom they came from',
+    file: 'src/collectives/collectives.ts',
+    find: 'const next = path[at + 1];',
+    replace: 'const next = at + 1 < path.length - 1 || path.length === at + 1 ? path[at + 1] : path[at - 1];',
+    faults: 'block,partition',
+  },
+  {
+    title: 'links that close between members for whom nobody can relay are not repaired',
+    file: 'src/membership/ways.ts',
+    find: 'return reached.has(to);',
+    replace: 'return true;',
+    faults: 'block',
+  },
+  {
+    title: 'a lost link is dialled by two at once, again and again',
+    file: 'src/engine/peers.ts',
+    find: 'if (entry.dialling || entry.cancelRedial !== null) return;',
+    replace: 'if (entry.cancelRedial !== null) return;',
+    faults: 'partition,block,cut,slow',
+  },
+  {
+    title: 'who is left out of a collective is waited for all the same',
+    file: 'src/membership/exclusions.ts',
+    find: 'return exclusion === undefined ? members : members.filter((peerId) => !exclusion.peers.includes(peerId));',
+    replace: 'return members;',
+    faults: 'late',
+  },
+  {
+    title: 'a decision that is overtaken makes nothing good for lost messages',
+    file: 'src/membership/coordinator.ts',
+    find: 'const resumed = isBack || this.#decision?.resumed === true;',
+    replace: 'const resumed = isBack;',
+    faults: 'cut-control,leave,churn,cut',
+  },
+  {
+    title: 'a lost member comes back under its old name',
+    file: 'src/membership/coordinator.ts',
+    find: 'isForeign || this.#fallen.has(peerId) || ',
+    replace: 'isForeign || ',
+    faults: 'partition,coordinator-crash,crash,cut-control',
   },
 ];
