@@ -1,5 +1,6 @@
 /** The coordinator of a run of chaos, in a process of its own, which is killed and started again at its address. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { exitText } from '../launch/exit.ts';
 import { startWatchdog } from '../launch/watchdog.ts';
 
 /** It must listen within this (ms). */
@@ -14,6 +15,7 @@ interface CoordinatorSetting {
 export class MortalCoordinator {
   readonly #setting: CoordinatorSetting;
   readonly #watchdog = startWatchdog();
+  readonly #ends: (number | string)[] = [];
   #child: ChildProcess | null = null;
   #address = '';
   #closed = false;
@@ -39,6 +41,11 @@ export class MortalCoordinator {
     return this.#address;
   }
 
+  /** How it ended by itself: exit codes or signals. */
+  get ends(): readonly (number | string)[] {
+    return this.#ends;
+  }
+
   async #start(port: number): Promise<void> {
     const [program, ...args] = this.#setting.command;
     const child = spawn(program, [...args, '--port', `${port}`], {
@@ -49,6 +56,9 @@ export class MortalCoordinator {
     });
     this.#child = child;
     if (child.pid !== undefined) this.#watchdog.watch([child.pid]);
+    child.once('exit', (code, signal) => {
+      if (this.#child === child && !this.#closed) this.#ends.push(exitText({ code, signal }));
+    });
     let text = '';
     this.#address = await new Promise<string>((resolve, reject) => {
       const timer = setTimeout(

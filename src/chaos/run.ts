@@ -53,6 +53,8 @@ export interface ChaosOutcome {
   readonly lives: readonly Life[];
   readonly inflicted: readonly Inflicted[];
   readonly ended: readonly Ended[];
+  /** How the coordinator ended by itself. */
+  readonly coordinatorEnds: readonly (number | string)[];
   /** When the first collective was completed, and when the run was stopped (ms since 1970). */
   readonly startedAt: number;
   readonly stoppedAt: number;
@@ -128,7 +130,8 @@ class Storm {
       await running;
       this.#observations.poll();
       const { lives } = this.#observations;
-      return { lives, inflicted: this.#inflicted, ended: this.#ended, startedAt, stoppedAt };
+      const coordinatorEnds = this.#coordinator.ends;
+      return { lives, inflicted: this.#inflicted, ended: this.#ended, coordinatorEnds, startedAt, stoppedAt };
     } finally {
       this.stop();
       await running;

@@ -17,6 +17,8 @@ export interface Evidence {
   readonly lives: readonly Life[];
   readonly inflicted: readonly Inflicted[];
   readonly ended: readonly Ended[];
+  /** How the coordinator ended by itself. */
+  readonly coordinatorEnds: readonly (number | string)[];
   /** When faults could begin, when the last one was over, and when the run was stopped (ms since 1970). */
   readonly from: number;
   readonly calmFrom: number;
@@ -126,7 +128,8 @@ function unexplainedEnds(evidence: Evidence): string[] {
         : [`eviction: peer ${index} was evicted (${line.reason}), and no fault had hit it`],
     ),
   );
-  return [...ends, ...evictions];
+  const coordinator = evidence.coordinatorEnds.map((how) => `exit: the coordinator ended by itself with ${how}`);
+  return [...ends, ...evictions, ...coordinator];
 }
 
 /** Since the weather is calm, everybody who lives must have completed something. */

@@ -95,17 +95,16 @@ function seconds1(ms: number): string {
   return `${(ms / 1_000).toFixed(1)} s`;
 }
 
-/** Runs without faults, in calm weather; completed collectives per second, or null when the script ends too soon to tell. */
-async function calmRate(base: Omit<ChaosRun, 'faults' | 'forMs' | 'folder'>, folder: string, ms: number) {
+/** Runs without faults, in calm weather; null when that is not wanted. */
+async function calmRun(base: Omit<ChaosRun, 'faults' | 'forMs' | 'folder'>, folder: string, ms: number) {
   if (ms <= 0) return null;
   say(`calm run of ${seconds1(ms)}`);
   const outcome = await runChaos({ ...base, faults: [], forMs: ms, folder });
-  const { rate } = verdictOf(outcome, outcome.stoppedAt);
-  return rate > 0 ? rate : null;
+  return verdictOf(outcome, outcome.startedAt);
 }
 
-function verdictOf({ lives, inflicted, ended, startedAt, stoppedAt }: ChaosOutcome, calmFrom: number) {
-  return judge({ lives, inflicted, ended, from: startedAt, calmFrom, to: stoppedAt, blameMs: BLAME_MS });
+function verdictOf({ startedAt, stoppedAt, ...seen }: ChaosOutcome, calmFrom: number) {
+  return judge({ ...seen, from: startedAt, calmFrom, to: stoppedAt, blameMs: BLAME_MS });
 }
 
 function show(summary: Summary): void {
@@ -176,14 +175,17 @@ async function chaos(command: readonly string[], options: ChaosOptions, self: Co
     };
     say(`seed ${seed}: ${faults.length} faults in ${seconds1(stormMs)}, then ${seconds1(tailMs)} of calm`);
     const calmMs = options.calm ?? Math.min(LONGEST_CALM_MS, totalMs * CALM_SHARE);
-    const calm = await calmRate(base, join(folder, 'calm'), calmMs);
+    const calm = await calmRun(base, join(folder, 'calm'), calmMs);
     const outcome = await runChaos({ ...base, say, faults, forMs: totalMs, folder: join(folder, 'storm') });
     const packets = (await network?.close()) ?? null;
     if (failures.length > 0) throw failures[0];
     const calmFrom = Math.max(outcome.startedAt + stormMs, ...outcome.inflicted.map((one) => one.until));
-    const verdict = verdictOf(outcome, calmFrom);
+    const storm = verdictOf(outcome, calmFrom);
+    const calmBroken = calm?.broken.map((text) => `${text} (in the calm run)`) ?? [];
+    const verdict = { ...storm, broken: [...calmBroken, ...storm.broken] };
     const [recoveries, moments] = [summarizeRecoveries(verdict), summarizeMoments(outcome.inflicted)];
-    const run = { command: command.join(' '), seed, peers, calmRate: calm };
+    const calmRate = calm === null || calm.rate === 0 ? null : calm.rate;
+    const run = { command: command.join(' '), seed, peers, calmRate };
     const summary: Summary = { ...run, verdict, recoveries, moments, packets };
     show(summary);
     writeReports(summary, outcome, options);

@@ -34,7 +34,17 @@ function steady(index: number): Life {
 
 function evidence(changes: Partial<Evidence>): Evidence {
   const lives = [steady(0), steady(1)];
-  return { lives, inflicted: [], ended: [], from: 0, calmFrom: 8_000, to: 10_000, blameMs: 1_000, ...changes };
+  return {
+    lives,
+    inflicted: [],
+    ended: [],
+    coordinatorEnds: [],
+    from: 0,
+    calmFrom: 8_000,
+    to: 10_000,
+    blameMs: 1_000,
+    ...changes,
+  };
 }
 
 const kill = {
@@ -85,6 +95,7 @@ describe('the verdict', () => {
     ['progress: peer 1 completed nothing', { lives: [steady(0), life(1, settled(7_000))] }],
     ['progress: no peer ever completed a collective', { lives: [] }],
     ['exit: peer 1 ended with 1', { ended: [end(1, 5_000, 1)] }],
+    ['exit: the coordinator ended by itself with SIGABRT', { coordinatorEnds: ['SIGABRT'] }],
     ['exit: peer 0 ended with 1', { ended: [end(0, 3_000, 1)], inflicted: [kill] }],
     ['exit: peer 1 ended with 1', { ended: [end(1, 6_000, 1)], inflicted: [kill] }],
     ['eviction: peer 1 was evicted', { lives: [steady(0), life(1, settled(500), evicted(5_000), settled(9_000))] }],
