@@ -21,7 +21,8 @@ export function diloco(how: {
   readonly errorFeedback?: boolean;
 }): Setting {
   const { rate, momentum, fragments = {}, errorFeedback = true } = how;
-  const streaming = fragments.count === undefined ? '' : `, ${fragments.count} fragments`;
+  const streaming =
+    fragments.count === undefined ? '' : `, ${fragments.count} fragments, overlap ${fragments.overlap ?? 0}`;
   const feedback = errorFeedback ? ' + error feedback' : '';
   return {
     name: `DiLoCo, H=${EVERY}, int4${feedback}, momentum ${momentum}${streaming}`,
@@ -38,5 +39,6 @@ const BEST = { rate: 8e-3, momentum: 0.6, errorFeedback: false } as const;
 export const SIDES: readonly Setting[] = [
   dataParallel({ rate: 16e-3 }),
   diloco(BEST),
-  diloco({ ...BEST, fragments: { count: 4, overlap: 5, mixing: 0.5 } }),
+  // The paper's mixing of 0.5 ended 2.4 % above one fragment here (2.070 against 2.021, seed 1), 0 ended 0.8 % above.
+  diloco({ ...BEST, fragments: { count: 4, overlap: 5 } }),
 ];

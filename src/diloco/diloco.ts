@@ -12,7 +12,7 @@
  * along with a later one. So the numbers by which calls are matched agree, and nothing is ever added twice. Should one
  * peer see a call fail that succeeded for the others, the next census finds that its state differs, and it is given theirs.
  */
-import type { Group, Report } from '../index.ts';
+import { type Group, type Report, WithdrawnError } from '../index.ts';
 import { type Bounds, type Entry, makePlan, NEWCOMER, type Plan, takeCensus } from './census.ts';
 import { isPassing } from './failures.ts';
 import { fingerprint } from './fingerprint.ts';
@@ -24,7 +24,7 @@ import { Stopwatch } from './pace.ts';
 import { PromptFragment } from './prompt-fragment.ts';
 import type { DilocoState, StepReport, Totals } from './reports.ts';
 
-/** How often what begins a round is tried before its error reaches the user. */
+/** So many failures of its own a peer takes, when a round is opened, before the user gets the last. */
 const ATTEMPTS = 3;
 
 /**
@@ -225,7 +225,7 @@ export class Diloco {
   /** Census, and state for whoever is behind, until both succeed. */
   async #agree(): Promise<Plan> {
     const speed = this.#watch.take();
-    for (let attempt = 1; ; attempt++) {
+    for (let failures = 0; ; ) {
       try {
         const plan = await this.#takePlan(speed);
         if (plan.behind.size > 0) await this.#share(plan);
@@ -233,7 +233,9 @@ export class Diloco {
         this.#isNewcomer = false;
         return plan;
       } catch (error) {
-        if (!isPassing(error) || attempt === ATTEMPTS) throw error;
+        // What others withdrew from while this peer was on its way is behind it at once: their patience, not its own.
+        if (!(error instanceof WithdrawnError)) failures += 1;
+        if (!isPassing(error) || failures === ATTEMPTS) throw error;
       }
     }
   }

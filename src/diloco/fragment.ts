@@ -7,7 +7,7 @@
  *
  * When a mean is applied is the affair of the two kinds of fragment: `PromptFragment` and `LateFragment`.
  */
-import { type Group, type PeerId, type Report, type SkeinError, sharedTensor } from '../index.ts';
+import { type Group, type PeerId, PeerLostError, type Report, type SkeinError, sharedTensor } from '../index.ts';
 import type { Plan } from './census.ts';
 import { isPassing } from './failures.ts';
 import { type FragmentLayout, gather, type Parameters, spread } from './layout.ts';
@@ -103,9 +103,9 @@ export abstract class Fragment {
   abstract settle(): Promise<void>;
   /** The census found that this peer's state is the leader's: what this peer saw fail was not counted by anybody. */
   abstract confirm(): void;
-  /** Before another peer's state is taken over: this peer's steps that no mean contains. Null: there are none to keep. */
+  /** Before another peer's state is taken over: this peer's steps that no mean contains. */
   abstract unsentSteps(): Float32Array;
-  /** After it: goes on from the shared parameters, with `steps` on top. */
+  /** After it: goes on from the shared parameters, with `steps`, if any, on top. */
   abstract restart(steps: Float32Array | null): void;
 
   /** Reads this peer's parameters into `local`. */
@@ -163,7 +163,8 @@ export abstract class Fragment {
       this.launch(group, plan, { codec: 'f32' });
       const { outcome, error } = await this.land(this.flight!); // launched just now
       if (outcome === 'applied') break;
-      if (attempt === attempts) throw error;
+      if (attempt === attempts)
+        throw error ?? new PeerLostError('Nobody is left whose steps count: train another round.');
     }
     for (let at = 0; at < this.global.length; at++) this.global[at] = this.global[at]! - this.mean[at]!;
     this.outer.steps += 1;

@@ -111,7 +111,9 @@ export class Gossip {
     this.#isFirstBoundary = false;
     const old = this.#group.members.find(({ peerId }) => !joined.includes(peerId));
     if (joined.length === 0 || old === undefined) return;
-    const given = Float32Array.of(this.#round, ...this.#slow);
+    const given = new Float32Array(1 + this.#slow.length);
+    given[0] = this.#round;
+    given.set(this.#slow, 1);
     await this.#group.broadcast(given, { root: old.peerId, tag: `${this.#tag}/state`, ...this.#call, codec: 'f32' });
     if (!joined.includes(this.#group.peerId)) return;
     this.#round = given[0]!;

@@ -24,15 +24,17 @@ export async function trainUntil({ diloco, parameters }: Trainee, rounds: number
   }
 }
 
-type AllReduce = Group['allReduce'];
-
-/** The group with another `allReduce`. */
-function withAllReduce(group: Group, allReduce: (real: AllReduce) => AllReduce): Group {
-  const replaced = allReduce((...rest) => group.allReduce(...rest));
+/** The group with one method replaced. */
+function replacing<N extends 'allReduce' | 'allToAll'>(
+  group: Group,
+  name: N,
+  make: (real: Group[N]) => Group[N],
+): Group {
+  const replaced = make(group[name].bind(group) as Group[N]); // of the same type, with its receiver
   return new Proxy(group, {
-    get(target, name) {
-      if (name === 'allReduce') return replaced;
-      const value: unknown = Reflect.get(target, name, target);
+    get(target, wanted) {
+      if (wanted === name) return replaced;
+      const value: unknown = Reflect.get(target, wanted, target);
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
@@ -41,16 +43,25 @@ function withAllReduce(group: Group, allReduce: (real: AllReduce) => AllReduce):
 /** This peer withdraws from its all-reduces of these numbers, counted from 0: they fail on all members. */
 export function withdrawing(group: Group, numbers: readonly number[]): Group {
   let calls = 0;
-  return withAllReduce(group, (real) => (tensor, options) => {
+  return replacing(group, 'allReduce', (real) => (tensor, options) => {
     const signal = AbortSignal.abort(new TimeoutError('withdrawn by the test'));
     return real(tensor, numbers.includes(calls++) ? { ...options, signal } : options);
+  });
+}
+
+/** As `withdrawing`, of the all-to-alls that gossip makes. */
+export function withdrawingFromGossip(group: Group, numbers: readonly number[]): Group {
+  let calls = 0;
+  return replacing(group, 'allToAll', (real) => (tensor, out, options) => {
+    const signal = AbortSignal.abort(new TimeoutError('withdrawn by the test'));
+    return real(tensor, out, numbers.includes(calls++) ? { ...options, signal } : options);
   });
 }
 
 /** This peer sees these all-reduces fail, though they succeed on the others: a time-out while the commit is on its way. */
 export function misinformed(group: Group, numbers: readonly number[]): Group {
   let calls = 0;
-  return withAllReduce(group, (real) => async (tensor, options) => {
+  return replacing(group, 'allReduce', (real) => async (tensor, options) => {
     const isWrong = numbers.includes(calls++);
     const out = Float32Array.from(options?.out as Float32Array); // DiLoCo's is one
     const report = await real(tensor, isWrong ? { ...options, out } : options);
