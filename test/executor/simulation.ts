@@ -21,7 +21,7 @@ const MOST_RANKS = 16;
 const kernels = await loadKernels(96 * 1024 * 1024);
 
 /** Of codecs with blocks, so that a few thousand elements are several segments: of 4 blocks, or 1 of topk. */
-export const BLOCK_SEGMENT_BYTES: Readonly<Record<Codec, number>> = {
+const BLOCK_SEGMENT_BYTES: Readonly<Record<Codec, number>> = {
   f32: SEGMENT_BYTES,
   bf16: SEGMENT_BYTES,
   f16: SEGMENT_BYTES,

@@ -17,7 +17,9 @@ export interface Planned {
   readonly dtype: SimDtype;
   readonly count: number;
   readonly op: ReduceOp;
-  readonly codec: 'f32' | 'bf16';
+  readonly codec: 'f32' | 'bf16' | 'int8';
+  /** With int8: keeps what it drops, and at times forgets it. */
+  readonly errorFeedback: boolean;
   readonly algorithm: 'auto' | 'ring' | 'tree';
   readonly consistency: 'commit' | 'eager';
   readonly recovery: 'restart' | 'salvage' | 'fail';
@@ -56,14 +58,19 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
   const dtype = draw<SimDtype>(['f32', 'f32', 'f32', 'f64', 'i32', 'u8']);
   const isAllReduce = kind === 'allReduce';
   const consistency = draw<Planned['consistency']>(['commit', 'commit', 'commit', 'commit', 'eager']);
+  const count = kind === 'barrier' ? 1 : draw(kind === 'reduce' ? REDUCE_COUNTS : COUNTS);
+  const op = draw<ReduceOp>(['sum', 'sum', 'avg', 'min', 'max']);
+  const codec: Planned['codec'] = isAllReduce && dtype === 'f32' ? draw(['f32', 'f32', 'bf16']) : 'f32';
+  const turn = mix(seed, boundary, index, 98) % 4;
   const planned: Omit<Planned, 'isOrdered'> = {
     boundary,
     index,
     kind,
     dtype,
-    count: kind === 'barrier' ? 1 : draw(kind === 'reduce' ? REDUCE_COUNTS : COUNTS),
-    op: draw<ReduceOp>(['sum', 'sum', 'avg', 'min', 'max']),
-    codec: isAllReduce && dtype === 'f32' ? draw(['f32', 'f32', 'bf16']) : 'f32',
+    count,
+    op,
+    codec: codec === 'bf16' && turn < 3 && (op === 'sum' || op === 'avg') ? 'int8' : codec,
+    errorFeedback: turn < 2,
     algorithm: isAllReduce ? draw(['auto', 'ring', 'tree']) : 'auto',
     consistency,
     recovery: draw(['restart', 'restart', 'salvage', 'salvage', 'fail']),
@@ -88,6 +95,9 @@ function keyOf(peerId: string): number {
   for (let index = 0; index < peerId.length; index++) key = mix(key, peerId.charCodeAt(index));
   return key;
 }
+
+/** Of any simulated run. */
+const MOST_MEMBERS = 16;
 
 /** Elements after which an input repeats: prime, so that no chunk or segment begins like its neighbour. */
 const PERIOD = 13;
@@ -158,7 +168,7 @@ export function call(
   options: { readonly timeout: number; readonly signal: AbortSignal },
 ): Call {
   const asked = wrong ? { ...planned, count: planned.count + 1 } : planned;
-  const { kind, dtype, op, codec, algorithm, consistency, recovery, stragglers, tag } = asked;
+  const { kind, dtype, op, codec, algorithm, consistency, recovery, stragglers, errorFeedback, tag } = asked;
   const { worldSize, rank, peerId } = group;
   const rootRank = asked.root % worldSize;
   const rootId = group.members[rootRank]!.peerId; // a rank of the view
@@ -174,7 +184,9 @@ export function call(
   const start = (): Promise<Report> => {
     switch (kind) {
       case 'allReduce':
-        return group.allReduce(input, { ...common, op, stragglers, ...out });
+        if (codec !== 'int8') return group.allReduce(input, { ...common, op, stragglers, ...out });
+        if (mix(keyOf(peerId), planned.boundary, planned.index) % 8 === 0) group.dropErrorFeedback(tag);
+        return group.allReduce(input, { ...common, op, stragglers, errorFeedback, measureError: true, ...out });
       case 'reduce':
         return group.reduce(input, { ...common, op, root: rootId, ...out });
       case 'broadcast':
@@ -315,6 +327,16 @@ function reducedOnce(planned: Planned, contributors: readonly string[], algorith
     reductions.set(key, result);
   }
   return result;
+}
+
+/**
+ * How far an element may be from what is expected: a codec drops something of each contribution and of each sum on the way, and
+ * what is kept of that comes back in a later call, perhaps of fewer members. Inputs are 7 at most.
+ */
+export function tolerance({ codec, op, algorithm }: Planned, contributors: number): number {
+  if (codec !== 'int8') return 0;
+  const encodings = algorithm === 'auto' ? contributors + MOST_MEMBERS : contributors * MOST_MEMBERS;
+  return ((7 / 253) * 2 * encodings) / (op === 'avg' ? contributors : 1);
 }
 
 /** What the output must begin with after a success; null where this rank gets nothing. */
