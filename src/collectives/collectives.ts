@@ -194,7 +194,7 @@ export class Collectives {
     if (this.openCount >= MAX_OPEN_COLLECTIVES) {
       const message = `${MAX_OPEN_COLLECTIVES} collectives are open already: await some of them before you call more.`;
       this.#settle(operation, new ArgumentError(message, { op: operation.title }));
-    } else if (spec.errorFeedback && this.#residuals.size >= MAX_RESIDUALS && !this.#residuals.has(spec.tag)) {
+    } else if (spec.errorFeedback && this.#residuals.isFullFor(spec.tag)) {
       const message = `\`errorFeedback\` is kept under ${MAX_RESIDUALS} tags already: reuse tags, or drop some (\`dropErrorFeedback\`).`;
       this.#settle(operation, new ArgumentError(message, { op: operation.title }));
     } else {

@@ -7,6 +7,7 @@
  * A residual is as large as the tensor; whose shape changed is dropped.
  */
 
+import { MAX_RESIDUALS } from '../wire/limits.ts';
 import type { Span } from '../wire/ranges.ts';
 
 export interface ResidualMemory {
@@ -34,13 +35,9 @@ export class Residuals {
     this.#memory = memory;
   }
 
-  /** Tags of which something is kept. */
-  get size(): number {
-    return this.#kept.size;
-  }
-
-  has(tag: string): boolean {
-    return this.#kept.has(tag);
+  /** Whether nothing can be kept under one tag more. */
+  isFullFor(tag: string): boolean {
+    return this.#kept.size >= MAX_RESIDUALS && !this.#kept.has(tag);
   }
 
   /** Begins a call whose input has so many bytes of f32. */

@@ -260,6 +260,10 @@ export class MemoryNetwork {
               return;
             }
             settle();
+            if (near.closed) {
+              reject(new ConnectError(`The connection to memory ${name} was reset.`, { phase: 'dial' }));
+              return;
+            }
             near.open();
             resolve(near);
           });

@@ -82,7 +82,7 @@ type Make = (random: Random, machines: number) => Fault;
 const DURATIONS_MS = [30, 150, 500, 1_200, 3_000];
 
 /** The last is longer than any detector's bound. */
-const LATE_MS = [30, 150, 500, 1_200, 3_500, 7_000];
+const LATE_MS = [30, 150, 500, 1_200, 3_500, 7_000, 7_000];
 
 const SHAPES: readonly PartitionShape[] = ['clean', 'partial', 'asymmetric', 'bridge'];
 

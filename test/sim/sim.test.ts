@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { countSteps } from '../../src/lifecycle.ts';
 import { runCampaign, type SeedFailure } from './campaign.ts';
+import { RARE } from './rare.ts';
 import { REGRESSIONS } from './regressions.ts';
 import { drawScenario } from './scenario.ts';
 import { shrink } from './shrink.ts';
@@ -43,12 +45,21 @@ describe('the simulator', () => {
     expect(other.trace).not.toEqual(first.trace);
   });
 
+  it.each(RARE)('comes to the rare step $step', async ({ step, scenario }) => {
+    const taken = () => countSteps().find((one) => one.step === step)?.count;
+    const before = taken();
+    const { failure, trace } = await simulate(scenario);
+    expect(failure, trace.slice(-30).join('\n')).toBeNull();
+    expect(taken()).not.toBe(before);
+  });
+
   it('comes to every part of the protocol', async () => {
     const command = ['dist/test/sim/run.js', '--seeds', '120', '--coverage'];
     const { stdout } = await promisify(execFile)(process.execPath, command, { timeout: 120_000 }).catch(
       (error: { readonly stdout: string }) => error, // exit code 1: something was never visited
     );
     expect(stdout).toMatch(/(\d+) of \1 parts of the protocol were visited/);
+    expect(stdout).toMatch(/(\d+) of \1 steps of the protocol's machines were taken/);
   }, 150_000);
 
   it('makes calls that succeed after a loss, and calls that fail', async () => {
