@@ -114,13 +114,6 @@ export const MUTANTS: readonly Mutant[] = [
     const index`,
   },
   {
-    title: 'an announcement of an earlier attempt is believed',
-    file: 'src/collectives/collectives.ts',
-    find: 'const live = operation.attempt !== null && header.epoch === epoch && !operation.mismatched.has(from);',
-    replace:
-      'const live = operation.attempt !== null && (header.epoch === epoch || header.type === FRAME_OPEN) && !operation.mismatched.has(from);',
-  },
-  {
     title: 'what one survivor has finished is kept',
     file: 'src/membership/coordinator.ts',
     find: '.reduce((common, one) => intersectRanges(common, one));',
@@ -164,13 +157,6 @@ export const MUTANTS: readonly Mutant[] = [
     faults: 'block',
   },
   {
-    title: 'a lost link is dialled by two at once, again and again',
-    file: 'src/engine/peers.ts',
-    find: 'if (entry.dialling || entry.cancelRedial !== null) return;',
-    replace: 'if (entry.cancelRedial !== null) return;',
-    faults: 'partition,block,cut,slow',
-  },
-  {
     title: 'who is left out of a collective is waited for all the same',
     file: 'src/membership/exclusions.ts',
     find: 'return exclusion === undefined ? members : members.filter((peerId) => !exclusion.peers.includes(peerId));',
@@ -178,17 +164,10 @@ export const MUTANTS: readonly Mutant[] = [
     faults: 'late',
   },
   {
-    title: 'a decision that is overtaken makes nothing good for lost messages',
-    file: 'src/membership/coordinator.ts',
-    find: 'const resumed = isBack || this.#decision?.resumed === true;',
-    replace: 'const resumed = isBack;',
-    faults: 'cut-control,leave,churn,cut',
-  },
-  {
-    title: 'a lost member comes back under its old name',
-    file: 'src/membership/coordinator.ts',
-    find: 'isForeign || this.#fallen.has(peerId) || ',
-    replace: 'isForeign || ',
-    faults: 'partition,coordinator-crash,crash,cut-control',
+    title: 'an announcement that differs is accepted',
+    file: 'src/collectives/collectives.ts',
+    find: 'if (!sameBytes(payload, attempt.announcement.subarray(HEADER_BYTES))) {',
+    replace: 'if (payload.length === 0) {',
+    faults: 'wrong',
   },
 ];
