@@ -5,7 +5,7 @@
  *     bf16    2                   |x| / 256
  *     f16     2                   |x| / 2,048, or 2^-25; infinite from 65,520
  *     int8    1.0313              m / 253 + 2^-127                                 blocks of 64 with a scale
- *     int4    0.5417              m / 15.9 + 2^-127, for −x as large as m: m / 7.9 blocks of 48 with a scale
+ *     int4    0.5417              m / 15.9 + 2^-127, for −x as large as m: m / 7.7 blocks of 48 with a scale
  *     e3m0    0.5313              the larger of |x| / 3, m / 127 and 2^-127        blocks of 64 with a scale
  *     topk    0.0283              |x| where it is dropped; the norm of the error never exceeds that of the block (4,096)
  *
