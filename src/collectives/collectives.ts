@@ -591,7 +591,9 @@ export class Collectives {
     }
     transfer.start();
     for (const { via } of ports.values()) this.#around.link(via).uncork();
-    if (operation.attempt === attempt && operation.state === 'running') this.#takeArrivals(operation, frame);
+    // Also where there was nothing to do: another peer may have announced something else.
+    const isOpen = operation.state === 'running' || operation.state === 'held';
+    if (operation.attempt === attempt && isOpen) this.#takeArrivals(operation, frame);
   }
 
   /** The input of a call with error feedback: what was dropped under its tag is added to what this attempt does anew. */

@@ -352,7 +352,9 @@ export class CoordinatorMachine {
     }
     this.#state = RUN.step(this.#state, this.#stateNow);
     if (term !== this.#term || epoch !== this.#epoch) {
-      const run = { term: this.#term, epoch: this.#epoch, members: [...(this.#current?.members ?? [])] };
+      // Before it knows better, the members are those of the coordinator before it.
+      const members = this.#current?.members ?? (this.#isBlank ? (this.#options.stored?.members ?? []) : []);
+      const run = { term: this.#term, epoch: this.#epoch, members: [...members] };
       this.#effects.unshift({ type: 'store', run });
     }
     return this.#effects;
@@ -689,7 +691,12 @@ export class CoordinatorMachine {
     const { peerId } = report;
     const known = this.#peers.get(peerId);
     const isForeign = report.state === 'member' && known?.state !== 'member' && !this.#isBlank;
-    if (isForeign || this.#fallen.has(peerId) || (known !== undefined && report.term > this.#term)) {
+    if (
+      isForeign ||
+      this.#wasLost(report) ||
+      this.#fallen.has(peerId) ||
+      (known !== undefined && report.term > this.#term)
+    ) {
       this.#effects.push({ type: 'assign', connection, peerId });
       this.#send(peerId, { type: 'evicted', reason: 'the run went on while it was away' });
       this.#effects.push({ type: 'close', peerId });
@@ -715,6 +722,13 @@ export class CoordinatorMachine {
     if (report.state === 'member' && peer.state !== 'member') this.#expect(peer, report);
     else if (peer.state === 'member') this.#catchUp(peer, report);
     else if (report.state === 'ready') this.#ready(peer);
+  }
+
+  /** As the store tells, the coordinator before this one had lost it: others may have gone on, and been told so, without it. */
+  #wasLost({ peerId, state, epoch }: RunReport): boolean {
+    const { stored } = this.#options;
+    if (stored === null || !this.#isBlank || state !== 'member') return false;
+    return epoch <= stored.epoch && !stored.members.includes(peerId);
   }
 
   /** Introduces a peer to all who missed that, each pair with a fresh key. */

@@ -70,6 +70,13 @@ const OTHER_CALL = packBody({
   segmentBytes: 1024,
 });
 
+test('a call that has nothing to do is compared with what was announced before it was made', () => {
+  const peer = member();
+  expect(peer.connection('b').push(frame({ type: FRAME_OPEN, sequence: 1 }, OTHER_CALL))).toBeNull();
+  peer.call({ ...SUM, count: 0 }, new Uint8Array(0), 0);
+  expect(peer.controls.map(({ type }) => type)).toEqual(['done', 'mismatch']);
+});
+
 describe('frames of a peer that is in no view', () => {
   test('can’t fail what the members do by announcing another call under its number', () => {
     const peer = member();

@@ -118,6 +118,17 @@ describe('a coordinator that was restarted', () => {
     expect(stage.boundary('a', 2).at(-1)).toContain('joined');
   });
 
+  test('with a store, sends away a member that was lost before, whoever else comes back', () => {
+    const stage = new Stage({ term: 1, epoch: 3, members: ['a'] });
+    const away = ['b ← evicted: the run went on while it was away', 'b closed'];
+    expect(stage.resume('b', { views: [view(1, 1, 'ab')], epoch: 2 })).toEqual(away);
+    stage.resume('a', { views: [view(1, 3, 'a')], epoch: 3 });
+    expect(stage.snapshot().members).toEqual(['a']);
+    // A store that is older than what a member has heard says nothing of it.
+    const older = new Stage({ term: 1, epoch: 3, members: ['a'] });
+    expect(older.resume('b', { views: [view(1, 4, 'ab')], epoch: 4 })).toEqual(['b ← welcome back']);
+  });
+
   test('sends away a member that comes back after it was given up', () => {
     const stage = new Stage();
     stage.resume('a', { views });
