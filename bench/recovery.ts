@@ -24,7 +24,7 @@ const LOST_AFTER_MS = 1_000;
 
 interface Options {
   readonly rounds: string;
-  readonly salvageRounds: string;
+  readonly fewRounds: string;
   readonly size: string;
   readonly only?: string;
 }
@@ -92,7 +92,7 @@ async function main(options: Options): Promise<void> {
       table.push([one.what, '', '', '', '', `skipped: ${missing}`]);
       continue;
     }
-    const rounds = Number(one.network === 'shaped' ? options.salvageRounds : options.rounds);
+    const rounds = Number(one.few ? options.fewRounds : options.rounds);
     const costs = await measure(one, rounds, bytes);
     measured.set(one.name, costs);
     table.push(row(one, costs));
@@ -124,7 +124,7 @@ async function main(options: Options): Promise<void> {
 await new Command('bench:recovery')
   .description('Measures how long survivors wait after each kind of fault, and what salvaging saves.')
   .option('--rounds <n>', 'faults of each kind', '20')
-  .option('--salvage-rounds <n>', 'kills at 80 %, with and without salvage', '5')
+  .option('--few-rounds <n>', 'of what takes long, or has no bar to meet', '5')
   .option('--size <MiB>', 'tensor size', '64')
   .option('--only <names>', `some of ${FAULT_CASES.map((one) => one.name).join(', ')}; writes no record`)
   .action(main)

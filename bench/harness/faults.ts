@@ -74,6 +74,8 @@ export interface FaultCase {
   readonly what: string;
   /** Seconds until the next result that are wanted at most. */
   readonly bar: number | null;
+  /** It takes long, or there is no bar to meet: a few rounds will do. */
+  readonly few: boolean;
   readonly round: Round;
   readonly network: 'loopback' | 'namespaces' | 'shaped';
   readonly store: boolean;
@@ -81,8 +83,16 @@ export interface FaultCase {
   readonly stragglers: 'wait' | 'exclude';
 }
 
-const PLAIN = { network: 'loopback', store: false, recovery: 'restart', stragglers: 'wait', bar: null } as const;
-const NETWORK = { ...PLAIN, network: 'namespaces' } as const;
+const PLAIN = {
+  network: 'loopback',
+  store: false,
+  recovery: 'restart',
+  stragglers: 'wait',
+  bar: null,
+  few: false,
+} as const;
+const NETWORK = { ...PLAIN, network: 'namespaces', few: true } as const;
+const FEW = { ...PLAIN, few: true } as const;
 const LATE_DEATH = losing((swarm, victim) => swarm.members[victim]!.dieAt(DIES_AT));
 
 /** Once a fault is inflicted. */
@@ -107,6 +117,7 @@ export const FAULT_CASES: readonly FaultCase[] = [
   },
   {
     ...NETWORK,
+    few: false,
     name: 'drop',
     what: 'all packets of one peer dropped',
     bar: 1.5,
@@ -139,10 +150,10 @@ export const FAULT_CASES: readonly FaultCase[] = [
     what: 'connection of a peer to the coordinator reset',
     round: disturbing((swarm, victim) => reset(swarm, victim, 'coordinator')),
   },
-  { ...PLAIN, name: 'late', what: "a peer 8 s late, stragglers: 'exclude'", round: late, stragglers: 'exclude' },
-  { ...PLAIN, name: 'late-restart', what: 'SIGKILL at 80 %, restart', round: LATE_DEATH, network: 'shaped' },
+  { ...FEW, name: 'late', what: "a peer 8 s late, stragglers: 'exclude'", round: late, stragglers: 'exclude' },
+  { ...FEW, name: 'late-restart', what: 'SIGKILL at 80 %, restart', round: LATE_DEATH, network: 'shaped' },
   {
-    ...PLAIN,
+    ...FEW,
     name: 'late-salvage',
     what: 'SIGKILL at 80 %, salvage',
     round: LATE_DEATH,

@@ -241,7 +241,7 @@ describe.each(LOSSY)('%s', (codec) => {
     fc.assert(
       fc.property(anyValues, (values) => {
         const decoded = roundTrip(codec, values);
-        const unsigned = (list: Float32Array) => list.map((value) => value + 0); // a zero is a zero
+        const unsigned = (list: ArrayLike<number>) => Array.from(list, (value) => value + 0); // a zero is a zero
         expect(unsigned(roundTrip(codec, decoded))).toEqual(unsigned(decoded));
       }),
       { numRuns: 100 },
