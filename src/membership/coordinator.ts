@@ -668,6 +668,13 @@ export class CoordinatorMachine {
   }
 
   #failCollective(by: PeerId, id: string, number: number, code: FailCode, message: string): void {
+    const report = this.#recovery?.reports.get(by);
+    if (report !== undefined) {
+      // Which views there are is not known yet: it is as if the peer had reported it.
+      const failed = [...report.failed, { id, generation: number, code, message: message.slice(0, MAX_TEXT_LENGTH) }];
+      this.#recovery?.reports.set(by, { ...report, failed: failed.slice(-MAX_REPORTED_FAILURES) });
+      return;
+    }
     const generation = this.#generations.get(number);
     if (generation === undefined || this.#failed.has(id) || !generation.members.includes(by)) return;
     if (this.#exclusions.isExcluded(id, by)) return; // the others don't wait for it

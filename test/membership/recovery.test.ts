@@ -97,6 +97,19 @@ describe('a coordinator that was restarted', () => {
     expect(stage.progress('c', 2, '1:g:0')).toEqual([...'abc'].map((name) => `${name} ← decide @2: 1:g:0`));
   });
 
+  test('fails for all what a member withdraws from while the others are still awaited', () => {
+    const stage = new Stage();
+    const peers = [...'abc'].map((peerId) => ({ peerId, pair: 0 }));
+    stage.resume('a', { views, peers });
+    stage.say('a', { type: 'withdraw', id: '1:g:0', generation: 1, reason: 'its caller cancelled it' });
+    stage.resume('b', { views, peers });
+    expect(stage.resume('c', { views, peers })).toEqual([
+      'c ← welcome back',
+      ...[...'abc'].map((name) => `${name} ← fail 1:g:0: withdrawn by a`),
+      ...[...'abc'].map((name) => `${name} ← loss @2: everything anew`),
+    ]);
+  });
+
   test('goes on as soon as they are back: a grace is for those who might still come', () => {
     const stage = new Stage(null, 1_000);
     const peers = [...'abc'].map((peerId) => ({ peerId, pair: 0 }));

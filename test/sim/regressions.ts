@@ -145,4 +145,31 @@ export const REGRESSIONS: readonly { readonly title: string; readonly scenario: 
       faults: [{ at: 348, kind: 'wrong', machine: 2 }],
     },
   },
+  {
+    title: 'a call that was cancelled while a new coordinator still waited for the other reports',
+    scenario: {
+      seed: 202988,
+      machines: 5,
+      minWorldSize: 1,
+      stripes: 2,
+      segmentBytes: 4096,
+      heartbeatMs: 100,
+      lostAfterMs: 300,
+      callTimeoutMs: 25000,
+      weather: {
+        latencyMs: 0.2,
+        jitterMs: 0.5,
+        bytesPerMs: 10000,
+        maxPieceBytes: 3000,
+        windowBytes: 16384,
+        cutChance: 0,
+      },
+      stormMs: 1508,
+      faults: [
+        { at: 99, kind: 'join', count: 2 },
+        { at: 170, kind: 'coordinator-crash', restartMs: 500, keepsStore: false },
+        { at: 1015, kind: 'cancel', machine: 3 },
+      ],
+    },
+  },
 ];
