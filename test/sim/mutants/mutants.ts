@@ -46,7 +46,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'src/membership/coordinator.ts',
     find: 'decision.held.get(peerId)?.get(id) === epoch',
     replace: 'decision.held.get(peerId)?.has(id) === (epoch > 0)',
-    faults: 'cut-control',
+    faults: 'cut-control,cut',
   },
   {
     title: 'a call starts between a loss and its decision',
