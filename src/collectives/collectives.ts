@@ -2,7 +2,6 @@
  * All collectives of one peer: gives calls their numbers, announces them, runs their attempts, and carries out what the
  * coordinator decides. A machine without socket or clock; the engine feeds it and lends it the ways out (`Surroundings`).
  */
-import * as v from 'valibot';
 import {
   ArgumentError,
   ExcludedError,
@@ -12,7 +11,7 @@ import {
   type SkeinError,
   WithdrawnError,
 } from '../errors.ts';
-import { DTYPE_BYTES, DTYPES, REDUCE_OPS } from '../tensor.ts';
+import { DTYPE_BYTES } from '../tensor.ts';
 import {
   emptyHeader,
   FRAME_CREDIT,
@@ -24,74 +23,41 @@ import {
   writeHeader,
 } from '../wire/frame.ts';
 import {
-  EAGER_BYTES,
   MAX_OPEN_COLLECTIVES,
   MAX_RELAY_QUEUE_BYTES,
   MAX_REPORTED_FAILURES,
   MAX_RESIDUALS,
-  MAX_TAG_LENGTH,
   MAX_TAGS,
   MAX_TEXT_LENGTH,
-  MAX_TOLD_RANGES,
   MAX_TOLD_STRAGGLING,
-  MAX_UNEXPECTED_BYTES,
-  RELAY_WINDOW_BYTES,
 } from '../wire/limits.ts';
-import {
-  type CoordinatorMessage,
-  type Excludable,
-  type Exclusion,
-  type FinishedRanges,
-  type HeldResult,
-  type PeerMessage,
-  packBody,
-  parseBody,
+import type {
+  CoordinatorMessage,
+  Excludable,
+  Exclusion,
+  FinishedRanges,
+  HeldResult,
+  PeerMessage,
 } from '../wire/messages.ts';
-import { areRanges, intersectRanges, type KeptRange, restOf, tidyRanges } from '../wire/ranges.ts';
+import { restOf } from '../wire/ranges.ts';
+import { announce, parseDescription, sameBytes } from './announcement.ts';
 import { type Arrival, Arrivals } from './arrivals.ts';
-import {
-  type CallListener,
-  type CallSpec,
-  type ContributedRange,
-  type Description,
-  describe,
-  type PeerId,
-} from './call.ts';
-import { CODECS, wireLength } from './codec.ts';
+import { type CallListener, type CallSpec, describe, type PeerId } from './call.ts';
+import { wireLength } from './codec.ts';
 import { Context, type Member, type TagState, type Verdict, type ViewOf } from './context.ts';
 import { FrameCursor, Transfer } from './executor.ts';
 import { type Attempt, type AttemptPort, Operation } from './operation.ts';
 import { peersOf } from './peers.ts';
 import { makePlan, tensorSizes } from './plan.ts';
-import {
-  ALGORITHMS,
-  type Algorithm,
-  COLLECTIVE_KINDS,
-  type CollectiveKind,
-  type Plan,
-  type PlanRequest,
-  type Rank,
-} from './program.ts';
+import { type LinkPort, Ports } from './ports.ts';
+import type { CollectiveKind, Plan, PlanRequest, Rank } from './program.ts';
 import { Recent } from './recent.ts';
 import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
 import { Residuals } from './residuals.ts';
-import { type Cut, Cuts, ringAround, routeAround } from './routes.ts';
-import { spreadPlan } from './salvage.ts';
+import { type Cut, Cuts, ringAround } from './routes.ts';
+import { contributedRanges, finishedOf, keepOf, spreadPlan } from './salvage.ts';
 import { chooseAlgorithm } from './select.ts';
 import type { Workspace } from './workspace.ts';
-
-/** The way to one peer, across reconnections. */
-export interface LinkPort {
-  /** Frames can be sent now (they may have to queue). */
-  readonly up: boolean;
-  readonly writable: boolean;
-  readonly queuedBytes: number;
-  /** Frames sent from `cork` to `uncork` leave together. */
-  cork(): void;
-  uncork(): void;
-  /** `ordered`: by the link's first stripe, after everything sent so before. */
-  send(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null, ordered: boolean): void;
-}
 
 export interface Surroundings {
   readonly self: PeerId;
@@ -132,24 +98,6 @@ export interface Holdings {
   readonly finished: readonly FinishedRanges[];
 }
 
-const descriptionSchema = v.strictObject({
-  kind: v.picklist(COLLECTIVE_KINDS),
-  tag: v.pipe(v.string(), v.maxLength(MAX_TAG_LENGTH)),
-  dtype: v.picklist(DTYPES),
-  op: v.nullable(v.picklist(REDUCE_OPS)),
-  codec: v.picklist(CODECS),
-  algorithm: v.picklist(ALGORITHMS),
-  count: v.pipe(v.number(), v.integer(), v.minValue(0)),
-  root: v.nullable(v.pipe(v.string(), v.maxLength(256))),
-  consistency: v.picklist(['commit', 'eager']),
-  recovery: v.picklist(['restart', 'salvage', 'fail']),
-  stragglers: v.picklist(['wait', 'exclude']),
-  minWorldSize: v.pipe(v.number(), v.integer(), v.minValue(1)),
-  segmentBytes: v.pipe(v.number(), v.integer(), v.minValue(1)),
-});
-
-const DESCRIPTION_KEYS = Object.keys(descriptionSchema.entries) as (keyof Description)[]; // the schema has the type's keys
-
 /** Calls younger than this wait for nobody in particular (ms). */
 const WORTH_WATCHING_MS = 200;
 
@@ -162,7 +110,7 @@ export class Collectives {
   readonly #waiting: Operation[] = [];
   readonly #arrivals: Arrivals = new Arrivals();
   readonly #plans: Map<string, Plan> = new Map();
-  readonly #charges: Map<PeerId, number> = new Map();
+  readonly #ports: Ports;
   readonly #replay: FrameCursor = new FrameCursor();
   #current: Context | null = null;
   /**
@@ -183,6 +131,7 @@ export class Collectives {
 
   constructor(around: Surroundings) {
     this.#around = around;
+    this.#ports = new Ports(around);
     this.#residuals = new Residuals(around);
   }
 
@@ -574,7 +523,7 @@ export class Collectives {
       onDrained: () => this.#onDrained(operation, attempt),
       onProgress: (share) => operation.listener.onProgress(share),
     });
-    const announcement = this.#announcement(operation, plan, frame);
+    const announcement = announce(operation, plan.algorithm, this.#around.workspace.segmentBytes, frame);
     operation.contributors.set(
       epoch,
       members.map((member) => member.peerId),
@@ -583,7 +532,7 @@ export class Collectives {
     operation.attempt = attempt;
     for (const to of peersOf(plan)) {
       const peerId = members[to]!.peerId;
-      const port = this.#port(context, peerId, bytes);
+      const port = this.#ports.open(context, peerId, bytes);
       ports.set(peerId, port);
       // What a small call sends at once goes with its announcement.
       this.#around.link(port.via).cork();
@@ -602,91 +551,6 @@ export class Collectives {
     operation.feedback ??= this.#residuals.take(call.tag, call.count * DTYPE_BYTES[call.dtype]);
     this.#residuals.correct(operation.feedback, call.input, restOf(kept, call.count));
     return operation.feedback.corrected;
-  }
-
-  #announcement(
-    operation: Operation,
-    plan: Plan,
-    frame: Pick<FrameHeader, 'epoch' | 'generation' | 'tag' | 'sequence'>,
-  ): Uint8Array {
-    const body = this.#describe(operation, plan.algorithm);
-    const bytes = new Uint8Array(HEADER_BYTES + body.length);
-    const header = { ...frame, type: FRAME_OPEN, chunk: 0, segment: 0, length: body.length };
-    writeHeader(new DataView(bytes.buffer), 0, header);
-    bytes.set(body, HEADER_BYTES);
-    return bytes;
-  }
-
-  #describe(operation: Operation, algorithm: Algorithm): Uint8Array {
-    const description = operation.description(algorithm, this.#around.workspace.segmentBytes);
-    const state = operation.tagState!; // only calls with a number are announced
-    if (state.announced === null || !sameDescription(state.announced.description, description)) {
-      state.announced = { description, body: packBody(description) };
-    }
-    return state.announced.body;
-  }
-
-  /** Small calls send at once, as long as the peer can't be made to keep more than a bounded amount. */
-  #port(context: Context, peerId: PeerId, bytes: number): AttemptPort {
-    const charged = this.#charges.get(peerId) ?? 0;
-    const charge = bytes + HEADER_BYTES;
-    const eager = bytes <= EAGER_BYTES && charged + charge <= MAX_UNEXPECTED_BYTES / 2;
-    if (eager) this.#charges.set(peerId, charged + charge);
-    const { self } = this.#around;
-    const ids = () => context.members.map((member) => member.peerId);
-    const route = context.cuts.has(self, peerId) ? routeAround(ids(), context.cuts, self, peerId) : null;
-    return route === null ? this.#directPort(peerId, eager, charge) : this.#relayedPort(route, eager, charge);
-  }
-
-  #directPort(peerId: PeerId, eager: boolean, charge: number): AttemptPort {
-    const link = this.#around.link(peerId);
-    return {
-      via: peerId,
-      allowed: eager,
-      charge: eager ? charge : 0,
-      get writable(): boolean {
-        return this.allowed && link.writable;
-      },
-      announce(frame): void {
-        if (link.up) link.send(frame, null, null, true);
-      },
-      send(head, body, onFlushed): void {
-        link.send(head, body, onFlushed, this.charge > 0);
-      },
-      credit: null,
-    };
-  }
-
-  /** The way to a peer that can't be reached: through those on the route. */
-  #relayedPort(route: Path, eager: boolean, charge: number): AttemptPort {
-    const via = route[1]!; // a route round a cut has at least three members
-    const link = this.#around.link(via);
-    const envelope = new Envelope(route);
-    let onTheWay = 0;
-    return {
-      via,
-      allowed: eager,
-      charge: eager ? charge : 0,
-      get writable(): boolean {
-        return this.allowed && onTheWay < RELAY_WINDOW_BYTES && link.writable;
-      },
-      announce(frame): void {
-        if (link.up) link.send(envelope.wrap(frame, 0), null, null, true);
-      },
-      send(head, body, onFlushed): void {
-        onTheWay += head.length + (body?.length ?? 0);
-        link.send(envelope.wrap(head, body?.length ?? 0), body, onFlushed, this.charge > 0);
-      },
-      credit: (bytes) => {
-        onTheWay = Math.max(0, onTheWay - bytes);
-      },
-    };
-  }
-
-  #uncharge(peerId: PeerId, port: AttemptPort): void {
-    if (port.charge === 0) return;
-    this.#charges.set(peerId, (this.#charges.get(peerId) ?? 0) - port.charge);
-    port.charge = 0;
   }
 
   #plan(request: PlanRequest, rank: number): Plan {
@@ -866,7 +730,7 @@ export class Collectives {
     // Whoever is in no view with us must not be able to fail what its members do.
     if (rankIn(attempt, from) < 0) return 'it announced a call in which it has no part';
     if (!sameBytes(payload, attempt.announcement.subarray(HEADER_BYTES))) {
-      const parsed = parseBody(descriptionSchema, payload);
+      const parsed = parseDescription(payload);
       if (!parsed.ok) return parsed.error;
       operation.mismatched.add(from);
       const mine = operation.summary(attempt.algorithm, this.#around.workspace.segmentBytes);
@@ -879,7 +743,7 @@ export class Collectives {
     }
     const port = attempt.ports.get(from);
     if (port === undefined) return null;
-    this.#uncharge(from, port);
+    this.#ports.uncharge(from, port);
     port.allowed = true;
     attempt.transfer.pump();
     return null;
@@ -982,7 +846,7 @@ export class Collectives {
     operation.bytesSent += attempt.transfer.bytesSent;
     operation.bytesReceived += attempt.transfer.bytesReceived;
     attempt.transfer.cancel();
-    for (const [peerId, port] of attempt.ports) this.#uncharge(peerId, port);
+    for (const [peerId, port] of attempt.ports) this.#ports.uncharge(peerId, port);
   }
 
   #end(operation: Operation): void {
@@ -1014,40 +878,6 @@ const FAIL_HINT = "It was not redone because the call asked for `recovery: 'fail
 const SHAPE_HINT =
   'Its tensors were laid out for the members there were before: lay them out for the present view and call again.';
 
-/** What a rank has finished of the calls that salvage: kept from earlier attempts, and done by the one that stands still. */
-function finishedOf(frozen: readonly Operation[]): readonly FinishedRanges[] {
-  let room = MAX_TOLD_RANGES;
-  return frozen.flatMap((operation) => {
-    if (!salvages(operation) || operation.attempt === null) return [];
-    const ranges = finishedRanges(operation, operation.attempt);
-    room -= ranges.length;
-    return ranges.length === 0 || room < 0 ? [] : [{ id: operation.id, ranges: [...ranges] }];
-  });
-}
-
-function salvages({ call }: Operation): boolean {
-  return call.recovery === 'salvage' && call.kind === 'allReduce' && call.consistency === 'commit';
-}
-
-function finishedRanges({ kept }: Operation, { epoch, transfer }: Attempt): readonly KeptRange[] {
-  return tidyRanges([...kept, ...transfer.finishedSpans().map((span) => ({ ...span, epoch }))]);
-}
-
-/** Keeps what all have finished. It must be finished here, whoever says so. */
-function keepOf(operation: Operation, ranges: readonly KeptRange[]): void {
-  const { attempt, call } = operation;
-  const usable = attempt !== null && salvages(operation) && areRanges(ranges, call.count);
-  operation.kept = usable ? intersectRanges(finishedRanges(operation, attempt), ranges) : [];
-}
-
-function contributedRanges({ kept, contributors, call }: Operation, attempt: Attempt): readonly ContributedRange[] {
-  if (kept.length === 0) return [];
-  const redone = restOf(kept, call.count).map((span) => ({ ...span, epoch: attempt.epoch }));
-  return [...kept, ...redone]
-    .sort((left, right) => left.start - right.start)
-    .map(({ start, end, epoch }) => ({ start, end, contributors: contributors.get(epoch) ?? [] }));
-}
-
 function errorOf({ droppedEnergy, encodedEnergy }: Transfer): number {
   return encodedEnergy === 0 ? 0 : Math.sqrt(droppedEnergy / encodedEnergy);
 }
@@ -1060,17 +890,6 @@ function seedOf({ id }: Operation, rank: Rank): number {
 function findOpen(state: TagState, sequence: number): Operation | undefined {
   for (const operation of state.open) if (operation.sequence === sequence) return operation;
   return undefined;
-}
-
-function sameDescription(left: Description, right: Description): boolean {
-  for (const key of DESCRIPTION_KEYS) if (left[key] !== right[key]) return false;
-  return true;
-}
-
-function sameBytes(left: Uint8Array, right: Uint8Array): boolean {
-  if (left.length !== right.length) return false;
-  for (let index = 0; index < left.length; index++) if (left[index] !== right[index]) return false;
-  return true;
 }
 
 /** Collectives whose result does not depend on who has which rank: their ring may take any order. */

@@ -1,5 +1,9 @@
-/** What `recovery: 'salvage'` does anew: the plan for part of a tensor. */
-import type { Span } from '../wire/ranges.ts';
+/** `recovery: 'salvage'`: what is finished and kept, and the plan for the rest of a tensor. */
+import { MAX_TOLD_RANGES } from '../wire/limits.ts';
+import type { FinishedRanges } from '../wire/messages.ts';
+import { areRanges, intersectRanges, type KeptRange, restOf, type Span, tidyRanges } from '../wire/ranges.ts';
+import type { ContributedRange } from './call.ts';
+import type { Attempt, Operation } from './operation.ts';
 import type { ChunkProgram, Plan } from './program.ts';
 
 /**
@@ -38,4 +42,42 @@ function piecesOf({ input, count }: ChunkProgram, rest: readonly Span[]): readon
     before += end - start;
   }
   return spans;
+}
+
+/** What a rank has finished of the calls that salvage: kept from earlier attempts, and done by the one that stands still. */
+export function finishedOf(frozen: readonly Operation[]): readonly FinishedRanges[] {
+  let room = MAX_TOLD_RANGES;
+  return frozen.flatMap((operation) => {
+    if (!salvages(operation) || operation.attempt === null) return [];
+    const ranges = finishedRanges(operation, operation.attempt);
+    room -= ranges.length;
+    return ranges.length === 0 || room < 0 ? [] : [{ id: operation.id, ranges: [...ranges] }];
+  });
+}
+
+function salvages({ call }: Operation): boolean {
+  return call.recovery === 'salvage' && call.kind === 'allReduce' && call.consistency === 'commit';
+}
+
+function finishedRanges({ kept }: Operation, { epoch, transfer }: Attempt): readonly KeptRange[] {
+  return tidyRanges([...kept, ...transfer.finishedSpans().map((span) => ({ ...span, epoch }))]);
+}
+
+/** Keeps what all have finished. It must be finished here, whoever says so. */
+export function keepOf(operation: Operation, ranges: readonly KeptRange[]): void {
+  const { attempt, call } = operation;
+  const usable = attempt !== null && salvages(operation) && areRanges(ranges, call.count);
+  operation.kept = usable ? intersectRanges(finishedRanges(operation, attempt), ranges) : [];
+}
+
+/** What each range of the result was made of; nothing where it is the same for all. */
+export function contributedRanges(
+  { kept, contributors, call }: Operation,
+  attempt: Attempt,
+): readonly ContributedRange[] {
+  if (kept.length === 0) return [];
+  const redone = restOf(kept, call.count).map((span) => ({ ...span, epoch: attempt.epoch }));
+  return [...kept, ...redone]
+    .sort((left, right) => left.start - right.start)
+    .map(({ start, end, epoch }) => ({ start, end, contributors: contributors.get(epoch) ?? [] }));
 }

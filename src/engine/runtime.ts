@@ -3,10 +3,11 @@
  * decision of its own; whether it lives in a worker thread or in the training thread makes no difference to it.
  */
 import type { CallListener, CallSpec, PeerId } from '../collectives/call.ts';
-import { Collectives, type LinkPort } from '../collectives/collectives.ts';
+import { Collectives } from '../collectives/collectives.ts';
 import type { Member, ViewOf } from '../collectives/context.ts';
 import { Inbound } from '../collectives/inbound.ts';
 import type { Operation } from '../collectives/operation.ts';
+import type { LinkPort } from '../collectives/ports.ts';
 import { Waits } from '../collectives/waits.ts';
 import {
   ClosedError,

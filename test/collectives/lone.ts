@@ -1,7 +1,8 @@
 /** The collectives of one peer, without network or coordinator: what it would send is written down. */
 import type { CallSpec, PeerId } from '../../src/collectives/call.ts';
-import { Collectives, type LinkPort } from '../../src/collectives/collectives.ts';
+import { Collectives } from '../../src/collectives/collectives.ts';
 import { Inbound } from '../../src/collectives/inbound.ts';
+import type { LinkPort } from '../../src/collectives/ports.ts';
 import type { Workspace } from '../../src/collectives/workspace.ts';
 import { FrameReader } from '../../src/wire/frame.ts';
 import type { PeerMessage } from '../../src/wire/messages.ts';

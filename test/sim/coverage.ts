@@ -6,7 +6,7 @@ import { Session } from 'node:inspector/promises';
 
 /** The machines; what handles an event or makes a transition there is a method of its own. */
 const MACHINES =
-  /\/src\/(membership\/(coordinator|detector|history|paths|recovery)|collectives\/(collectives|executor|arrivals|context|inbound|operation|recent|relay|residuals|routes))\.js$/;
+  /\/src\/(membership\/(coordinator|detector|history|paths|recovery)|collectives\/(collectives|executor|arrivals|context|inbound|operation|ports|recent|relay|residuals|routes|salvage))\.js$/;
 
 /**
  * In which the simulation has no part: what tells people how things are, which it asks for only when a run fails, and what

@@ -122,7 +122,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'a kept range is told with those who redid the rest',
-    file: 'src/collectives/collectives.ts',
+    file: 'src/collectives/salvage.ts',
     find: 'contributors: contributors.get(epoch) ?? [] }));',
     replace: 'contributors: contributors.get(attempt.epoch) ?? [] }));',
     faults: 'crash,stop',
