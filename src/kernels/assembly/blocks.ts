@@ -27,13 +27,18 @@ const ROUNDER_BITS: i32 = 0x4b400000;
 const E3M0_HALF_LEAST: i32 = 0x3c000000;
 const E3M0_LEAST: i32 = 0x3c800000;
 
-/** Elements whose scales are found before any of them is encoded: many divisions can then be under way at once. */
+/**
+ * Elements whose scales are found before any of them is encoded, those of four blocks at a time: sixteen blocks or twelve. For
+ * each block: its largest keys by lane, its scale, and what its values are multiplied by, or divided.
+ */
 const GROUP: usize = 768;
-const INVERSES = memory.data(16 * 4, 16);
+const LARGEST = memory.data(16 * 16, 16);
+const SCALES = memory.data(16 * 4, 16);
+const FACTORS = memory.data(16 * 4, 16);
 
-/** Where the end of a block that fills no vector is padded with zeros. */
-const PADDED = memory.data(16 * 4, 16);
-const PADDED_CODES = memory.data(16, 16);
+/** Where a block that is not whole is padded with zeros. */
+const PADDED = memory.data(64 * 4, 16);
+const PADDED_CODES = memory.data(64, 16);
 
 /** Values that are encoded and decoded at a time. */
 const STEP: usize = 16;
@@ -44,6 +49,9 @@ const STEP: usize = 16;
 @inline function blockOf(kind: i32): usize { return kind == INT4 ? 48 : 64; }
 // @ts-ignore: decorator
 @inline function levelsOf(kind: i32, chance: bool): f32 { return kind == INT8 ? 127 : kind == E3M0 ? 1 : chance ? 7 : 8; }
+/** The sign of a scale says that of the largest value. */
+// @ts-ignore: decorator
+@inline function isSigned(kind: i32, chance: bool): bool { return kind == INT4 && !chance; }
 /** Smallest scales: 2^-126, and 2^-120 for e3m0, whose smallest value is a 64th of the scale. Below them bits would be lost. */
 // @ts-ignore: decorator
 @inline function leastOf(kind: i32): u32 { return kind == E3M0 ? 0x03800000 : 0x00800000; }
@@ -52,72 +60,82 @@ const STEP: usize = 16;
 
 // --- scales -----------------------------------------------------------------------------------------------------------
 
+/**
+ * By lane, the largest of the keys of sixteen values and of those in `most`. A key is what tells how large a value is: the bits of
+ * its magnitude, whose order is that of numbers, with infinity and NaNs above.
+ */
 // @ts-ignore: decorator
-@inline function largestLane(lanes: v128): i32 {
-  const two = i32x4.max_s(lanes, i8x16.shuffle(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
-  return max<i32>(i32x4.extract_lane(two, 0), i32x4.extract_lane(two, 1));
+@inline function largest16(at: usize, most: v128): v128 {
+  const mask = i32x4.splat(<i32>MAGNITUDE);
+  const first = i32x4.max_s(v128.and(v128.load(at), mask), v128.and(v128.load(at, 16), mask));
+  const second = i32x4.max_s(v128.and(v128.load(at, 32), mask), v128.and(v128.load(at, 48), mask));
+  return i32x4.max_s(most, i32x4.max_s(first, second));
 }
 
-/** The bits of the largest magnitude. Without their sign, the bits of numbers have their order, with infinity and NaNs above. */
 // @ts-ignore: decorator
-@inline function largestBits(s: usize, n: usize): i32 {
-  const mask = i32x4.splat(<i32>MAGNITUDE);
-  const whole = n & ~(STEP - 1);
-  let most = i32x4.splat(0);
-  let i: usize = 0;
-  for (; i < whole; i += STEP) {
-    const at = s + i * 4;
-    const first = i32x4.max_s(v128.and(v128.load(at), mask), v128.and(v128.load(at, 16), mask));
-    const second = i32x4.max_s(v128.and(v128.load(at, 32), mask), v128.and(v128.load(at, 48), mask));
-    most = i32x4.max_s(most, i32x4.max_s(first, second));
-  }
-  let largest = largestLane(most);
-  for (; i < n; i++) largest = max<i32>(largest, <i32>(load<u32>(s + i * 4) & MAGNITUDE));
-  return largest;
+@inline function positives16(at: usize, most: v128): v128 {
+  const first = i32x4.max_s(v128.load(at), v128.load(at, 16));
+  return i32x4.max_s(most, i32x4.max_s(first, i32x4.max_s(v128.load(at, 32), v128.load(at, 48))));
+}
+
+// @ts-ignore: decorator
+@inline function negatives16(at: usize, most: v128): v128 {
+  const first = i32x4.max_u(v128.load(at), v128.load(at, 16));
+  return i32x4.max_u(most, i32x4.max_u(first, i32x4.max_u(v128.load(at, 32), v128.load(at, 48))));
 }
 
 /**
- * As `largestBits`, with its sign: positive when a positive value is as large as any. As signed integers, positive numbers are
- * above all others; as unsigned ones, negative numbers are, the larger their magnitude.
+ * The largest keys of a block, by lane. Those of a `signed` kind end in a bit that is set where a positive value is as large as
+ * any. As signed integers, positive numbers are above all others; as unsigned ones, negative numbers are, the larger their magnitude.
  */
 // @ts-ignore: decorator
-@inline function largestSigned(s: usize, n: usize): u32 {
-  const whole = n & ~(STEP - 1);
-  let positives = i32x4.splat(0);
-  let negatives = positives;
-  let i: usize = 0;
-  for (; i < whole; i += STEP) {
-    const at = s + i * 4;
-    const a = v128.load(at);
-    const b = v128.load(at, 16);
-    const c = v128.load(at, 32);
-    const d = v128.load(at, 48);
-    positives = i32x4.max_s(positives, i32x4.max_s(i32x4.max_s(a, b), i32x4.max_s(c, d)));
-    negatives = i32x4.max_u(negatives, i32x4.max_u(i32x4.max_u(a, b), i32x4.max_u(c, d)));
+@inline function largestLanes(kind: i32, signed: bool, s: usize, n: usize): v128 {
+  const zero = i32x4.splat(0);
+  let most = zero;
+  let least = zero;
+  if (n == blockOf(kind)) {
+    most = signed ? positives16(s + 128, positives16(s + 64, positives16(s, zero))) : largest16(s + 128, largest16(s + 64, largest16(s, zero)));
+    if (signed) least = negatives16(s + 128, negatives16(s + 64, negatives16(s, zero)));
+    if (blockOf(kind) == 64) most = largest16(s + 192, most);
+  } else {
+    memory.fill(PADDED, 0, 256);
+    memory.copy(PADDED, s, n * 4);
+    for (let at = PADDED; at < PADDED + 256; at += 64) {
+      most = signed ? positives16(at, most) : largest16(at, most);
+      if (signed) least = negatives16(at, least);
+    }
   }
-  let positive = <u32>largestLane(positives);
-  let negative = <u32>largestLane(v128.and(negatives, i32x4.splat(<i32>MAGNITUDE)));
-  for (; i < n; i++) {
-    const bits = load<u32>(s + i * 4);
-    positive = <u32>max<i32>(<i32>positive, <i32>bits);
-    negative = max<u32>(negative, bits & MAGNITUDE);
-  }
-  return positive >= negative ? positive : negative | 0x80000000;
+  return signed ? i32x4.max_u(v128.or(i32x4.shl(most, 1), i32x4.splat(1)), i32x4.shl(least, 1)) : most;
 }
 
-/** The bits of the scale. */
+/** The largest key of each of four blocks. */
 // @ts-ignore: decorator
-@inline function scaleOf(kind: i32, chance: bool, s: usize, n: usize): u32 {
-  const signed = kind == INT4 && !chance ? largestSigned(s, n) : <u32>largestBits(s, n);
-  const largest = signed & MAGNITUDE;
-  if (largest >= INFINITY_BITS) return NAN_BITS;
-  const levels = levelsOf(kind, chance);
-  const exact = reinterpret<u32>(kind == E3M0 ? reinterpret<f32>(largest) : reinterpret<f32>(largest) / levels);
-  let bits = (exact + 0x7fff + ((exact >>> 16) & 1)) & 0xffff0000;
-  if (bits <= leastOf(kind)) return leastOf(kind);
+@inline function largestOfFour(at: usize): v128 {
+  const a = v128.load(at);
+  const b = v128.load(at, 16);
+  const c = v128.load(at, 32);
+  const d = v128.load(at, 48);
+  const ab = i32x4.max_u(v128.shuffle<i32>(a, b, 0, 4, 1, 5), v128.shuffle<i32>(a, b, 2, 6, 3, 7));
+  const cd = i32x4.max_u(v128.shuffle<i32>(c, d, 0, 4, 1, 5), v128.shuffle<i32>(c, d, 2, 6, 3, 7));
+  return i32x4.max_u(v128.shuffle<i64>(ab, cd, 0, 2), v128.shuffle<i64>(ab, cd, 1, 3));
+}
+
+/** The bits of the scales of four blocks. */
+// @ts-ignore: decorator
+@inline function scalesOf(kind: i32, chance: bool, keys: v128): v128 {
+  const signed = isSigned(kind, chance);
+  const largest = signed ? i32x4.shr_u(keys, 1) : keys;
+  const levels = f32x4.splat(levelsOf(kind, chance));
+  const least = i32x4.splat(<i32>leastOf(kind));
+  const step = i32x4.splat(0xffff0000);
+  const exact = kind == E3M0 ? largest : f32x4.div(largest, levels);
+  const even = v128.and(i32x4.shr_u(exact, 16), i32x4.splat(1));
+  let bits = v128.and(i32x4.add(i32x4.add(exact, i32x4.splat(0x7fff)), even), step);
   // Rounded up beyond what f32 can hold: the step below is as good, as the largest value is still nearest to the largest code.
-  if (reinterpret<f32>(bits) * levels == Infinity) bits -= 0x10000;
-  return kind == INT4 && !chance && signed == largest ? bits | 0x80000000 : bits;
+  bits = i32x4.add(bits, v128.and(f32x4.eq(f32x4.mul(bits, levels), f32x4.splat(Infinity)), step));
+  bits = i32x4.max_s(bits, least);
+  if (signed) bits = v128.or(bits, v128.and(i32x4.shl(keys, 31), i32x4.gt_s(bits, least)));
+  return v128.bitselect(i32x4.splat(<i32>NAN_BITS), bits, i32x4.ge_s(largest, i32x4.splat(<i32>INFINITY_BITS)));
 }
 
 // --- rounding: four values to four codes ------------------------------------------------------------------------------
@@ -226,21 +244,20 @@ const STEP: usize = 16;
   const block = blockOf(kind);
   for (let start: usize = 0; start < n; start += GROUP) {
     const end = min<usize>(n, start + GROUP);
-    let scaleAt = d;
-    let inverseAt = INVERSES;
-    for (let first = start; first < end; first += block) {
-      const count = min<usize>(block, end - first);
-      const bits = scaleOf(kind, chance, s + first * 4, count);
-      store<u16>(scaleAt, <u16>(bits >>> 16));
-      store<f32>(inverseAt, chance ? reinterpret<f32>(bits) : <f32>1 / reinterpret<f32>(bits));
-      scaleAt += 2 + codeBytes(kind, count);
-      inverseAt += 4;
+    let at = LARGEST;
+    for (let first = start; first < end; first += block, at += 16) {
+      v128.store(at, largestLanes(kind, isSigned(kind, chance), s + first * 4, min<usize>(block, end - first)));
     }
-    inverseAt = INVERSES;
-    for (let first = start; first < end; first += block) {
+    for (let four: usize = 0; LARGEST + four * 4 < at; four += 16) {
+      const bits = scalesOf(kind, chance, largestOfFour(LARGEST + four * 4));
+      v128.store(SCALES + four, bits);
+      v128.store(FACTORS + four, chance ? bits : f32x4.div(f32x4.splat(1), bits));
+    }
+    at = 0;
+    for (let first = start; first < end; first += block, at += 4) {
       const count = min<usize>(block, end - first);
-      const by = load<f32>(inverseAt);
-      inverseAt += 4;
+      const by = load<f32>(FACTORS + at);
+      store<u16>(d, load<u16>(SCALES + at, 2));
       d += 2;
       if (by != by) memory.fill(d, 0, codeBytes(kind, count));
       else encodeBlock(kind, chance, d, s + first * 4, count, f32x4.splat(by), seed, index + <u32>first);
@@ -251,14 +268,19 @@ const STEP: usize = 16;
 
 // @ts-ignore: decorator
 @inline function encodeBlock(kind: i32, chance: bool, d: usize, s: usize, n: usize, by: v128, seed: u32, index: u32): void {
-  const whole = n & ~(STEP - 1);
-  let i: usize = 0;
-  for (; i < whole; i += STEP) storeCodes(kind, chance, d + codeBytes(kind, i), s + i * 4, by, seed, index + <u32>i);
-  if (i == n) return;
-  memory.fill(PADDED, 0, 64);
-  memory.copy(PADDED, s + i * 4, (n - i) * 4);
-  storeCodes(kind, chance, PADDED_CODES, PADDED, by, seed, index + <u32>i);
-  memory.copy(d + codeBytes(kind, i), PADDED_CODES, codeBytes(kind, n - i));
+  if (n == blockOf(kind)) {
+    storeCodes(kind, chance, d, s, by, seed, index);
+    storeCodes(kind, chance, d + codeBytes(kind, 16), s + 64, by, seed, index + 16);
+    storeCodes(kind, chance, d + codeBytes(kind, 32), s + 128, by, seed, index + 32);
+    if (blockOf(kind) == 64) storeCodes(kind, chance, d + codeBytes(kind, 48), s + 192, by, seed, index + 48);
+  } else {
+    memory.fill(PADDED, 0, 256);
+    memory.copy(PADDED, s, n * 4);
+    for (let i: usize = 0; i < n; i += STEP) {
+      storeCodes(kind, chance, PADDED_CODES + codeBytes(kind, i), PADDED + i * 4, by, seed, index + <u32>i);
+    }
+    memory.copy(d, PADDED_CODES, codeBytes(kind, n));
+  }
 }
 
 export function int8_encode(d: usize, s: usize, n: usize): void { encode(INT8, false, d, s, n, 0, 0); }
@@ -316,23 +338,27 @@ export function e3m0_encode_by_chance(d: usize, s: usize, n: usize, seed: u32, i
   const block = blockOf(kind);
   for (let first: usize = 0; first < n; first += block) {
     const count = min<usize>(block, n - first);
-    const to = d + first * 4;
     const scale = reinterpret<f32>(<u32>load<u16>(s) << 16);
     s += 2;
-    if (scale != scale) {
-      for (let i: usize = 0; i < count; i++) store<u32>(to + i * 4, NAN_BITS);
-    } else {
-      const lanes = f32x4.splat(scale);
-      const whole = count & ~(STEP - 1);
-      let i: usize = 0;
-      for (; i < whole; i += STEP) loadCodes(kind, to + i * 4, s + codeBytes(kind, i), lanes);
-      if (i < count) {
-        memory.copy(PADDED_CODES, s + codeBytes(kind, i), codeBytes(kind, count - i));
-        loadCodes(kind, PADDED, PADDED_CODES, lanes);
-        memory.copy(to + i * 4, PADDED, (count - i) * 4);
-      }
-    }
+    decodeBlock(kind, d + first * 4, s, count, scale);
     s += codeBytes(kind, count);
+  }
+}
+
+// @ts-ignore: decorator
+@inline function decodeBlock(kind: i32, d: usize, s: usize, n: usize, scale: f32): void {
+  const lanes = f32x4.splat(scale);
+  if (scale != scale) {
+    for (let i: usize = 0; i < n; i++) store<u32>(d + i * 4, NAN_BITS);
+  } else if (n == blockOf(kind)) {
+    loadCodes(kind, d, s, lanes);
+    loadCodes(kind, d + 64, s + codeBytes(kind, 16), lanes);
+    loadCodes(kind, d + 128, s + codeBytes(kind, 32), lanes);
+    if (blockOf(kind) == 64) loadCodes(kind, d + 192, s + codeBytes(kind, 48), lanes);
+  } else {
+    memory.copy(PADDED_CODES, s, codeBytes(kind, n));
+    for (let i: usize = 0; i < n; i += STEP) loadCodes(kind, PADDED + i * 4, PADDED_CODES + codeBytes(kind, i), lanes);
+    memory.copy(d, PADDED, n * 4);
   }
 }
 
