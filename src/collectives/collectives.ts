@@ -107,7 +107,6 @@ const MAX_CACHED_PLANS = 64;
 export class Collectives {
   readonly #around: Surroundings;
   readonly #contexts: Map<number, Context> = new Map();
-  readonly #waiting: Operation[] = [];
   readonly #arrivals: Arrivals = new Arrivals();
   readonly #plans: Map<string, Plan> = new Map();
   readonly #ports: Ports;
@@ -166,8 +165,9 @@ export class Collectives {
   tick(): void {
     const now = this.#around.now();
     for (const operation of this.open()) {
-      if (operation.state !== 'failing' && now >= operation.deadline)
-        this.#fail(operation, this.#expiry(operation, now), true);
+      if (operation.state === 'failing' || now < operation.deadline) continue;
+      if (operation.state === 'waiting') this.#fail(operation, this.#quorumError(operation, 'Start more peers'), false);
+      else this.#fail(operation, operation.timeoutError(now), true);
     }
   }
 
@@ -179,13 +179,13 @@ export class Collectives {
   }
 
   open(): Operation[] {
-    const all = [...this.#waiting];
+    const all: Operation[] = [];
     for (const context of this.#contexts.values()) if (context.openCount > 0) all.push(...context.operations());
     return all;
   }
 
   get openCount(): number {
-    let count = this.#waiting.length;
+    let count = 0;
     for (const context of this.#contexts.values()) count += context.openCount;
     return count;
   }
@@ -197,12 +197,12 @@ export class Collectives {
     return oldest;
   }
 
-  #expiry(operation: Operation, now: number): SkeinError {
-    if (operation.state !== 'waiting') return operation.timeoutError(now);
-    const present = this.#current?.members.length ?? 0;
-    const elapsed = Math.round(now - operation.startedAt);
-    const message = `${operation.title} waited ${elapsed} ms for ${operation.call.minWorldSize} members; there are ${present}. Start more peers, or lower \`minWorldSize\`.`;
-    return new QuorumError(message, { op: operation.title, epoch: this.#current?.epoch, elapsed, phase: 'quorum' });
+  /** Every other member of its view finds the same, so none has to be told. */
+  #quorumError(operation: Operation, remedy: string): QuorumError {
+    const { title, call, epoch, members } = operation;
+    const elapsed = Math.round(this.#around.now() - operation.startedAt);
+    const message = `${title} waited ${elapsed} ms for ${call.minWorldSize} members; there are ${members.length} in its view. ${remedy}, or lower \`minWorldSize\`.`;
+    return new QuorumError(message, { op: title, epoch, elapsed, phase: 'quorum' });
   }
 
   // --- views -------------------------------------------------------------------------------------------------------
@@ -215,7 +215,8 @@ export class Collectives {
     this.#contexts.set(view.generation, this.#current);
     if (previous !== null) this.#forget(previous);
     this.#arrivals.dropBefore(this.oldestGeneration);
-    for (const operation of this.#waiting.splice(0)) this.#enter(operation);
+    for (const operation of this.open())
+      if (operation.state === 'waiting') this.#fail(operation, this.#quorumError(operation, CALL_AGAIN), false);
   }
 
   /**
@@ -398,15 +399,10 @@ export class Collectives {
 
   // --- from call to attempt ----------------------------------------------------------------------------------------
 
-  /** Gives a call its number in the current view, or lets it wait for a quorum. */
+  /** Gives a call its number in the current view. */
   #enter(operation: Operation): void {
-    const context = this.#current;
+    const context = this.#current!; // there is one since `join`
     const { call } = operation;
-    if (context === null || context.members.length < call.minWorldSize) {
-      operation.state = 'waiting';
-      this.#waiting.push(operation);
-      return;
-    }
     const state = context.tag(call.tag);
     if (state === undefined) {
       const message = `The tag ${JSON.stringify(call.tag)} can't be used: more than ${MAX_TAGS} different tags since the last change of members, or one that hashes alike. Reuse tags.`;
@@ -436,18 +432,11 @@ export class Collectives {
     const { call } = operation;
     this.#retire(operation);
     const { members } = operation;
-    if (operation.exclusion !== null && members.length < call.minWorldSize) {
-      // It can't be numbered anew: those that are excluded have gone on.
-      const message = `${operation.title} went on without ${operation.exclusion.peers.join(', ')}, and ${members.length} of the ${call.minWorldSize} members that it wants are left. Call it again, or lower \`minWorldSize\`.`;
-      this.#fail(operation, new QuorumError(message, { op: operation.title, epoch: operation.epoch }), true);
-      return;
-    }
     if (members.length < call.minWorldSize) {
-      this.#leaveContext(operation);
-      operation.context = null;
-      operation.kept = []; // it gets another number: nobody else has kept anything of that
-      operation.state = 'waiting';
-      this.#waiting.push(operation);
+      // No newcomer will make a call that was made before it came, so in a later view it can't be made up for.
+      operation.attempt = null;
+      if (context === this.#current && operation.exclusion === null) operation.state = 'waiting';
+      else this.#fail(operation, this.#quorumError(operation, CALL_AGAIN), false);
       return;
     }
     if (context.undecided) {
@@ -852,8 +841,6 @@ export class Collectives {
   #end(operation: Operation): void {
     operation.state = 'ended';
     this.#leaveContext(operation);
-    const waiting = this.#waiting.indexOf(operation);
-    if (waiting >= 0) this.#waiting.splice(waiting, 1);
     for (const memory of operation.scratch.splice(0)) this.#around.giveScratch(memory);
     if (operation.feedback !== null) this.#residuals.settle(operation.call.tag, operation.feedback, false);
     operation.feedback = null;
@@ -870,6 +857,7 @@ export class Collectives {
   }
 }
 
+const CALL_AGAIN = 'Call it again in the present view';
 const EAGER_HINT =
   "With `consistency: 'eager'` it is not redone, as some members may have returned. Call it again, or use 'commit'.";
 const EXCLUDED_HINT =

@@ -7,6 +7,28 @@ import type { Workspace } from '../../src/collectives/workspace.ts';
 import { FrameReader } from '../../src/wire/frame.ts';
 import type { PeerMessage } from '../../src/wire/messages.ts';
 
+/** An all-reduce of ten values. */
+export const SUM: Omit<CallSpec, 'input' | 'output'> = {
+  kind: 'allReduce',
+  tag: '',
+  dtype: 'f32',
+  op: 'sum',
+  codec: 'f32',
+  rounding: 'nearest',
+  errorFeedback: false,
+  measureError: false,
+  algorithm: 'ring',
+  count: 10,
+  root: null,
+  laidOutFor: null,
+  consistency: 'commit',
+  recovery: 'restart',
+  stragglers: 'wait',
+  minWorldSize: 1,
+  timeoutMs: 1_000,
+  atomic: true,
+};
+
 /** Bytes around each tensor that nobody may touch. */
 const GUARD_BYTES = 64;
 const GUARD = 0xa5;

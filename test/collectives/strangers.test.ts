@@ -1,35 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import type { CallSpec } from '../../src/collectives/call.ts';
 import { Envelope } from '../../src/collectives/relay.ts';
 import { Workspace } from '../../src/collectives/workspace.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
 import { emptyHeader, FRAME_DATA, FRAME_OPEN, HEADER_BYTES, hashTag, writeHeader } from '../../src/wire/frame.ts';
 import { MAX_OPEN_COLLECTIVES, MAX_UNEXPECTED_BYTES, MAX_UNEXPECTED_FRAMES } from '../../src/wire/limits.ts';
 import { packBody } from '../../src/wire/messages.ts';
-import { LonePeer } from './lone.ts';
+import { LonePeer, SUM } from './lone.ts';
 
 const workspace = new Workspace(await loadKernels(8 * 1024 * 1024), 1024);
-
-const SUM: Omit<CallSpec, 'input' | 'output'> = {
-  kind: 'allReduce',
-  tag: '',
-  dtype: 'f32',
-  op: 'sum',
-  codec: 'f32',
-  rounding: 'nearest',
-  errorFeedback: false,
-  measureError: false,
-  algorithm: 'ring',
-  count: 10,
-  root: null,
-  laidOutFor: null,
-  consistency: 'commit',
-  recovery: 'restart',
-  stragglers: 'wait',
-  minWorldSize: 1,
-  timeoutMs: 1_000,
-  atomic: true,
-};
 
 /** A member of a view of two with one call open. */
 function member(): LonePeer {

@@ -12,7 +12,7 @@ const FAIR = {
   windowBytes: 262_144,
   cutChance: 0,
 };
-const SMALL = { minWorldSize: 1, stripes: 1, segmentBytes: 4_096, heartbeatMs: 100, lostAfterMs: 300 };
+const SMALL = { minWorldSize: 1, stripes: 1, segmentBytes: 4_096, heartbeatMs: 100, lostAfterMs: 300, ahead: 0 };
 
 /** One pair of members, with a link on which hardly anything moves for longer than the others are patient. */
 const TRICKLE = {

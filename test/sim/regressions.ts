@@ -2,7 +2,7 @@
 import type { Scenario } from './scenario.ts';
 
 const FAIR = { latencyMs: 2, jitterMs: 0.5, bytesPerMs: 1_000_000, maxPieceBytes: 20_000, windowBytes: 16_384 };
-const SMALL = { minWorldSize: 1, stripes: 1, segmentBytes: 4_096, heartbeatMs: 100, lostAfterMs: 300 };
+const SMALL = { minWorldSize: 1, stripes: 1, segmentBytes: 4_096, heartbeatMs: 100, lostAfterMs: 300, ahead: 0 };
 
 export const REGRESSIONS: readonly { readonly title: string; readonly scenario: Scenario }[] = [
   {
@@ -104,6 +104,7 @@ export const REGRESSIONS: readonly { readonly title: string; readonly scenario: 
       heartbeatMs: 100,
       lostAfterMs: 300,
       callTimeoutMs: 25000,
+      ahead: 0,
       weather: {
         latencyMs: 0,
         jitterMs: 0,
@@ -133,6 +134,7 @@ export const REGRESSIONS: readonly { readonly title: string; readonly scenario: 
       heartbeatMs: 100,
       lostAfterMs: 300,
       callTimeoutMs: 600,
+      ahead: 0,
       weather: {
         latencyMs: 0.2,
         jitterMs: 0.5,
@@ -156,6 +158,7 @@ export const REGRESSIONS: readonly { readonly title: string; readonly scenario: 
       heartbeatMs: 100,
       lostAfterMs: 300,
       callTimeoutMs: 25000,
+      ahead: 0,
       weather: {
         latencyMs: 0.2,
         jitterMs: 0.5,

@@ -3,7 +3,7 @@
  * leaving parts of it out.
  */
 import type { Weather } from '../../src/transport/memory.ts';
-import { Random } from './random.ts';
+import { mix, Random } from './random.ts';
 
 /** A machine, numbered from 0. What runs on it may die and be started again. */
 type Machine = number;
@@ -71,6 +71,8 @@ export interface Scenario {
   readonly heartbeatMs: number;
   readonly lostAfterMs: number;
   readonly callTimeoutMs: number;
+  /** Steps whose calls may still be open when the next boundary is passed. */
+  readonly ahead: number;
   readonly weather: Partial<Weather>;
   /** How long faults go on; then the weather clears, and everything must work again. */
   readonly stormMs: number;
@@ -189,6 +191,7 @@ export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT
     lostAfterMs: random.pick([300, 700]),
     // Where a quorum is wanted, waiting for it may be in vain.
     callTimeoutMs: minWorldSize > 1 ? Math.min(patience, 4_000) : patience,
+    ahead: [0, 0, 0, 1, 3][mix(seed, 77) % 5]!,
     weather: {
       latencyMs: random.pick([0, 0.2, 2, 15]),
       jitterMs: random.pick([0, 0.5, 10]),

@@ -208,7 +208,9 @@ export function call(
         return kind satisfies never;
     }
   };
-  return { planned: asked, peerId, worldSize, rootId, input, before, output, outcome: start() };
+  // What a broadcast must not change when it fails is where its result goes.
+  const guarded = kind === 'broadcast' ? output : input;
+  return { planned: asked, peerId, worldSize, rootId, input: guarded, before, output, outcome: start() };
 }
 
 function inputOf(peerId: string, planned: Planned, count: number, start = 0): Numbers {
@@ -336,7 +338,8 @@ function reducedOnce(planned: Planned, contributors: readonly string[], algorith
 export function tolerance({ codec, op, algorithm }: Planned, contributors: number): number {
   if (codec !== 'int8') return 0;
   const encodings = algorithm === 'auto' ? contributors + MOST_MEMBERS : contributors * MOST_MEMBERS;
-  return ((7 / 253) * 2 * encodings) / (op === 'avg' ? contributors : 1);
+  // Never so much that a contribution could be missing.
+  return Math.min((7 / 253) * 2 * encodings, 6) / (op === 'avg' ? contributors : 1);
 }
 
 /** What the output must begin with after a success; null where this rank gets nothing. */
