@@ -266,6 +266,9 @@ export function resolveCall(
   if (algorithm !== 'auto') checkChoice(algorithm, algorithmsOf(shape.kind), 'algorithm');
   const consistency = checkChoice(options.consistency ?? 'commit', ['commit', 'eager'], 'consistency');
   const stragglers = checkChoice(options.stragglers ?? 'wait', ['wait', 'exclude'], 'stragglers');
+  if (stragglers === 'exclude' && shape.kind !== 'allReduce') {
+    throw new ArgumentError(`\`stragglers: 'exclude'\` is for allReduce, not for ${shape.kind}.`);
+  }
   if (stragglers === 'exclude' && consistency === 'eager') {
     throw new ArgumentError(
       "`stragglers: 'exclude'` needs `consistency: 'commit'`: with 'eager' some may have returned with the straggler's part.",

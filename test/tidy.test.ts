@@ -15,11 +15,12 @@ const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 const ARROWS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   lifecycle: [],
+  recent: [],
   tensor: ['errors'],
   kernels: ['tensor'],
   wire: ['errors', 'tensor'],
-  membership: ['errors', 'lifecycle', 'tensor', 'wire'],
-  collectives: ['errors', 'lifecycle', 'tensor', 'kernels', 'wire'],
+  membership: ['errors', 'lifecycle', 'recent', 'tensor', 'wire'],
+  collectives: ['errors', 'lifecycle', 'recent', 'tensor', 'kernels', 'wire'],
   transport: ['errors', 'lifecycle', 'wire'],
   engine: ['errors', 'lifecycle', 'tensor', 'kernels', 'wire', 'membership', 'collectives', 'transport'],
   staging: ['tensor', 'engine'],
@@ -35,7 +36,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */
-const PURE_ROOMS = ['membership', 'collectives', 'wire', 'tensor', 'errors', 'lifecycle'];
+const PURE_ROOMS = ['membership', 'collectives', 'wire', 'tensor', 'errors', 'lifecycle', 'recent'];
 
 /** All that pure rooms import from packages: libraries that are as pure as they are. */
 const PURE_PACKAGES = ['msgpackr', 'valibot'];

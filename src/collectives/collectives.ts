@@ -11,6 +11,7 @@ import {
   type SkeinError,
   WithdrawnError,
 } from '../errors.ts';
+import { Recent } from '../recent.ts';
 import { DTYPE_BYTES } from '../tensor.ts';
 import {
   emptyHeader,
@@ -51,9 +52,8 @@ import { peersOf } from './peers.ts';
 import { makePlan, tensorSizes } from './plan.ts';
 import { type LinkPort, Ports } from './ports.ts';
 import type { CollectiveKind, Plan, PlanRequest, Rank } from './program.ts';
-import { Recent } from './recent.ts';
 import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
-import { Residuals } from './residuals.ts';
+import { type Feedback, Residuals } from './residuals.ts';
 import { type Cut, Cuts, ringAround } from './routes.ts';
 import { contributedRanges, finishedOf, keepOf, spreadPlan } from './salvage.ts';
 import { chooseAlgorithm } from './select.ts';
@@ -71,6 +71,13 @@ export interface Surroundings {
   control(message: PeerMessage): void;
   takeScratch(byteLength: number): Uint8Array;
   giveScratch(memory: Uint8Array): void;
+}
+
+/** What error feedback keeps depends on how a call ended for the others. */
+interface Unsettled {
+  readonly tag: string;
+  readonly epoch: number;
+  readonly feedback: Feedback;
 }
 
 /** How calls wait for a peer. */
@@ -127,6 +134,8 @@ export class Collectives {
   #undecided = false;
 
   readonly #residuals: Residuals;
+  /** Of calls that failed here while they could still be committed: whether their parts counted is not known yet. */
+  readonly #unsettled: Map<string, Unsettled> = new Map();
 
   constructor(around: Surroundings) {
     this.#around = around;
@@ -250,10 +259,14 @@ export class Collectives {
     for (const peerId of lost) this.forget(peerId);
     const frozen = this.open().filter((operation) => operation.state === 'frozen');
     const held = frozen.filter((operation) => operation.attempt?.transfer.held === true);
-    const known = resumed ? this.#committed.values : [];
+    const unsettled = [...this.#unsettled].map(([id, { epoch }]) => ({ id, epoch }));
+    const known = resumed ? [...unsettled, ...this.#committed.values] : [];
     return {
       finished: finishedOf(frozen),
-      held: [...held.map(({ id, attempt }) => ({ id, epoch: attempt?.epoch ?? 0 })), ...known],
+      held: [...held.map(({ id, attempt }) => ({ id, epoch: attempt?.epoch ?? 0 })), ...known].slice(
+        0,
+        2 * MAX_OPEN_COLLECTIVES,
+      ),
       returned: returned.slice(-MAX_OPEN_COLLECTIVES),
     };
   }
@@ -281,6 +294,7 @@ export class Collectives {
     const salvaged = new Map(kept.map(({ id, ranges }) => [id, ranges]));
     const commits = new Map(committed.map(({ id, epoch }) => [id, epoch]));
     this.#undecided = false;
+    for (const [id, { epoch }] of [...this.#unsettled]) if (commits.get(id) === epoch) this.#learn(id, true);
     for (const context of [...this.#contexts.values()]) {
       context.undecided = false;
       for (const operation of [...context.operations()]) {
@@ -305,6 +319,7 @@ export class Collectives {
   }
 
   onCommit(message: Extract<CoordinatorMessage, { type: 'commit' }>): void {
+    if (this.#unsettled.get(message.id)?.epoch === message.epoch) this.#learn(message.id, true);
     const operation = this.#byId(message.id);
     if (operation?.attempt?.epoch !== message.epoch || !operation.attempt.transfer.held) return;
     this.#commit(operation);
@@ -315,6 +330,7 @@ export class Collectives {
     const { generation, tag, sequence } = parseId(message.id);
     const { id, code, message: text } = message;
     this.#failures.add({ id, generation, code, message: text });
+    this.#learn(id, false);
     const context = this.#contexts.get(generation);
     const operation = this.#byId(message.id);
     if (operation !== undefined) {
@@ -358,6 +374,7 @@ export class Collectives {
 
   #goOnWithout(operation: Operation, exclusion: Exclusion): void {
     operation.exclusion = exclusion;
+    operation.kept = []; // those have a part in it
     // What stands still is begun when it is decided, and what has failed here fails all the same.
     if (operation.state === 'running' || operation.state === 'held') this.#begin(operation);
   }
@@ -444,7 +461,8 @@ export class Collectives {
       operation.state = 'frozen';
       return;
     }
-    const gone = call.root !== null && !context.has(call.root) ? [call.root] : [];
+    const { root: rooted } = call;
+    const gone = rooted !== null && !members.some(({ peerId }) => peerId === rooted) ? [rooted] : [];
     if (gone.length > 0 || (call.laidOutFor !== null && call.laidOutFor !== members.length)) {
       this.#fail(operation, operation.peerLostError(gone, this.#around.now(), SHAPE_HINT), true);
       return;
@@ -809,6 +827,7 @@ export class Collectives {
       this.#failures.add({ id, generation, code: 'withdrawn', message: reason });
     }
     const mayCommit = attempt?.transfer.held === true || operation.call.consistency === 'eager';
+    if (tell && attempt?.transfer.held === true && attempt.transfer.drained) this.#leaveUnsettled(operation, attempt);
     if (attempt !== null && !attempt.transfer.held) attempt.transfer.cancel();
     if (attempt === null || !mayCommit || attempt.transfer.drained) {
       this.#settle(operation, error);
@@ -816,6 +835,25 @@ export class Collectives {
       operation.state = 'failing';
       operation.failure = error;
     }
+  }
+
+  #leaveUnsettled(operation: Operation, { epoch }: Attempt): void {
+    const { id, feedback } = operation;
+    if (feedback === null || operation.call.consistency === 'eager') return;
+    this.#unsettled.set(id, { tag: operation.call.tag, epoch, feedback });
+    operation.feedback = null;
+    for (const oldest of this.#unsettled.keys()) {
+      if (this.#unsettled.size <= MAX_OPEN_COLLECTIVES) break;
+      this.#learn(oldest, false);
+    }
+  }
+
+  /** Whether a call that failed here was committed by the others. */
+  #learn(id: string, committed: boolean): void {
+    const left = this.#unsettled.get(id);
+    if (left === undefined) return;
+    this.#unsettled.delete(id);
+    this.#residuals.settle(left.tag, left.feedback, committed);
   }
 
   #settle(operation: Operation, error: SkeinError): void {

@@ -9,15 +9,15 @@ import { FrameCursor, type Transfer } from './executor.ts';
 export class Inbound implements FrameSink {
   readonly #from: PeerId;
   readonly #collectives: Collectives;
-  readonly #onPing: () => void;
+  readonly #onPing: (asks: boolean) => void;
   readonly #cursor: FrameCursor = new FrameCursor();
   #transfer: Transfer | null = null;
   /** A whole frame that is collected before it is handed on. */
   #collected: { readonly header: FrameHeader; readonly payload: Uint8Array } | null = null;
   #at = 0;
 
-  /** @param onPing the peer asks for a sign */
-  constructor(from: PeerId, collectives: Collectives, onPing: () => void) {
+  /** @param onPing the peer shows that the way is open; `asks`: it wants to be shown the same */
+  constructor(from: PeerId, collectives: Collectives, onPing: (asks: boolean) => void) {
     this.#from = from;
     this.#collectives = collectives;
     this.#onPing = onPing;
@@ -30,7 +30,7 @@ export class Inbound implements FrameSink {
       return null;
     }
     if (header.type === FRAME_PING) {
-      if (header.segment === 1) this.#onPing();
+      this.#onPing(header.segment === 1);
       return null;
     }
     if (header.type === FRAME_CREDIT) return 'it gave credit for what was not relayed';

@@ -49,7 +49,9 @@ export class Ports {
   /** The peer has made the same call, or the attempt is over. */
   uncharge(peerId: PeerId, port: AttemptPort): void {
     if (port.charge === 0) return;
-    this.#charges.set(peerId, (this.#charges.get(peerId) ?? 0) - port.charge);
+    const left = (this.#charges.get(peerId) ?? 0) - port.charge;
+    if (left > 0) this.#charges.set(peerId, left);
+    else this.#charges.delete(peerId);
     port.charge = 0;
   }
 

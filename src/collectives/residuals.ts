@@ -30,6 +30,8 @@ function floats(memory: Uint8Array): Float32Array {
 export class Residuals {
   readonly #memory: ResidualMemory;
   readonly #kept: Map<string, Uint8Array> = new Map();
+  /** By tag: calls that have begun, and will leave something. */
+  readonly #begun: Map<string, number> = new Map();
 
   constructor(memory: ResidualMemory) {
     this.#memory = memory;
@@ -37,13 +39,15 @@ export class Residuals {
 
   /** Whether nothing can be kept under one tag more. */
   isFullFor(tag: string): boolean {
-    return this.#kept.size >= MAX_RESIDUALS && !this.#kept.has(tag);
+    if (this.#kept.has(tag) || this.#begun.has(tag)) return false;
+    return this.#kept.size + this.#begun.size >= MAX_RESIDUALS;
   }
 
   /** Begins a call whose input has so many bytes of f32. */
   take(tag: string, byteLength: number): Feedback {
     let taken = this.#kept.get(tag) ?? null;
     this.#kept.delete(tag);
+    this.#begun.set(tag, (this.#begun.get(tag) ?? 0) + 1);
     if (taken !== null && taken.byteLength !== byteLength) {
       this.#memory.giveScratch(taken);
       taken = null;
@@ -64,6 +68,9 @@ export class Residuals {
 
   /** Ends a call. After a success `corrected` holds what it dropped. */
   settle(tag: string, { taken, corrected }: Feedback, succeeded: boolean): void {
+    const others = (this.#begun.get(tag) ?? 0) - 1;
+    if (others > 0) this.#begun.set(tag, others);
+    else this.#begun.delete(tag);
     const left = succeeded ? corrected : taken;
     const spare = succeeded ? taken : corrected;
     if (spare !== null) this.#memory.giveScratch(spare);

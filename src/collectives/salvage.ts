@@ -59,7 +59,9 @@ function salvages({ call }: Operation): boolean {
   return call.recovery === 'salvage' && call.kind === 'allReduce' && call.consistency === 'commit';
 }
 
-function finishedRanges({ kept }: Operation, { epoch, transfer }: Attempt): readonly KeptRange[] {
+function finishedRanges({ kept, exclusion }: Operation, { epoch, transfer }: Attempt): readonly KeptRange[] {
+  // Whoever is excluded had a part in it.
+  if (exclusion !== null && epoch < exclusion.epoch) return [];
   return tidyRanges([...kept, ...transfer.finishedSpans().map((span) => ({ ...span, epoch }))]);
 }
 

@@ -305,7 +305,12 @@ export class Runtime {
 
   #linkEvents(peerId: PeerId): LinkEvents {
     return {
-      openSink: () => new Inbound(peerId, this.#collectives, () => this.#peers.get(peerId)?.ping(false)),
+      openSink: () =>
+        new Inbound(peerId, this.#collectives, (asks) => {
+          const link = this.#peers.get(peerId);
+          link?.countPing();
+          if (asks) link?.ping(false);
+        }),
       takeCarry: () => this.#memory.carries.take(),
       giveCarry: (carry) => this.#memory.carries.give(carry),
       onUp: () => {
@@ -552,7 +557,7 @@ export class Runtime {
 
   #watchWaits(elapsed: number): void {
     const sights = [...this.#collectives.waitsOn()].map(([peerId, wait]) => {
-      const received = this.#peers.get(peerId)?.received ?? 0;
+      const received = this.#peers.get(peerId)?.receivedNews ?? 0;
       return [peerId, { ...wait, received }] as const;
     });
     this.#waits.look(new Map(sights), elapsed);

@@ -21,6 +21,7 @@
  * the result, so any later decision by "do all survivors hold it" agrees with it.
  */
 import { Lifecycle } from '../lifecycle.ts';
+import { Recent } from '../recent.ts';
 import {
   MAX_CUTS,
   MAX_OPEN_COLLECTIVES,
@@ -252,9 +253,11 @@ export class CoordinatorMachine {
   /** Peers that can't reach one another, and which of the two say so. */
   readonly #cuts: Map<string, { readonly pair: Pair; readonly by: Set<PeerId> }> = new Map();
   /** Members that were lost: they can't come in under the same name, which others may still know from a view. */
-  readonly #fallen: Set<PeerId> = new Set();
+  readonly #fallen: Recent<PeerId> = new Recent(MAX_FALLEN);
   readonly #flapping: Flapping = new Flapping();
   readonly #stragglers: Stragglers = new Stragglers();
+  /** Collectives that were committed lately: nothing that is still said of them counts. */
+  readonly #committed: Recent<string> = new Recent(2 * MAX_OPEN_COLLECTIVES);
   readonly #exclusions: Exclusions = new Exclusions();
   #lastLook = 0;
   #pending: PendingBoundary[] = [];
@@ -650,6 +653,7 @@ export class CoordinatorMachine {
     done.at = this.#now;
     if (done.by.size < members.length) return;
     this.#done.delete(message.id);
+    this.#committed.add(message.id);
     for (const member of members) this.#send(member, { type: 'commit', id: message.id, epoch: message.epoch });
   }
 
@@ -677,6 +681,7 @@ export class CoordinatorMachine {
     }
     const generation = this.#generations.get(number);
     if (generation === undefined || this.#failed.has(id) || !generation.members.includes(by)) return;
+    if (this.#committed.has(id)) return; // members that don't know yet must not hear otherwise
     if (this.#exclusions.isExcluded(id, by)) return; // the others don't wait for it
     if (this.#failed.size >= MAX_FAILED)
       for (const oldest of this.#failed.keys()) {
@@ -698,8 +703,11 @@ export class CoordinatorMachine {
     const { peerId } = report;
     const known = this.#peers.get(peerId);
     const isForeign = report.state === 'member' && known?.state !== 'member' && !this.#isBlank;
+    const newest = report.views.at(-1);
+    const isStrange = newest !== undefined && !newest.members.some((member) => member.peerId === peerId);
     if (
       isForeign ||
+      isStrange ||
       this.#wasLost(report) ||
       this.#fallen.has(peerId) ||
       (known !== undefined && report.term > this.#term)
@@ -806,7 +814,7 @@ export class CoordinatorMachine {
     const present = new Set(views.at(-1)?.members.map((member) => member.peerId));
     const named = new Set([...reports.values()].flatMap((report) => [...namesIn(report)]));
     const strangers = [...reports.keys(), ...named].filter((peerId) => !present.has(peerId));
-    for (const peerId of strangers) this.#remember(peerId);
+    for (const peerId of strangers) this.#fallen.add(peerId);
     this.#lose(strangers.map((peerId) => ({ peerId, reason: 'the run went on while it was away' })));
     this.#recovery = null;
     let before: readonly PeerId[] = [];
@@ -834,11 +842,12 @@ export class CoordinatorMachine {
       peer.missed = this.#goneFrom(report);
       this.#dismissGone(peer);
     }
+    // First, as who is excluded can't fail it for the others.
+    for (const report of reports.values()) for (const exclusion of report.excluded) this.#exclusions.add(exclusion);
     for (const [peerId, report] of reports) {
       for (const failed of report.failed)
         this.#failCollective(peerId, failed.id, failed.generation, failed.code, failed.message);
     }
-    for (const report of reports.values()) for (const exclusion of report.excluded) this.#exclusions.add(exclusion);
     for (const exclusion of this.#exclusions.all) this.#tellExclusion(exclusion);
     this.#note(`rebuilt from ${reports.size} reports: epoch ${this.#epoch}, boundary ${this.#boundary}`);
     if (this.#current !== null) this.#newEpoch([...missing.values()], null, true);
@@ -879,13 +888,12 @@ export class CoordinatorMachine {
       this.#lose([{ peerId, reason: 'its connections closed' }]);
       return;
     }
-    const pair = pairOf(reporter.peerId, peerId);
-    // Nothing that is open uses this link, so it may close without harm.
-    if ([...this.#generations.values()].every((generation) => goesRound(generation, pair))) return;
-    this.#repairSoon(pair);
+    this.#repairSoon(pairOf(reporter.peerId, peerId));
   }
 
   #repairSoon(pair: Pair): void {
+    // Where nothing that is open uses the link, it may close without harm.
+    if ([...this.#generations.values()].every((generation) => goesRound(generation, pair))) return;
     const key = pair.join(' ');
     if (!this.#repairs.has(key)) this.#repairs.set(key, { pair, at: this.#now + REPAIR_DELAY_MS });
   }
@@ -981,6 +989,7 @@ export class CoordinatorMachine {
   #goOnWithout(slow: readonly PeerId[], by: PeerId, { id, epoch, spare }: Excludable): void {
     const generation = this.#generations.get(generationOf(id));
     if (this.#decision !== null || this.#recovery !== null || generation === undefined || this.#failed.has(id)) return;
+    if (this.#committed.has(id)) return; // what `by` spoke of is over, though some may not know yet
     const members = this.#exclusions.left(id, generation.members);
     if (!members.includes(by) || !slow.every((peerId) => members.includes(peerId))) return;
     if (slow.includes(by) || slow.length > spare || epoch !== this.#exclusions.epochOf(id, generation.epoch)) return;
@@ -1015,7 +1024,7 @@ export class CoordinatorMachine {
       this.#forgetCuts((pair) => pair.includes(peerId));
       this.#stragglers.forget(peerId);
       if (peer.state === 'member') members.push({ peerId, reason });
-      if (peer.state === 'member') this.#remember(peerId);
+      if (peer.state === 'member') this.#fallen.add(peerId);
       if (peer.state === 'member' && peer.name !== null && reason !== 'left')
         this.#flapping.onLost(peer.name, peer.admittedAt, this.#now);
       if (peer.disconnectedAt === null && reason !== 'left') this.#send(peerId, { type: 'evicted', reason });
@@ -1031,15 +1040,6 @@ export class CoordinatorMachine {
     if (this.#recovery !== null) return;
     if (members.length > 0) this.#newEpoch(members, null, false);
     this.#letIn();
-  }
-
-  #remember(fallen: PeerId): void {
-    this.#fallen.add(fallen);
-    if (this.#fallen.size > MAX_FALLEN)
-      for (const oldest of this.#fallen) {
-        this.#fallen.delete(oldest);
-        break;
-      }
   }
 
   /**
@@ -1108,6 +1108,7 @@ export class CoordinatorMachine {
     const committed = [...candidates].flatMap(([id, epoch]) =>
       this.#heldByAll(id, epoch, decision) ? [{ id, epoch }] : [],
     );
+    for (const { id } of committed) this.#committed.add(id);
     const kept = this.#finishedByAll(decision).filter(({ id }) => !committed.some((one) => one.id === id));
     for (const peerId of decision.held.keys())
       this.#send(peerId, { type: 'decide', epoch: decision.epoch, committed, kept });
@@ -1126,8 +1127,8 @@ export class CoordinatorMachine {
 
   /** What all survivors have finished of a tensor, by the same attempts, need not be done again. */
   #finishedByAll({ finished }: Decision): { id: string; ranges: KeptRange[] }[] {
-    const [first] = finished.values();
-    return [...(first?.keys() ?? [])].flatMap((id) => {
+    const ids = new Set([...finished.values()].flatMap((one) => [...one.keys()]));
+    return [...ids].flatMap((id) => {
       const generation = this.#generations.get(generationOf(id));
       if (generation === undefined || this.#failed.has(id)) return [];
       const ranges = this.#exclusions

@@ -17,6 +17,9 @@ const SLOW_MS = 500;
 /** Looks that must agree, one after the other: one report may be seen by two of them. */
 const LOOKS = 3;
 
+/** A collective must have waited for a peer at so many looks, however long others have. */
+const CALL_LOOKS = 3;
+
 /** The same peer is named no more often than this (ms). */
 const SILENCE_MS = 10_000;
 
@@ -57,6 +60,8 @@ export class Stragglers {
   /** How often in a row somebody was suspected. */
   readonly #suspected: Map<string, number> = new Map();
   readonly #named: Map<string, number> = new Map();
+  /** At how many looks in a row a collective waited for a peer. */
+  #waiting: Map<string, number> = new Map();
 
   report(peerId: string, waits: readonly Wait[], now: number): void {
     this.#reports.set(peerId, { at: now, waits });
@@ -74,6 +79,7 @@ export class Stragglers {
   /** To be called once a second: those who are surely the cause. */
   look(members: readonly string[], now: number): readonly Verdict[] {
     for (const [peerId, { at }] of this.#reports) if (now - at > REPORT_MS) this.#reports.delete(peerId);
+    this.#countWaiting();
     const found = members.flatMap((peerId) => {
       const slow = this.#judge(peerId);
       if (slow === null) this.#suspected.delete(peerId);
@@ -88,9 +94,18 @@ export class Stragglers {
     });
   }
 
+  #countWaiting(): void {
+    const keys = new Set<string>();
+    for (const { waits } of this.#reports.values())
+      for (const { peerId, calls } of waits) for (const { id } of calls) keys.add(`${peerId} ${id}`);
+    const before = this.#waiting;
+    this.#waiting = new Map([...keys].map((key) => [key, (before.get(key) ?? 0) + 1]));
+  }
+
   #callsOn(peerId: string): Verdict['calls'] {
+    const isLong = ({ id }: Excludable) => (this.#waiting.get(`${peerId} ${id}`) ?? 0) >= CALL_LOOKS;
     return [...this.#reports].flatMap(([by, { waits }]) =>
-      waits.flatMap((wait) => (wait.peerId === peerId ? wait.calls.map((call) => ({ by, call })) : [])),
+      waits.flatMap((wait) => (wait.peerId === peerId ? wait.calls.filter(isLong).map((call) => ({ by, call })) : [])),
     );
   }
 

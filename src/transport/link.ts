@@ -157,6 +157,7 @@ export class Link {
   #inbound: Lane | null = null;
   /** Bytes that came on inbound lanes that are gone. */
   #receivedBefore = 0;
+  #pings = 0;
   #closed = false;
 
   constructor(events: LinkEvents) {
@@ -166,6 +167,16 @@ export class Link {
   /** Bytes received since the link was made. */
   get received(): number {
     return this.#receivedBefore + (this.#inbound?.received ?? 0);
+  }
+
+  /** Of these, bytes that do not only show that the way is open. */
+  get receivedNews(): number {
+    return this.received - this.#pings * HEADER_BYTES;
+  }
+
+  /** A sign came that the way is open. */
+  countPing(): void {
+    this.#pings += 1;
   }
 
   /** Frames can be sent. */

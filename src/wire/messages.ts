@@ -65,7 +65,7 @@ const description = {
 /** `pair`: a number that both ends of one introduction have in common, and with them the key. */
 const introduction = v.strictObject({ peerId: name, pair: u32, key: secret, ...description });
 const member = v.strictObject({ peerId: name, site: v.pipe(v.string(), v.maxLength(256)) });
-const members = v.pipe(v.array(member), v.maxLength(MAX_WORLD_SIZE));
+const members = v.pipe(v.array(member), v.minLength(1), v.maxLength(MAX_WORLD_SIZE));
 /** Pairs of members that can't reach one another. All attempts of an epoch go round the same ones. */
 const cuts = v.pipe(v.array(v.strictTuple([name, name])), v.maxLength(MAX_CUTS));
 /** `boundary`: where the generation was made. */

@@ -67,6 +67,8 @@ export class LonePeer {
   /** To the coordinator. */
   readonly controls: PeerMessage[] = [];
   readonly calls: LoneCall[] = [];
+  /** Frames that it sent, not taken yet. */
+  readonly sent: Uint8Array[] = [];
   sentBytes = 0;
   scratchBytes = 0;
   readonly #unflushed: (() => void)[] = [];
@@ -82,6 +84,7 @@ export class LonePeer {
       uncork: () => {},
       send: (head, body, onFlushed) => {
         this.sentBytes += head.length + (body?.length ?? 0);
+        this.sent.push(head.slice(), body?.slice() ?? new Uint8Array(0));
         if (onFlushed !== null) this.#unflushed.push(onFlushed);
       },
     };

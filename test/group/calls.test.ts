@@ -1,5 +1,6 @@
 /** What goes wrong, and what goes on: failures leave tensors and the group as they were. */
 import {
+  type AllReduceOptions,
   ArgumentError,
   ClosedError,
   type Group,
@@ -256,6 +257,14 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
       ['negative timeout', /`timeout`/, () => group.allReduce(tensor, { timeout: -1 })],
       ['long tag', /`tag`/, () => group.allReduce(tensor, { tag: 'x'.repeat(201) })],
       ['quorum of nobody', /`minWorldSize`/, () => group.allReduce(tensor, { minWorldSize: 0 })],
+      [
+        'a broadcast that leaves somebody out',
+        /`stragglers: 'exclude'` is for allReduce/,
+        () => {
+          const options: AllReduceOptions = { stragglers: 'exclude' };
+          return group.broadcast(tensor, options);
+        },
+      ],
       ['unknown root', /no member/, () => group.broadcast(tensor, { root: 2 })],
       ['short gather', /needed/, () => group.gather(tensor, new Float32Array(11))],
       ['short allGather', /needed/, () => group.allGather(tensor, new Float32Array(11))],

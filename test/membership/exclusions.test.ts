@@ -82,6 +82,32 @@ describe('a collective that could do without some', () => {
     );
   });
 
+  test('goes on with one that came at last, though others still seem to wait for it', () => {
+    const stage = Stage.withMembers(3);
+    wait(stage, 2, 'c', 'ab');
+    for (const name of 'ab') stage.done(name, '1:g:0', 1, 1);
+    expect(stage.done('c', '1:g:0', 1, 1)).toHaveLength(3); // commits
+    expect(wait(stage, 1, 'c', 'ab')).toEqual([]);
+  });
+
+  test('waits for each of its calls as long, however long others have waited for the same member', () => {
+    const stage = Stage.withMembers(3);
+    wait(stage, 4, 'c', 'ab', { ...CALL, spare: 0 });
+    const next = { ...CALL, id: '1:g:1' };
+    expect(wait(stage, 2, 'c', 'ab', next)).toEqual([]);
+    expect(wait(stage, 1, 'c', 'ab', next)).toHaveLength(3);
+  });
+
+  test('can’t be failed for the others by one that did not know yet, when the coordinator comes back', () => {
+    const successor = new Stage();
+    const members = [...'abc'].map((peerId) => ({ peerId, site: '' }));
+    const views = [{ epoch: 1, generation: 1, boundary: 1, members, cuts: [] }];
+    const failed = [{ id: '1:g:0', generation: 1, code: 'withdrawn' as const, message: 'it ran out of time' }];
+    successor.resume('c', { views, failed });
+    successor.resume('a', { views, excluded: [{ id: '1:g:0', epoch: 2, peers: ['c'] }] });
+    expect(successor.resume('b', { views }).filter((line) => line.includes('fail'))).toEqual([]);
+  });
+
   test('can’t be failed by the one that is out of it', () => {
     const stage = Stage.withMembers(3);
     wait(stage, 3, 'c', 'ab');

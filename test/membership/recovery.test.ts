@@ -187,6 +187,14 @@ describe('a coordinator that was restarted', () => {
   });
 });
 
+test('a report of a view without its own peer is refused, and does no harm', () => {
+  const stage = new Stage();
+  const members = [{ peerId: 'z', site: '' }];
+  const lines = stage.resume('a', { views: [{ epoch: 1, generation: 1, boundary: 1, members, cuts: [] }] });
+  expect(lines.join()).toContain('evicted');
+  expect(stage.snapshot()).toMatchObject({ epoch: 0, members: [] });
+});
+
 describe('a member whose connection broke', () => {
   test('comes back, and what was open is decided anew', () => {
     const stage = Stage.withMembers(2);
@@ -220,7 +228,9 @@ describe('a member whose connection broke', () => {
     const newcomer = stage.joinReady();
     const c = stage.id('c');
     const lines = stage.resume('a', {
-      views: [view(1, 1, 'ab')].map((one) => ({ ...one, members: [...one.members, { peerId: c, site: '' }] })),
+      views: [
+        { ...view(1, 1, ''), members: [stage.id('a'), stage.id('b'), c].map((peerId) => ({ peerId, site: '' })) },
+      ],
       peers: [],
     });
     expect(lines).toContain(`a ← meet ${newcomer}`);

@@ -16,6 +16,10 @@ export class Recent<T> {
     }
   }
 
+  has(value: T): boolean {
+    return this.#values.has(value);
+  }
+
   /** Oldest first. */
   get values(): readonly T[] {
     return [...this.#values];
