@@ -82,7 +82,7 @@ describe('skein chaos', () => {
   }, async (context) => {
     requireNamespaces(context);
     const json = join(folder, 'network.json');
-    const faults = ['--seed', '5', '--faults', 'partition,slow,loss', '--json', json];
+    const faults = ['--seed', '35', '--faults', 'partition,slow,loss', '--json', json];
     await using chaos = Command.skein(['chaos', '-n', '3', ...BRIEF, ...faults, '--', 'node', scripts.write(TRAIN)]);
     expect(`${await chaos.ended} ${chaos.stderr}`).toMatch(/^0 /);
     expect(readReport(json).verdict).toMatchObject({ broken: [], equalState: true });
@@ -109,7 +109,7 @@ describe('skein chaos', () => {
   }, async (context) => {
     requireRelay(context);
     const json = join(folder, 'relay.json');
-    const faults = ['--seed', '17', '--faults', 'slow,delay,reorder,corrupt', '--json', json];
+    const faults = ['--seed', '25', '--faults', 'slow,delay,reorder,corrupt', '--json', json];
     await using chaos = Command.skein(['chaos', '-n', '3', ...BRIEF, ...faults, '--', 'node', scripts.write(TRAIN)]);
     expect(`${await chaos.ended} ${chaos.stderr}`).toMatch(/^0 /);
     const { verdict, packets, ended, recoveries } = readReport(json);
