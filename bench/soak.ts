@@ -10,15 +10,23 @@
  * of what a restart costs: control is the calm rate with the restarts' own time taken off.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
-import { xorshift128plus } from 'pure-rand/generator/xorshift128plus';
+import { Draw } from '../src/chaos/draw.ts';
 import { Agreement } from './harness/agreement.ts';
 import { startCoordinator } from './harness/coordinator.ts';
+import { describeMachine } from './harness/machine.ts';
 import { EVICTED, type SoakMessage, type SoakOrder, type SoakTask } from './harness/soak-messages.ts';
 
 const PEER = fileURLToPath(new URL('./peers/soak-peer.js', import.meta.url));
+
+const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
+
+/** Of the rate of control, churn must reach so much. */
+const LEAST_SHARE = 0.9;
 
 /** Nobody passes a boundary for so long: they hang (ms). */
 const HANG_MS = 20_000;
@@ -56,31 +64,35 @@ interface Peer {
   peerId: string;
   /** In the run. */
   member: boolean;
+  /** By us. */
+  killed: boolean;
 }
 
 interface Tally {
   kills: number;
   evicted: number;
   results: number;
+  /** Calls that failed because the kills had left too few members. */
+  lost: number;
   readonly wrong: string[];
 }
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 class Soak {
-  readonly tally: Tally = { kills: 0, evicted: 0, results: 0, wrong: [] };
+  readonly tally: Tally = { kills: 0, evicted: 0, results: 0, lost: 0, wrong: [] };
   /** Highest that anybody has passed. */
   boundary = 0;
   readonly #peers: Set<Peer> = new Set();
   readonly #agreement: Agreement = new Agreement();
   readonly #task: Omit<SoakTask, 'startWorldSize'>;
-  readonly #random: () => number;
+  readonly #draw: Draw;
   #lastStep: number = Date.now();
   #ending = false;
 
-  constructor(task: Omit<SoakTask, 'startWorldSize'>, random: () => number) {
+  constructor(task: Omit<SoakTask, 'startWorldSize'>, draw: Draw) {
     this.#task = task;
-    this.#random = random;
+    this.#draw = draw;
   }
 
   /** @throws Error when they do not all come in */
@@ -96,15 +108,16 @@ class Soak {
 
   #add(startWorldSize: number): void {
     const child = fork(PEER, [JSON.stringify({ ...this.#task, startWorldSize })]);
-    const peer: Peer = { child, peerId: '', member: false };
+    const peer: Peer = { child, peerId: '', member: false, killed: false };
     this.#peers.add(peer);
     child.on('message', (message: SoakMessage) => this.#onMessage(peer, message));
-    child.on('exit', (code) => {
+    child.on('exit', (code, signal) => {
       this.#peers.delete(peer);
-      if (this.#ending) return;
       // A machine that is too busy may keep a peer from its heartbeats: that is no defect, but is told.
-      if (code === EVICTED) this.tally.evicted += 1;
-      this.#add(1);
+      if (!peer.killed && code === EVICTED) this.tally.evicted += 1;
+      else if (!peer.killed && !(this.#ending && code === 0))
+        this.#note(`${peer.peerId === '' ? 'a newcomer' : peer.peerId} ended by itself with ${signal ?? code}`);
+      if (!this.#ending) this.#add(1);
     });
   }
 
@@ -118,6 +131,7 @@ class Soak {
         this.#lastStep = Date.now();
         this.boundary = Math.max(this.boundary, message.boundary);
         this.tally.results += message.results.length;
+        this.tally.lost += message.lost;
         for (const result of message.results) this.#note(this.#agreement.add(peer.peerId, result));
         break;
       case 'wrong':
@@ -142,7 +156,7 @@ class Soak {
     const [from, startedAt] = [this.boundary, performance.now()];
     const end = startedAt + seconds * 1_000;
     while (performance.now() < end && this.tally.wrong.length === 0) {
-      await sleep(Math.min(500 + this.#random() * 500, Math.max(0, end - performance.now())));
+      await sleep(Math.min(500 + this.#draw.next() * 500, Math.max(0, end - performance.now())));
       if (performance.now() < end) disturb();
       if (Date.now() - this.#lastStep > HANG_MS) await this.#hang();
     }
@@ -159,7 +173,8 @@ class Soak {
   killOne(): void {
     const members = [...this.#peers].filter((peer) => peer.member);
     if (members.length <= FEWEST) return;
-    const victim = members[Math.floor(this.#random() * members.length)]!;
+    const victim = this.#draw.pick(members);
+    victim.killed = true;
     victim.member = false;
     this.tally.kills += 1;
     victim.child.kill('SIGKILL');
@@ -178,7 +193,10 @@ class Soak {
 
   kill(): void {
     this.#ending = true;
-    for (const { child } of this.#peers) child.kill('SIGKILL');
+    for (const peer of this.#peers) {
+      peer.killed = true;
+      peer.child.kill('SIGKILL');
+    }
   }
 }
 
@@ -194,14 +212,15 @@ function startBystander(bystanders: Set<ChildProcess>): void {
 
 interface Result {
   readonly scenario: string;
-  readonly rates: readonly [calm: number, churn: number, control: number];
+  /** Boundaries per second. */
+  readonly rates: { readonly calm: number; readonly churn: number; readonly control: number };
   readonly tally: Tally;
 }
 
-async function run(scenario: Scenario, minutes: number, peers: number, random: () => number): Promise<Result> {
+async function run(scenario: Scenario, minutes: number, peers: number, draw: Draw): Promise<Result> {
   const { child: coordinator, address } = await startCoordinator({});
   const { tags, count, ahead } = scenario;
-  const soak = new Soak({ address, tags, count, ahead }, random);
+  const soak = new Soak({ address, tags, count, ahead }, draw);
   const bystanders = new Set<ChildProcess>();
   const still = Math.min(20, Math.max(3, minutes * 12));
   try {
@@ -212,7 +231,7 @@ async function run(scenario: Scenario, minutes: number, peers: number, random: (
     await soak.rate(still / 2, () => {}); // until the last ones are back
     const control = await soak.rate(still, () => startBystander(bystanders));
     await soak.end();
-    return { scenario: scenario.name, rates: [calm, churn, control], tally: soak.tally };
+    return { scenario: scenario.name, rates: { calm, churn, control }, tally: soak.tally };
   } finally {
     soak.kill();
     for (const bystander of bystanders) bystander.kill('SIGKILL');
@@ -222,31 +241,70 @@ async function run(scenario: Scenario, minutes: number, peers: number, random: (
 
 async function main(options: Options): Promise<void> {
   const seed = Number(options.seed);
-  const generator = xorshift128plus(seed);
-  const random = () => (generator.next() >>> 0) / 2 ** 32;
-  const minutes = Number(options.minutes);
-  console.log(`seed ${seed}, ${options.peers} peers, ${minutes} minutes of churn in each scenario`);
-  const table = new Table({
-    head: ['', 'kills', 'evicted', 'results', 'wrong', 'steps/s calm', 'churn', 'control', 'churn / control'],
-    style: { head: [], border: [] },
-  });
-  let wrong = 0;
+  const draw = new Draw(seed);
+  const [minutes, peers] = [Number(options.minutes), Number(options.peers)];
+  console.log(`seed ${seed}, ${peers} peers, ${minutes} minutes of churn in each scenario`);
+  const results: Result[] = [];
   for (const scenario of SCENARIOS) {
     if (options.scenario !== 'both' && options.scenario !== scenario.name) continue;
-    const { rates, tally } = await run(scenario, minutes, Number(options.peers), random);
-    const [calm, churn, control] = rates;
-    const shown = rates.map((rate) => rate.toFixed(1));
-    wrong += tally.wrong.length;
-    const share = `${((churn / control) * 100).toFixed(0)} %`;
-    table.push([scenario.name, tally.kills, tally.evicted, tally.results, tally.wrong.length, ...shown, share]);
-    process.stderr.write(`${scenario.name}: churn at ${((churn / calm) * 100).toFixed(0)} % of the calm rate\n`);
+    results.push(await run(scenario, minutes, peers, draw));
+  }
+  show(results);
+  mkdirSync(RESULTS, { recursive: true });
+  const setting = { seed, peers, minutes, leastShare: LEAST_SHARE };
+  const record = { machine: describeMachine(), date: new Date().toISOString(), ...setting, scenarios: results };
+  writeFileSync(join(RESULTS, 'soak.json'), `${JSON.stringify(record, null, 1)}\n`);
+  if (results.some(({ tally }) => tally.wrong.length > 0)) process.exitCode = 1;
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(0)} %`;
+}
+
+function show(results: readonly Result[]): void {
+  const table = new Table({
+    head: [
+      '',
+      'kills',
+      'evicted',
+      'results',
+      'lost',
+      'wrong',
+      'steps/s calm',
+      'churn',
+      'control',
+      'churn / control',
+      '',
+    ],
+    style: { head: [], border: [] },
+  });
+  for (const { scenario, rates, tally } of results) {
+    const { calm, churn, control } = rates;
+    const { kills, evicted, results: checked, lost, wrong } = tally;
+    // Without any step in control there is nothing to compare with.
+    const isMet = control > 0 && churn / control >= LEAST_SHARE;
+    const shown = [calm, churn, control].map((rate) => rate.toFixed(1));
+    table.push([
+      scenario,
+      kills,
+      evicted,
+      checked,
+      lost,
+      wrong.length,
+      ...shown,
+      percent(churn / control),
+      isMet ? 'met' : 'NOT MET',
+    ]);
+    process.stderr.write(`${scenario}: churn at ${percent(churn / calm)} of the calm rate\n`);
   }
   console.log(table.toString());
   console.log(
     'control: as calm, while processes without a part in the run start and are killed at the rhythm of the churn.',
   );
+  console.log('lost: calls that failed because the kills had left too few of the members that began them.');
+  console.log(`met: churn at ${percent(LEAST_SHARE)} of control or more.`);
+  const wrong = results.reduce((sum, { tally }) => sum + tally.wrong.length, 0);
   console.log(wrong === 0 ? 'no wrong result, nothing hung' : `${wrong} wrong`);
-  if (wrong > 0) process.exitCode = 1;
 }
 
 await new Command('soak')

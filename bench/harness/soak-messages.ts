@@ -19,6 +19,8 @@ export type SoakMessage =
       readonly boundary: number;
       readonly worldSize: number;
       readonly results: readonly ReportedResult[];
+      /** Calls that failed because too few members were left of those that began them. */
+      readonly lost: number;
     }
   | { readonly type: 'status'; readonly status: unknown }
   | { readonly type: 'wrong'; readonly text: string };

@@ -3,7 +3,7 @@
  * killed. Inputs are small whole numbers that follow from the peer, the boundary and the tag, so that every element of every result
  * can be checked exactly from the report's contributors.
  */
-import { type Group, join, type Report, SkeinError } from '../../src/index.ts';
+import { type Group, join, QuorumError, type Report, SkeinError } from '../../src/index.ts';
 import type { ReportedResult } from '../harness/agreement.ts';
 import { EVICTED, FAILED, type SoakMessage, type SoakOrder, type SoakTask } from '../harness/soak-messages.ts';
 
@@ -46,11 +46,22 @@ function check(out: Float32Array, report: Report, boundary: number, tag: number)
   return { id, epoch, contributors };
 }
 
-async function reduce(group: Group, boundary: number, tag: number, count: number): Promise<ReportedResult> {
+/** Null when the kills left too few members of those that began it, for which nobody can be blamed. */
+async function reduce(group: Group, boundary: number, tag: number, count: number): Promise<ReportedResult | null> {
   const input = tile(patternOf([group.peerId], boundary, tag), count);
   const out = new Float32Array(count);
-  const report = await group.allReduce(input, { out, tag: `tag ${tag}` });
-  return check(out, report, boundary, tag);
+  try {
+    const report = await group.allReduce(input, { out, tag: `tag ${tag}` });
+    return check(out, report, boundary, tag);
+  } catch (error) {
+    if (error instanceof QuorumError) return null;
+    throw error;
+  }
+}
+
+function stepOf(boundary: number, worldSize: number, outcomes: readonly (ReportedResult | null)[]): SoakMessage {
+  const results = outcomes.filter((outcome) => outcome !== null);
+  return { type: 'step', boundary, worldSize, results, lost: outcomes.length - results.length };
 }
 
 async function soak(task: SoakTask): Promise<void> {
@@ -62,12 +73,12 @@ async function soak(task: SoakTask): Promise<void> {
     if (order !== 'status') last = order.end;
     else void group.status().then((status) => say({ type: 'status', status }));
   });
-  const open: Promise<readonly ReportedResult[]>[] = [];
+  const open: Promise<readonly (ReportedResult | null)[]>[] = [];
   for await (const { boundary, worldSize } of group.steps()) {
     const results = Promise.all(Array.from({ length: tags }, (_, tag) => reduce(group, boundary, tag, count)));
     open.push(results);
     results.catch(() => {}); // looked at in its turn
-    while (open.length > ahead) say({ type: 'step', boundary, worldSize, results: await open.shift()! });
+    while (open.length > ahead) say(stepOf(boundary, worldSize, await open.shift()!));
     if (boundary >= last) break;
   }
   await Promise.allSettled(open);

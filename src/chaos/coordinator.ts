@@ -57,7 +57,9 @@ export class MortalCoordinator {
     this.#child = child;
     if (child.pid !== undefined) this.#watchdog.watch([child.pid]);
     child.once('exit', (code, signal) => {
-      if (this.#child === child && !this.#closed) this.#ends.push(exitText({ code, signal }));
+      if (this.#child !== child) return; // killed by `restart`
+      this.#child = null;
+      if (!this.#closed) this.#ends.push(exitText({ code, signal }));
     });
     let text = '';
     this.#address = await new Promise<string>((resolve, reject) => {
@@ -81,7 +83,7 @@ export class MortalCoordinator {
     });
   }
 
-  /** Kills it, and starts it again when `away` is over. Does nothing while it is away already. */
+  /** Kills it, and starts it again when `away` is over. Does nothing while it is away already, or has ended by itself. */
   async restart(away: () => Promise<void>): Promise<void> {
     const child = this.#child;
     if (child === null) return;

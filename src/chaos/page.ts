@@ -1,8 +1,7 @@
 /** The report of a run of chaos as one page: figures, and a timeline of peers, epochs and faults. No script, no network. */
 import type { Ended, Life } from './observations.ts';
-import { describeFault, type FaultKind } from './plan.ts';
+import { describeFault, type FaultKind, type Inflicted } from './plan.ts';
 import { figures, type Summary } from './report.ts';
-import type { Inflicted } from './verdict.ts';
 
 export interface Timeline {
   readonly lives: readonly Life[];

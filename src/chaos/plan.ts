@@ -73,6 +73,15 @@ export type PlannedFault = Fault & {
   readonly moment: Moment;
 };
 
+/** A fault, and when it began and ended (ms since 1970). */
+export interface Inflicted {
+  readonly fault: PlannedFault;
+  /** Whether it came at the moment that it waited for; otherwise at a random time. */
+  readonly hit: boolean;
+  readonly at: number;
+  readonly until: number;
+}
+
 export interface PlanRequest {
   readonly seed: number;
   readonly kinds: readonly FaultKind[];
@@ -87,7 +96,7 @@ export interface PlanRequest {
 const FOLLOWING_SHARE = 0.5;
 
 /** The detector's bound (ms): who is silent for longer is lost. */
-const LOST_AFTER_MS = 3_000;
+export const LOST_AFTER_MS = 3_000;
 
 /** Shorter and longer than the detector's bound of 3 s. */
 const DURATIONS_MS = [300, 1_500, 5_000];

@@ -1,7 +1,7 @@
 /** The figures of a run of chaos, as the terminal, the page and programs get them. */
 import type { PacketCounts } from './packets.ts';
-import { FAULT_KINDS, type FaultKind, MOMENTS, type Moment } from './plan.ts';
-import type { Inflicted, Verdict } from './verdict.ts';
+import { FAULT_KINDS, type FaultKind, type Inflicted, MOMENTS, type Moment } from './plan.ts';
+import type { Verdict } from './verdict.ts';
 
 export interface Summary {
   readonly command: string;

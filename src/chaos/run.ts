@@ -14,8 +14,7 @@ import type { ObservedLine } from '../observe.ts';
 import { MortalCoordinator } from './coordinator.ts';
 import type { Network } from './network.ts';
 import { type Ended, type Life, Observations } from './observations.ts';
-import { describeFault, type Moment, type PlannedFault } from './plan.ts';
-import type { Inflicted } from './verdict.ts';
+import { describeFault, type Inflicted, type Moment, type PlannedFault } from './plan.ts';
 
 /** Looks at what the peers have written (ms). */
 const POLL_MS = 20;
@@ -37,8 +36,12 @@ export interface ChaosRun {
   readonly peers: number;
   readonly network: Network | null;
   readonly faults: readonly PlannedFault[];
-  /** Milliseconds from the first result on until the run is stopped. */
-  readonly forMs: number;
+  /** The first collective must be completed within so many milliseconds, or the run is given up. */
+  readonly patienceMs: number;
+  /** Milliseconds from the first result on in which faults may come. */
+  readonly stormMs: number;
+  /** Milliseconds from the end of the last fault on until the run is stopped. */
+  readonly tailMs: number;
   /** For its files. */
   readonly folder: string;
   readonly stdout: Writable;
@@ -55,8 +58,11 @@ export interface ChaosOutcome {
   readonly ended: readonly Ended[];
   /** How the coordinator ended by itself. */
   readonly coordinatorEnds: readonly (number | string)[];
-  /** When the first collective was completed, and when the run was stopped (ms since 1970). */
+  /** Whether anybody completed a collective. */
+  readonly began: boolean;
+  /** When the first collective was completed, when the last fault was over, and when the run was stopped (ms since 1970). */
   readonly startedAt: number;
+  readonly calmFrom: number;
   readonly stoppedAt: number;
 }
 
@@ -123,15 +129,18 @@ class Storm {
   async run(): Promise<ChaosOutcome> {
     const running = this.#runProcesses().then(() => this.stop());
     try {
-      const startedAt = await this.#firstResult();
-      await this.#storm(startedAt);
+      const began = await this.#firstResult();
+      const startedAt = now();
+      if (began) await this.#storm(startedAt);
+      const calmFrom = now();
+      if (began) await this.#until(calmFrom + this.#options.tailMs);
       const stoppedAt = now();
       this.stop();
       await running;
       this.#observations.poll();
       const { lives } = this.#observations;
-      const coordinatorEnds = this.#coordinator.ends;
-      return { lives, inflicted: this.#inflicted, ended: this.#ended, coordinatorEnds, startedAt, stoppedAt };
+      const seen = { lives, inflicted: this.#inflicted, ended: this.#ended, coordinatorEnds: this.#coordinator.ends };
+      return { ...seen, began, startedAt, calmFrom, stoppedAt };
     } finally {
       this.stop();
       await running;
@@ -179,30 +188,42 @@ class Storm {
     return byFault;
   }
 
-  async #firstResult(): Promise<number> {
-    while (!this.#stop.signal.aborted) {
-      if (this.#observations.poll().some((line) => line.type === 'settled')) break;
+  /** Waits for it; whether it came. */
+  async #firstResult(): Promise<boolean> {
+    const { patienceMs, say } = this.#options;
+    const end = now() + patienceMs;
+    while (!this.#observations.poll().some((line) => line.type === 'settled')) {
+      if (this.#stop.signal.aborted) return false;
+      if (now() > end) {
+        say(`no peer completed a collective within ${patienceMs / 1_000} s: given up`);
+        return false;
+      }
       await sleep(POLL_MS);
     }
-    return now();
+    return true;
   }
 
-  /** Inflicts what is planned, then waits until the time is over. */
+  /** Inflicts what is planned, then waits until its time, and the last of it, is over. */
   async #storm(startedAt: number): Promise<void> {
-    const { faults, forMs } = this.#options;
+    const { faults, stormMs, say } = this.#options;
+    const end = startedAt + stormMs;
     const healing: Promise<void>[] = [];
     const failures: unknown[] = [];
     const fail = (error: unknown): void => {
       failures.push(error);
       this.stop();
     };
-    for (const fault of faults) {
+    for (const [index, fault] of faults.entries()) {
       await this.#until(startedAt + fault.at);
+      if (now() > end) {
+        say(`${faults.length - index} faults are left out: those before them waited for their moments too long`);
+        break;
+      }
       const hit = await this.#moment(fault.moment);
       if (this.#stop.signal.aborted) break;
       healing.push(this.#inflict(fault, hit).catch(fail));
     }
-    await this.#until(startedAt + forMs);
+    await this.#until(end);
     await Promise.all(healing);
     if (failures.length > 0) throw failures[0];
   }
@@ -229,9 +250,17 @@ class Storm {
   /** Resolves when the fault is over. */
   async #inflict(fault: PlannedFault, hit: boolean): Promise<void> {
     const at = now();
-    const lasts = fault.kind === 'kill' || fault.kind === 'restart' ? 0 : fault.forMs;
-    this.#inflicted.push({ fault, hit, at, until: at + lasts });
+    const record = { fault, hit, at, until: at };
+    this.#inflicted.push(record);
     this.#options.say(describeFault(fault));
+    try {
+      await this.#carryOut(fault);
+    } finally {
+      record.until = now();
+    }
+  }
+
+  async #carryOut(fault: PlannedFault): Promise<void> {
     switch (fault.kind) {
       case 'kill':
         if (this.#signal(fault.victim, 'SIGKILL')) this.#ending.add(fault.victim);
@@ -241,13 +270,13 @@ class Storm {
       case 'stop': {
         const pid = this.#pids.get(fault.victim);
         this.#signal(fault.victim, 'SIGSTOP');
-        await this.#pause(lasts);
+        await this.#pause(fault.forMs);
         // Not whoever was started in its place.
         if (pid === this.#pids.get(fault.victim)) this.#signal(fault.victim, 'SIGCONT');
         return;
       }
       case 'coordinator':
-        return this.#coordinator.restart(() => this.#pause(lasts));
+        return this.#coordinator.restart(() => this.#pause(fault.forMs));
       case 'partition':
       case 'slow':
       case 'loss':
@@ -255,7 +284,7 @@ class Storm {
       case 'reorder':
       case 'corrupt':
         this.#options.network?.begin(fault);
-        await this.#pause(lasts);
+        await this.#pause(fault.forMs);
         this.#options.network?.end(fault);
         return;
       default:

@@ -1,17 +1,9 @@
 /** What came of a run of chaos: which invariants were broken, and what the faults cost. Pure functions of what was observed. */
 import type { ObservedLine } from '../observe.ts';
+import { isExcused } from './blame.ts';
 import { type Ended, endOf, type Life } from './observations.ts';
-import { describeFault, type Fault, type PlannedFault } from './plan.ts';
+import { describeFault, type Fault, type Inflicted } from './plan.ts';
 import { countSteps, type StepCounts } from './steps.ts';
-
-/** A fault, and when it began and ended (ms since 1970). */
-export interface Inflicted {
-  readonly fault: PlannedFault;
-  /** Whether it came at the moment that it waited for; otherwise at a random time. */
-  readonly hit: boolean;
-  readonly at: number;
-  readonly until: number;
-}
 
 export interface Evidence {
   readonly lives: readonly Life[];
@@ -25,6 +17,8 @@ export interface Evidence {
   readonly to: number;
   /** Milliseconds after a fault in which its victim may still fail by it. */
   readonly blameMs: number;
+  /** Milliseconds in which a peer that goes on completes something. */
+  readonly pauseMs: number;
 }
 
 interface Recovery {
@@ -89,10 +83,14 @@ function disagreements(lives: readonly Life[]): string[] {
 function brokenLives(lives: readonly Life[]): string[] {
   const broken: string[] = [];
   for (const { index, lines } of lives) {
-    const peerId = lines.flatMap((line) => (line.type === 'joined' ? [line.peerId] : []))[0];
+    let peerId: string | undefined;
     let epoch = 0;
     for (const line of lines) {
-      if (line.type === 'view') {
+      if (line.type === 'joined') {
+        // A process may join again, for example when it was evicted: what it was before does not count any more.
+        peerId = line.peerId;
+        epoch = 0;
+      } else if (line.type === 'view') {
         if (line.epoch < epoch) broken.push(`epochs: peer ${index} went from epoch ${epoch} back to ${line.epoch}`);
         epoch = line.epoch;
       } else if (line.type === 'failed' && NEVER.has(line.code)) {
@@ -105,48 +103,61 @@ function brokenLives(lives: readonly Life[]): string[] {
   return broken;
 }
 
-/** Peers that a fault may take out of the run. */
-function blamed({ fault }: Inflicted, index: number): boolean {
-  if (fault.kind === 'coordinator') return false;
-  return fault.victim === index || (fault.kind === 'partition' && fault.others.includes(index));
-}
-
-function isExplained({ inflicted, blameMs }: Evidence, index: number, at: number): boolean {
-  return inflicted.some((one) => blamed(one, index) && at >= one.at && at <= one.until + blameMs);
-}
-
 function unexplainedEnds(evidence: Evidence): string[] {
+  const { inflicted, blameMs } = evidence;
   const ends = evidence.ended.flatMap(({ index, at, how, byFault }) =>
-    byFault || how === 0 || isExplained(evidence, index, at)
+    byFault || how === 0 || isExcused(index, at, inflicted, blameMs)
       ? []
-      : [`exit: peer ${index} ended with ${how}, and no fault had hit it`],
+      : [`exit: peer ${index} ended with ${how}, for which no fault is a reason`],
   );
   const evictions = evidence.lives.flatMap(({ index, lines }) =>
     lines.flatMap((line) =>
-      line.type !== 'evicted' || line.at > evidence.to || isExplained(evidence, index, line.at)
+      line.type !== 'evicted' || line.at > evidence.to || isExcused(index, line.at, inflicted, blameMs)
         ? []
-        : [`eviction: peer ${index} was evicted (${line.reason}), and no fault had hit it`],
+        : [`eviction: peer ${index} was evicted (${line.reason}), for which no fault is a reason`],
     ),
   );
   const coordinator = evidence.coordinatorEnds.map((how) => `exit: the coordinator ended by itself with ${how}`);
   return [...ends, ...evictions, ...coordinator];
 }
 
-/** Since the weather is calm, everybody who lives must have completed something. */
-function hangs({ lives, ended, calmFrom, to }: Evidence): string[] {
+/** Since the weather is calm, everybody who lives must have come back, and from then on go on until the end. */
+function hangs({ lives, ended, calmFrom, to, pauseMs }: Evidence): string[] {
   const latest = new Map<number, Life>();
   for (const life of lives) {
     const before = latest.get(life.index);
     if (before === undefined || before.restarts < life.restarts) latest.set(life.index, life);
   }
   return [...latest.values()].flatMap((life) => {
-    const hasEnded = endOf(life, ended)?.how === 0;
-    const goesOn = settledOf(life).some((line) => line.at >= calmFrom);
-    const seconds = ((to - calmFrom) / 1_000).toFixed(0);
-    return hasEnded || goesOn
+    if (endOf(life, ended)?.how === 0) return [];
+    const times = settledOf(life).flatMap(({ at }) => (at >= calmFrom && at <= to ? [at] : []));
+    const name = `progress: peer ${life.index}`;
+    if (times.length === 0) return [`${name} completed nothing in the ${seconds(to - calmFrom)} after the storm`];
+    const pause = longestGap([...times, to]);
+    return pause <= pauseMs
       ? []
-      : [`progress: peer ${life.index} completed nothing in the ${seconds} s after the storm`];
+      : [`${name} went on after the storm, and then completed nothing for ${seconds(pause)}`];
   });
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1_000).toFixed(0)} s`;
+}
+
+function longestGap(times: readonly number[]): number {
+  return times.reduce((longest, time, index) => Math.max(longest, time - (times[index - 1] ?? time)), 0);
+}
+
+/** The longest time between two results of one process (ms). */
+export function longestPause(lives: readonly Life[]): number {
+  return Math.max(0, ...lives.map((life) => longestGap(settledOf(life).map((line) => line.at))));
+}
+
+/** What is said several times is said once. */
+function counted(texts: readonly string[]): readonly string[] {
+  const counts = new Map<string, number>();
+  for (const text of texts) counts.set(text, (counts.get(text) ?? 0) + 1);
+  return [...counts].map(([text, count]) => (count === 1 ? text : `${text} (${count} times)`));
 }
 
 function recoveryOf(one: Inflicted, next: number, lives: readonly Life[]): Recovery {
@@ -201,12 +212,13 @@ export function judge(evidence: Evidence): Verdict {
     }
   }
   const { equal: equalState, apart } = compareEnds(evidence);
-  const broken = [...disagreements(lives), ...brokenLives(lives), ...unexplainedEnds(evidence), ...hangs(evidence)];
-  if (all.size === 0) broken.push('progress: no peer ever completed a collective: does the script use Skein?');
+  const broken = [...disagreements(lives), ...brokenLives(lives), ...unexplainedEnds(evidence)];
+  if (all.size > 0) broken.push(...hangs(evidence));
+  else broken.push('progress: no peer ever completed a collective: does the script use Skein, and all peers make one?');
   if (equalState === false) broken.push('parity: the peers ended with different results of their last collective');
   if (apart) broken.push('parity: the peers that were left had completed no collective together since the storm');
   return {
-    broken,
+    broken: counted(broken),
     recoveries: inflicted.map((one, index) => recoveryOf(one, inflicted[index + 1]?.at ?? to, lives)),
     steps: countSteps(lives, evidence.ended),
     collectives: all.size,

@@ -5,16 +5,17 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import pc from 'picocolors';
 import { MAX_NAMESPACED_PEERS, namespacesMissing, relayMissing } from '../chaos/namespaces.ts';
 import { Network } from '../chaos/network.ts';
 import { chaosHtml } from '../chaos/page.ts';
 import { FAULT_KINDS, type FaultKind, NETWORK_FAULTS, planFaults, RELAY_FAULTS } from '../chaos/plan.ts';
 import { figures, type Summary, summarizeMoments, summarizeRecoveries } from '../chaos/report.ts';
-import { type ChaosOutcome, type ChaosRun, runChaos } from '../chaos/run.ts';
-import { judge } from '../chaos/verdict.ts';
+import { type ChaosOutcome, runChaos } from '../chaos/run.ts';
+import { judge, longestPause, type Verdict } from '../chaos/verdict.ts';
 import { peerName } from '../launch/environment.ts';
+import { exitCodeOfSignal } from '../launch/exit.ts';
 import { nonEmpty, seconds, wholeNumber } from './arguments.ts';
 
 interface ChaosOptions {
@@ -24,10 +25,13 @@ interface ChaosOptions {
   readonly faults: readonly FaultKind[];
   readonly every: number;
   readonly calm?: number;
+  readonly patience: number;
   readonly json?: string;
   readonly html?: string;
   readonly quiet?: true;
 }
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 const SKEIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
@@ -43,6 +47,10 @@ const LONGEST_CALM_MS = 60_000;
 /** So long after a fault its victim may still fail by it (ms): it finds out when it next needs the others. */
 const BLAME_MS = 20_000;
 
+/** Who goes on completes something at least so often (ms), or at least once in so many of the calm run's longest pauses. */
+const LEAST_PAUSE_MS = 5_000;
+const PAUSES = 4;
+
 const DEFAULT_FAULTS: readonly FaultKind[] = ['kill', 'restart', 'stop', 'coordinator'];
 
 const HELP = `
@@ -57,14 +65,16 @@ or ended on some peer, when a view was just formed, while the others recover fro
 coordinator has just come back.
 
 Then it is checked from what every process wrote down while it ran: that all peers that completed a collective agree on its
-result, epoch and contributors; that epochs only grow; that no process failed or was evicted to which nothing was done; that
-no call failed by a mistake in the protocol; that all went on when the faults were over; and that they ended together, with
-the same result.
+result, epoch and contributors; that epochs only grow; that no process failed or was evicted unless a fault ended it, or kept
+the coordinator from hearing it for too long; that no call failed by a mistake in the protocol; that all went on when the faults
+were over, until the end; and that they ended together, with the same result. Who goes on completes something every 5 s, or in
+four times the calm run's longest pause.
 
 A step is what lies between two boundaries. It is lost when nobody got through it; a peer's share of a step is lost when the
 peer was killed or failed in it.
 
-Exit code: 0 when no invariant was broken, 1 when one was, 2 for a mistake on this command line.
+Exit code: 0 when no invariant was broken, 1 when one was, 2 for a mistake on this command line. A run that a signal ends is not
+judged: 128 + the signal's number.
 
 Examples:
   Five minutes of what needs no privileges, with eight processes:
@@ -95,16 +105,35 @@ function seconds1(ms: number): string {
   return `${(ms / 1_000).toFixed(1)} s`;
 }
 
-/** Runs without faults, in calm weather; null when that is not wanted. */
-async function calmRun(base: Omit<ChaosRun, 'faults' | 'forMs' | 'folder'>, folder: string, ms: number) {
-  if (ms <= 0) return null;
-  say(`calm run of ${seconds1(ms)}`);
-  const outcome = await runChaos({ ...base, faults: [], forMs: ms, folder });
-  return verdictOf(outcome, outcome.startedAt);
+/** What ends a run early: a signal, or the failure of something that the run needs. Only the first counts. */
+class Interruption {
+  readonly #controller: AbortController = new AbortController();
+  #cause: NodeJS.Signals | Error | null = null;
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get hasCome(): boolean {
+    return this.#cause !== null;
+  }
+
+  readonly come = (cause: NodeJS.Signals | Error): void => {
+    this.#cause ??= cause;
+    this.#controller.abort();
+  };
+
+  /** Tells the user, and leaves the exit code of commands that a signal ended. */
+  tell(): void {
+    if (this.#cause instanceof Error) throw this.#cause;
+    if (this.#cause === null) return;
+    say(`interrupted by ${this.#cause}: the run is not judged`);
+    process.exitCode = exitCodeOfSignal(this.#cause);
+  }
 }
 
-function verdictOf({ startedAt, stoppedAt, ...seen }: ChaosOutcome, calmFrom: number) {
-  return judge({ ...seen, from: startedAt, calmFrom, to: stoppedAt, blameMs: BLAME_MS });
+function verdictOf({ startedAt, stoppedAt, ...seen }: ChaosOutcome, pauseMs: number) {
+  return judge({ ...seen, from: startedAt, to: stoppedAt, blameMs: BLAME_MS, pauseMs });
 }
 
 function show(summary: Summary): void {
@@ -146,20 +175,15 @@ async function chaos(command: readonly string[], options: ChaosOptions, self: Co
   if (stormMs <= everyMs)
     self.error(`error: there is no time for faults: give more than ${seconds1(tailMs + everyMs)}`);
   const faults = planFaults({ seed, kinds: wanted, peers, forMs: stormMs, everyMs });
+  const calmMs = options.calm ?? Math.min(LONGEST_CALM_MS, totalMs * CALM_SHARE);
   const folder = mkdtempSync(join(tmpdir(), 'skein-chaos-'));
-  const stop = new AbortController();
-  const onSignal = () => stop.abort();
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, onSignal);
-  const failures: Error[] = [];
-  const onFailure = (error: Error) => {
-    failures.push(error);
-    stop.abort();
-  };
+  const interruption = new Interruption();
+  for (const name of SIGNALS) process.on(name, interruption.come);
   let network: Network | null = null;
   try {
     if (wanted.some((kind) => NETWORK_FAULTS.has(kind))) {
       const relay = wanted.some((kind) => RELAY_FAULTS.has(kind));
-      network = await Network.open({ peers, relay, seed, onFailure });
+      network = await Network.open({ peers, relay, seed, onFailure: interruption.come });
     }
     const silent = new PassThrough().resume();
     const base = {
@@ -167,34 +191,54 @@ async function chaos(command: readonly string[], options: ChaosOptions, self: Co
       skein: [process.execPath, SKEIN] as const,
       peers,
       network,
+      patienceMs: options.patience,
       stdout: options.quiet === true ? silent : process.stdout,
       stderr: options.quiet === true ? silent : process.stderr,
       prefix: (index: number) => `[${peerName(index)}] `,
-      say: options.quiet === true ? () => {} : say,
-      signal: stop.signal,
+      signal: interruption.signal,
     };
     say(`seed ${seed}: ${faults.length} faults in ${seconds1(stormMs)}, then ${seconds1(tailMs)} of calm`);
-    const calmMs = options.calm ?? Math.min(LONGEST_CALM_MS, totalMs * CALM_SHARE);
-    const calm = await calmRun(base, join(folder, 'calm'), calmMs);
-    const outcome = await runChaos({ ...base, say, faults, forMs: totalMs, folder: join(folder, 'storm') });
+    let calm: ChaosOutcome | null = null;
+    if (calmMs > 0) {
+      say(`calm run of ${seconds1(calmMs)}`);
+      const quiet = { ...base, say: options.quiet === true ? () => {} : say };
+      calm = await runChaos({ ...quiet, faults: [], stormMs: 0, tailMs: calmMs, folder: join(folder, 'calm') });
+    }
+    if (interruption.hasCome) return interruption.tell();
+    // What does nothing in calm weather need not be disturbed.
+    const storm =
+      calm?.began === false
+        ? calm
+        : await runChaos({ ...base, say, faults, stormMs, tailMs, folder: join(folder, 'storm') });
+    if (interruption.hasCome) return interruption.tell();
     const packets = (await network?.close()) ?? null;
-    if (failures.length > 0) throw failures[0];
-    const calmFrom = Math.max(outcome.startedAt + stormMs, ...outcome.inflicted.map((one) => one.until));
-    const storm = verdictOf(outcome, calmFrom);
-    const calmBroken = calm?.broken.map((text) => `${text} (in the calm run)`) ?? [];
-    const verdict = { ...storm, broken: [...calmBroken, ...storm.broken] };
-    const [recoveries, moments] = [summarizeRecoveries(verdict), summarizeMoments(outcome.inflicted)];
-    const calmRate = calm === null || calm.rate === 0 ? null : calm.rate;
-    const run = { command: command.join(' '), seed, peers, calmRate };
-    const summary: Summary = { ...run, verdict, recoveries, moments, packets };
-    show(summary);
-    writeReports(summary, outcome, options);
+    const verdict = report({ command: command.join(' '), seed, peers, packets }, calm, storm, options);
     if (verdict.broken.length > 0) process.exitCode = 1;
   } finally {
     await network?.close();
     rmSync(folder, { recursive: true, force: true });
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(name, onSignal);
+    for (const name of SIGNALS) process.off(name, interruption.come);
   }
+}
+
+/** Judges both runs, tells of them, and writes what was asked for. */
+function report(
+  run: Pick<Summary, 'command' | 'seed' | 'peers' | 'packets'>,
+  calm: ChaosOutcome | null,
+  storm: ChaosOutcome,
+  options: ChaosOptions,
+): Verdict {
+  const pauseMs = Math.max(LEAST_PAUSE_MS, PAUSES * longestPause(calm?.lives ?? []));
+  const inCalm = calm === null || calm === storm ? null : verdictOf(calm, pauseMs);
+  const inStorm = verdictOf(storm, pauseMs);
+  const calmBroken = inCalm?.broken.map((text) => `${text} (in the calm run)`) ?? [];
+  const verdict = { ...inStorm, broken: [...calmBroken, ...inStorm.broken] };
+  const [recoveries, moments] = [summarizeRecoveries(verdict), summarizeMoments(storm.inflicted)];
+  const calmRate = inCalm === null || inCalm.rate === 0 ? null : inCalm.rate;
+  const summary: Summary = { ...run, calmRate, verdict, recoveries, moments };
+  show(summary);
+  writeReports(summary, storm, options);
+  return verdict;
 }
 
 function writeReports(summary: Summary, outcome: ChaosOutcome, { json, html }: ChaosOptions): void {
@@ -211,13 +255,22 @@ export function chaosCommand(): Command {
     .usage('-n <N> [options] -- <command> [arguments…]')
     .requiredOption('-n, --processes <N>', 'how many processes', wholeNumber(1, MAX_NAMESPACED_PEERS))
     .option('--seed <seed>', 'which faults, and when', wholeNumber(0, 2 ** 31 - 1), Date.now() % 1_000_000)
-    .option('--minutes <m>', 'how long, the calm at the end included', minutes, 5 * 60_000)
+    .addOption(
+      new Option('--minutes <m>', 'how long, the calm at the end included').default(5 * 60_000, '5').argParser(minutes),
+    )
     .option('--faults <kinds>', `some of ${FAULT_KINDS.join(', ')}`, kinds, DEFAULT_FAULTS)
-    .option('--every <seconds>', 'time between faults, on average', seconds, 4_000)
+    .addOption(
+      new Option('--every <seconds>', 'time between faults, on average').default(4_000, '4').argParser(seconds),
+    )
     .option(
       '--calm <seconds>',
       'run without faults before, to compare with; 0 for none (default: a fifth of the time)',
       seconds,
+    )
+    .addOption(
+      new Option('--patience <seconds>', 'how soon some peer must have completed a collective, or the run is given up')
+        .default(60_000, '60')
+        .argParser(seconds),
     )
     .option('--json <file>', 'write the report as JSON', nonEmpty)
     .option('--html <file>', 'write the report as a page with a timeline', nonEmpty)

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import type { Exit } from './exit.ts';
+import { type Exit, exitCodeOfSignal } from './exit.ts';
 import { PrefixStream } from './lines.ts';
 import {
   beginLaunch,
@@ -31,7 +31,7 @@ export interface LaunchOptions {
   readonly say: (text: string) => void;
   /** What is run for the command of process `index`, for example inside something. */
   readonly wrap?: (index: number, command: readonly [string, ...string[]]) => readonly [string, ...string[]];
-  /** Ends the launch as SIGTERM would. */
+  /** Ends the launch as SIGTERM would; nothing is started when it has done so before. */
   readonly stop?: AbortSignal;
   /** A process was started; it leads a group of its own. */
   readonly onStarted?: (index: number, pid: number) => void;
@@ -119,6 +119,10 @@ class Launch {
   }
 
   begin(): void {
+    if (this.#options.stop?.aborted === true) {
+      this.#end(exitCodeOfSignal('SIGTERM'));
+      return;
+    }
     for (const signal of FORWARDED) process.on(signal, this.#onSignal);
     for (const sink of [this.#options.stdout, this.#options.stderr]) {
       sink.setMaxListeners(0); // one pipe per process

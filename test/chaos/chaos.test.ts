@@ -24,6 +24,12 @@ for await (const step of group.steps()) {
 }
 `;
 
+/** The same, telling when it is at work. */
+const TELLING = TRAIN.replace(
+  'await group.allReduce',
+  "if (step.boundary === 3) console.log('goes on'); await group.allReduce",
+);
+
 /** The same, by somebody who thinks of those that take the machine away. */
 const POLITE = `
 let leaving = false;
@@ -40,6 +46,12 @@ function namespacesOf(chaos: Command): readonly string[] {
   const folder = '/run/netns';
   if (!existsSync(folder)) return [];
   return readdirSync(folder).filter((name) => name.startsWith(`skein${chaos.child.pid}`));
+}
+
+/** The process among those that the command started whose command line has this in it. */
+function memberOf(chaos: Command, text: string): number {
+  const has = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(text);
+  return chaos.family().find(has)!; // it must run
 }
 
 /** What the command writes as JSON. */
@@ -70,10 +82,12 @@ describe('skein chaos', () => {
   }, async (context) => {
     requireNamespaces(context);
     const json = join(folder, 'network.json');
-    const faults = ['--seed', '5', '--faults', 'partition,slow,loss', '--json', json];
+    const faults = ['--seed', '35', '--faults', 'partition,slow,loss', '--json', json];
     await using chaos = Command.skein(['chaos', '-n', '3', ...BRIEF, ...faults, '--', 'node', scripts.write(TRAIN)]);
     expect(`${await chaos.ended} ${chaos.stderr}`).toMatch(/^0 /);
     expect(readReport(json).verdict).toMatchObject({ broken: [], equalState: true });
+    expect(namespacesOf(chaos)).toEqual([]);
+    expect(chaos.family()).toEqual([]);
   });
 
   test('asks peers to end, who leave in good order and come back', { timeout: 60_000 }, async () => {
@@ -90,16 +104,19 @@ describe('skein chaos', () => {
     expect(chaos.stdout).toMatch(/^steps: \d+ done, 0 lost$/m);
   });
 
-  test('delays, re-orders and damages packets, and counts what was done to them', {
+  test('slows, delays, re-orders and damages packets, of which no peer is lost and no call fails, and counts them', {
     timeout: 60_000,
   }, async (context) => {
     requireRelay(context);
     const json = join(folder, 'relay.json');
-    const faults = ['--seed', '17', '--faults', 'delay,reorder,corrupt', '--json', json];
+    const faults = ['--seed', '25', '--faults', 'slow,delay,reorder,corrupt', '--json', json];
     await using chaos = Command.skein(['chaos', '-n', '3', ...BRIEF, ...faults, '--', 'node', scripts.write(TRAIN)]);
     expect(`${await chaos.ended} ${chaos.stderr}`).toMatch(/^0 /);
-    const { verdict, packets } = readReport(json);
-    expect(verdict).toMatchObject({ broken: [], equalState: true });
+    const { verdict, packets, ended, recoveries } = readReport(json);
+    expect(verdict).toMatchObject({ broken: [], failed: {}, equalState: true });
+    // Who is evicted fails, and is started again.
+    expect(ended).toEqual([]);
+    expect(recoveries.map((one) => one.kind)).toContain('slow');
     expect(packets?.overtook).toBeGreaterThan(0);
     expect(packets?.corrupted).toBeGreaterThan(0);
     expect(namespacesOf(chaos)).toEqual([]);
@@ -118,6 +135,59 @@ describe('skein chaos', () => {
       await chaos.leaves([]);
       await expect.poll(() => namespacesOf(chaos), { timeout: 10_000 }).toEqual([]);
     });
+
+  test.each([
+    ['SIGTERM', 143],
+    ['SIGINT', 130],
+  ] as const)('a %s in the calm run ends all, and judges nothing', { timeout: 60_000 }, async (signal, code) => {
+    const json = join(folder, `${signal}.json`);
+    const options = ['--minutes', '1', '--calm', '30', '--faults', 'kill', '--json', json];
+    await using chaos = Command.skein(['chaos', '-n', '2', ...options, '--', 'node', scripts.write(TELLING)]);
+    await chaos.says(/goes on/, 2);
+    chaos.child.kill(signal);
+    expect(await chaos.ended).toBe(code);
+    expect(chaos.stderr).toContain(`interrupted by ${signal}: the run is not judged`);
+    expect(chaos.stdout).not.toMatch(/BROKEN|no invariant/);
+    expect(existsSync(json)).toBe(false);
+    expect(chaos.family()).toEqual([]);
+  });
+
+  test('ends when its relay dies in the calm run', { timeout: 60_000 }, async (context) => {
+    requireRelay(context);
+    const options = ['--minutes', '1', '--calm', '30', '--faults', 'delay'];
+    await using chaos = Command.skein(['chaos', '-n', '2', ...options, '--', 'node', scripts.write(TELLING)]);
+    await chaos.says(/goes on/, 2);
+    process.kill(memberOf(chaos, 'socat'), 'SIGKILL');
+    expect(await chaos.ended).toBe(1);
+    expect(chaos.stderr).toContain('The relay of packets ended by itself');
+    expect(chaos.stdout).not.toMatch(/BROKEN|no invariant/);
+    expect(namespacesOf(chaos)).toEqual([]);
+    expect(chaos.family()).toEqual([]);
+  });
+
+  test.each([
+    ['fails at once', 'process.exit(1);', '1'],
+    ['never calls', 'await join(); stayAlive();', '1'],
+    ['never calls, without a calm run', 'await join(); stayAlive();', '0'],
+  ])('gives up a script that %s', { timeout: 60_000 }, async (_, script, calm) => {
+    const options = ['--minutes', '10', '--patience', '3', '--calm', calm];
+    await using chaos = Command.skein(['chaos', '-n', '2', ...options, '--', 'node', scripts.write(script)]);
+    expect(await chaos.ended).toBe(1);
+    expect(chaos.stderr.match(/no peer completed a collective within 3 s: given up/g)).toHaveLength(1);
+    expect(chaos.stdout).toContain('BROKEN progress: no peer ever completed a collective');
+    expect(chaos.family()).toEqual([]);
+  });
+
+  test('goes on to its end when the coordinator has died by itself, and tells of it', { timeout: 60_000 }, async () => {
+    const options = ['--minutes', '0.2', '--every', '1', '--calm', '0', '--seed', '1', '--faults', 'coordinator'];
+    await using chaos = Command.skein(['chaos', '-n', '2', ...options, '--', 'node', scripts.write(TELLING)]);
+    await chaos.says(/goes on/, 2);
+    process.kill(memberOf(chaos, 'coordinator.json'), 'SIGKILL');
+    expect(await chaos.ended).toBe(1);
+    expect(chaos.stderr).toContain('SIGKILL of the coordinator');
+    expect(chaos.stdout).toContain('the coordinator ended by itself with SIGKILL');
+    expect(chaos.family()).toEqual([]);
+  });
 
   test('says what is missing for a fault', async () => {
     const environment = { PATH: '/nonexistent' }; // where system programs are is known without it
@@ -145,7 +215,7 @@ describe('skein chaos', () => {
       scripts.write(falters),
     ]);
     expect(await chaos.ended).toBe(1);
-    expect(chaos.stdout).toContain('BROKEN exit: peer 1 ended with 1, and no fault had hit it');
+    expect(chaos.stdout).toContain('BROKEN exit: peer 1 ended with 1, for which no fault is a reason');
   });
 
   test.each([

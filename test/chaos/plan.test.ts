@@ -39,6 +39,17 @@ test('faults come as often as was asked for, of all kinds', () => {
   expect(new Set(plan.map((fault) => fault.moment)).size).toBe(MOMENTS.length);
 });
 
+test('seeds next to one another begin differently', () => {
+  const firsts = Array.from({ length: 20 }, (_, index) => {
+    const seed = index + 1;
+    return planFaults({ seed, kinds: FAULT_KINDS, peers: 8, forMs: 60_000, everyMs: 4_000 })[0]!;
+  });
+  expect(new Set(firsts.map((fault) => fault.at)).size).toBeGreaterThan(18);
+  expect(new Set(firsts.map((fault) => fault.kind)).size).toBeGreaterThan(5);
+  const victims = firsts.flatMap((fault) => (fault.kind === 'coordinator' ? [] : [fault.victim]));
+  expect(new Set(victims).size).toBeGreaterThan(5);
+});
+
 test('what comes upon another fault waits for what that one can bring about', () => {
   const plan = planFaults({ seed: 2, kinds: FAULT_KINDS, peers: 4, forMs: 1_000_000, everyMs: 1_000 });
   const following = plan.flatMap((fault, index) =>

@@ -1,7 +1,8 @@
 /** Each invariant, broken by made-up observations: the judge must see it. */
 import { describe, expect, test } from 'vitest';
 import type { Ended, Life } from '../../src/chaos/observations.ts';
-import { type Evidence, judge } from '../../src/chaos/verdict.ts';
+import type { Fault, Inflicted } from '../../src/chaos/plan.ts';
+import { type Evidence, judge, longestPause } from '../../src/chaos/verdict.ts';
 import type { ObservedLine } from '../../src/observe.ts';
 
 interface Settled {
@@ -43,16 +44,18 @@ function evidence(changes: Partial<Evidence>): Evidence {
     calmFrom: 8_000,
     to: 10_000,
     blameMs: 1_000,
+    pauseMs: 2_000,
     ...changes,
   };
 }
 
-const kill = {
-  fault: { kind: 'kill', victim: 1, at: 2_600, moment: 'now' },
-  hit: true,
-  at: 2_600,
-  until: 2_600,
-} as const;
+/** From 2.6 s on, for as long as it says. */
+function inflicted(fault: Fault, at = 2_600): Inflicted {
+  const until = at + ('forMs' in fault ? fault.forMs : 0);
+  return { fault: { ...fault, at, moment: 'now' }, hit: true, at, until };
+}
+
+const kill = inflicted({ kind: 'kill', victim: 1 });
 
 function end(index: number, at: number, how: Ended['how'], byFault = false): Ended {
   return { index, restarts: 0, at, how, byFault };
@@ -93,6 +96,18 @@ describe('the verdict', () => {
       },
     ],
     ['progress: peer 1 completed nothing', { lives: [steady(0), life(1, settled(7_000))] }],
+    [
+      'progress: peer 1 went on after the storm, and then completed nothing for 12 s',
+      {
+        lives: [life(0, settled(8_001), settled(14_000), settled(19_999)), life(1, settled(8_001))],
+        to: 20_000,
+        pauseMs: 6_000,
+      },
+    ],
+    [
+      'progress: peer 1 went on after the storm, and then completed nothing for 7 s',
+      { lives: [steady(0), life(1, settled(9_000), settled(16_000), settled(20_000))], to: 20_000, pauseMs: 6_000 },
+    ],
     ['progress: no peer ever completed a collective', { lives: [] }],
     ['exit: peer 1 ended with 1', { ended: [end(1, 5_000, 1)] }],
     ['exit: the coordinator ended by itself with SIGABRT', { coordinatorEnds: ['SIGABRT'] }],
@@ -146,6 +161,87 @@ describe('the verdict', () => {
     expect(judge(evidence({ lives: [steady(0), victim], inflicted: [kill] })).broken).toEqual([]);
     const newcomer = life(2, settled(9_900, { id: 'new', contributors: ['p0', 'p1', 'p2'] }));
     expect(judge(evidence({ lives: [steady(0), steady(1), newcomer] })).broken).toEqual([]);
+  });
+
+  describe('of an eviction and the failure by it', () => {
+    const judged = (...faults: readonly Inflicted[]) => {
+      const lives = [steady(0), life(1, settled(2_500), evicted(7_000), settled(8_500), settled(9_500))];
+      return judge(evidence({ lives, ended: [end(1, 7_100, 1)], inflicted: faults })).broken.map(
+        (text) => /^\w+/.exec(text)?.[0],
+      );
+    };
+    const away = (victim: number, others: readonly (number | 'coordinator')[], forMs: number): Fault => {
+      return { kind: 'partition', victim, others, forMs };
+    };
+    const [longest, at] = [5_000, 3_500];
+
+    test.each<[string, Fault]>([
+      ['a long stop', { kind: 'stop', victim: 1, forMs: longest }],
+      ['a long partition from the coordinator', away(1, [0, 'coordinator'], longest)],
+      ['heavy loss', { kind: 'loss', victim: 1, percent: 20, forMs: longest }],
+    ])('%s is a reason', (_, fault) => {
+      expect(judged(inflicted(fault, at))).toEqual([]);
+    });
+
+    test.each<[string, Fault]>([
+      ['a slow link', { kind: 'slow', victim: 1, megabits: 5, forMs: longest }],
+      ['late packets', { kind: 'delay', victim: 1, delayMs: 100, jitterMs: 50, forMs: longest }],
+      ['packets out of order', { kind: 'reorder', victim: 1, percent: 50, delayMs: 10, forMs: longest }],
+      ['damaged packets', { kind: 'corrupt', victim: 1, percent: 5, forMs: longest }],
+      ['some loss', { kind: 'loss', victim: 1, percent: 5, forMs: longest }],
+      ['a short stop', { kind: 'stop', victim: 1, forMs: 1_500 }],
+      ['a short partition from the coordinator', away(1, [0, 'coordinator'], 300)],
+      ['a partition from another peer', away(1, [0], longest)],
+      ['the same, of the other', away(0, [1, 'coordinator'], longest)],
+      ['what happened to another peer', { kind: 'stop', victim: 0, forMs: longest }],
+      ['a coordinator that came back', { kind: 'coordinator', forMs: 2_500 }],
+    ])('%s is none', (_, fault) => {
+      expect(judged(inflicted(fault, 6_900 - ('forMs' in fault ? fault.forMs : 0)))).toEqual(['exit', 'eviction']);
+    });
+
+    test('short stops that follow one another may be one long silence', () => {
+      const stop: Fault = { kind: 'stop', victim: 1, forMs: 1_500 };
+      expect(judged(inflicted(stop, 3_500), inflicted(stop, 5_200))).toEqual([]);
+      expect(judged(inflicted(stop, 2_500), inflicted(stop, 5_200))).toEqual(['exit', 'eviction']);
+    });
+  });
+
+  test('knows a process that joins again by its new name, and its epochs from then on', () => {
+    const again: readonly ObservedLine[] = [
+      { at: 2_000, type: 'view', epoch: 5, members: [] },
+      evicted(3_000),
+      { at: 3_100, type: 'joined', peerId: 'p7' },
+      { at: 3_200, type: 'view', epoch: 1, members: [] },
+    ];
+    const results = [settled(8_500, { contributors: ['p0', 'p7'] }), settled(9_500, { contributors: ['p0', 'p7'] })];
+    const other = life(0, ...results);
+    expect(judge(evidence({ lives: [other, life(1, ...again, ...results)], inflicted: [kill] })).broken).toEqual([]);
+    const asBefore = life(1, ...again, ...results, settled(9_600, { contributors: ['p0', 'p1'] }));
+    const { broken } = judge(evidence({ lives: [other, asBefore], inflicted: [kill] }));
+    expect(broken).toEqual(['agreement: peer 1 completed 1::9600 without having contributed']);
+  });
+
+  test('lets who comes back take the whole calm for it', () => {
+    const lives = [life(0, settled(8_100), settled(10_000)), life(1, settled(9_900))];
+    const shared = settled(9_900);
+    lives[0]!.lines.push(shared);
+    expect(judge(evidence({ lives, pauseMs: 1_850 })).broken.join()).toContain('peer 0 went on');
+    expect(judge(evidence({ lives, pauseMs: 1_950 })).broken).toEqual([]);
+  });
+
+  test('says once what came often', () => {
+    const ended = Array.from({ length: 40 }, (_, index) => end(1, index * 100, 1));
+    const { broken } = judge(evidence({ lives: [life(1)], ended }));
+    expect(broken).toHaveLength(2);
+    expect(broken[0]).toBe('exit: peer 1 ended with 1, for which no fault is a reason (40 times)');
+    expect(broken[1]).toContain('no peer ever completed a collective');
+  });
+
+  test('takes the longest pause of any one process', () => {
+    expect(longestPause([steady(0), life(1, settled(0), settled(100), settled(4_000)), life(2, settled(9_000))])).toBe(
+      3_900,
+    );
+    expect(longestPause([])).toBe(0);
   });
 
   test('blames nobody for the end of a peer that a fault ended', () => {
