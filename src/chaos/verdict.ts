@@ -177,7 +177,11 @@ function recoveryOf(one: Inflicted, next: number, lives: readonly Life[]): Recov
 function compareEnds(evidence: Evidence): { readonly equal: boolean | null; readonly apart: boolean } {
   const { lives, ended, calmFrom, to } = evidence;
   const sharedOf = (life: Life) => settledOf(life).filter((line) => line.hash !== null);
-  const holders = lives.map(sharedOf).filter((lines) => lines.some((line) => line.at >= calmFrom));
+  // Those that lived after the storm, or had done all their work before its end.
+  const holders = lives
+    .map((life) => ({ lines: sharedOf(life), isDone: endOf(life, ended)?.how === 0 }))
+    .filter(({ lines, isDone }) => lines.some((line) => isDone || line.at >= calmFrom))
+    .map(({ lines }) => lines);
   const last = lastCommon(holders);
   // Who has done its work may have gone before another came, and of a newcomer's first result the others' records may lack.
   const stayed = lives

@@ -71,6 +71,16 @@ describe('the verdict', () => {
     expect(verdict).toMatchObject({ broken: [], collectives: 10, redone: 0, failed: {}, rate: 1, equalState: true });
   });
 
+  test('compares those that had done their work before the storm was over', () => {
+    const ended = [end(0, 3_500, 0), end(1, 3_500, 0)];
+    const lives = (last: string) => [
+      life(0, settled(500), settled(2_500)),
+      life(1, settled(500), settled(2_500, { hash: last })),
+    ];
+    expect(judge(evidence({ lives: lives('same'), ended })).equalState).toBe(true);
+    expect(judge(evidence({ lives: lives('other'), ended })).broken.join()).toContain('parity: the peers ended with');
+  });
+
   test.each<[string, Partial<Evidence>]>([
     [
       'agreement: collective 1::7',
