@@ -33,7 +33,7 @@ export function diloco(how: {
   };
 }
 
-/** The best of the sweep. */
+/** The best of the sweep; error feedback ended 0.1 % lower there, by one seed. */
 const BEST = { rate: 8e-3, momentum: 0.6, errorFeedback: false } as const;
 
 /** The first is the one that the others are measured by. */
