@@ -1,19 +1,23 @@
 /**
- * A character-level language model after Bengio et al. (2003): the last characters as vectors, one hidden layer of tanh, and a
- * softmax over the next character. Plain typed arrays, no framework.
+ * A character-level language model after Bengio et al. (2003): the last characters as vectors, one for each pair, one hidden
+ * layer of tanh, and a softmax over the next character. Plain typed arrays, no framework. The vectors of pairs make it as
+ * large as something whose traffic is worth saving, while a step reads only few of them.
  */
 import { seededRandom } from '../mnist/model.ts';
 import { VOCABULARY } from './text.ts';
 
 /** Characters that the model sees. */
 export const CONTEXT = 8;
-const EMBEDDING = 16;
+/** Pairs of them. */
+const PLACES: number = CONTEXT / 2;
+/** So wide that a peer's part of the model travels in four segments, and that of a quarter of the model in one: headers shrink alike. */
+const EMBEDDING = 176;
 const HIDDEN = 96;
-const INPUTS: number = CONTEXT * EMBEDDING;
+const INPUTS: number = PLACES * EMBEDDING;
 
 /** Layout of the parameter vector. */
 const E = 0;
-const W1: number = E + VOCABULARY * EMBEDDING;
+const W1: number = E + VOCABULARY * VOCABULARY * EMBEDDING;
 const B1: number = W1 + INPUTS * HIDDEN;
 const W2: number = B1 + HIDDEN;
 const B2: number = W2 + HIDDEN * VOCABULARY;
@@ -23,7 +27,7 @@ export function initialParameters(seed: number): Float32Array {
   const random = seededRandom(seed);
   const parameters = new Float32Array(PARAMETERS);
   const normal = () => Math.sqrt(-2 * Math.log(random() + 1e-12)) * Math.cos(2 * Math.PI * random());
-  for (let at = E; at < W1; at++) parameters[at] = 0.5 * normal();
+  for (let at = E; at < W1; at++) parameters[at] = 0.1 * normal();
   for (let at = W1; at < B1; at++) parameters[at] = normal() / Math.sqrt(INPUTS);
   for (let at = W2; at < B2; at++) parameters[at] = (0.5 * normal()) / Math.sqrt(HIDDEN);
   return parameters;
@@ -34,10 +38,16 @@ const units = new Float32Array(HIDDEN);
 const unitGradient = new Float32Array(HIDDEN);
 const probabilities = new Float32Array(VOCABULARY);
 
+/** Where the vector of a pair before the character at `at` begins. */
+function vectorOf(text: Uint8Array, at: number, place: number): number {
+  const first = at - CONTEXT + 2 * place;
+  return E + (text[first]! * VOCABULARY + text[first + 1]!) * EMBEDDING;
+}
+
 /** Fills inputs, units and probabilities for the character at `at`. @returns the loss in nats */
 function forward(parameters: Float32Array, text: Uint8Array, at: number): number {
-  for (let place = 0; place < CONTEXT; place++) {
-    const row = E + text[at - CONTEXT + place]! * EMBEDDING;
+  for (let place = 0; place < PLACES; place++) {
+    const row = vectorOf(text, at, place);
     for (let part = 0; part < EMBEDDING; part++) inputs[place * EMBEDDING + part] = parameters[row + part]!;
   }
   for (let unit = 0; unit < HIDDEN; unit++) units[unit] = parameters[B1 + unit]!;
@@ -96,8 +106,7 @@ export function accumulateGradient(
       gradient[row + unit]! += value * error;
       sum += parameters[row + unit]! * error;
     }
-    const place = Math.floor(input / EMBEDDING);
-    gradient[E + text[at - CONTEXT + place]! * EMBEDDING + (input % EMBEDDING)]! += sum;
+    gradient[vectorOf(text, at, Math.floor(input / EMBEDDING)) + (input % EMBEDDING)]! += sum;
   }
   return loss;
 }

@@ -1,6 +1,7 @@
 /**
- * `node dist/examples/diloco-text/sweep.js data-parallel` (or `diloco`): inner learning rates, and outer momentum, of one side by one seed. The
- * records that it writes are why the settings of `run.ts` are what they are.
+ * `node dist/examples/diloco-text/sweep.js data-parallel` (or `diloco`): inner learning rates of one side by one seed, and of
+ * DiLoCo outer momentum, error feedback and mixing. The records that it writes are why the settings of `run.ts` are what
+ * they are.
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -11,11 +12,15 @@ import type { Setting } from './task.ts';
 
 const SEED = 1;
 
+const PLAIN = { rate: 8e-3, momentum: 0.6, errorFeedback: false } as const;
+
 const SIDES: Readonly<Record<string, readonly Setting[]>> = {
-  'data-parallel': [2e-3, 4e-3, 8e-3, 16e-3, 32e-3].map((rate) => dataParallel({ rate })),
+  'data-parallel': [4e-3, 8e-3, 16e-3].map((rate) => dataParallel({ rate })),
   diloco: [
-    ...[0.6, 0.9].flatMap((momentum) => [2e-3, 4e-3, 8e-3, 16e-3].map((rate) => diloco({ rate, momentum }))),
-    ...[4e-3, 8e-3].map((rate) => diloco({ rate, momentum: 0.6, errorFeedback: false })),
+    ...[4e-3, 8e-3, 16e-3].map((rate) => diloco({ ...PLAIN, rate })),
+    ...[2e-3, 4e-3].map((rate) => diloco({ ...PLAIN, rate, momentum: 0.9 })),
+    diloco({ ...PLAIN, errorFeedback: true }),
+    ...[0, 0.5].map((mixing) => diloco({ ...PLAIN, fragments: { count: 4, overlap: 5, mixing } })),
   ],
 };
 

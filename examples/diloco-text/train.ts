@@ -58,9 +58,12 @@ class Record {
     this.#examine = examine;
   }
 
-  /** @param bytes that were sent so far */
-  note(step: number, bytes: number): void {
-    this.largestBurst = Math.max(this.largestBurst, bytes - this.#bytes);
+  /**
+   * @param bytes that were sent so far
+   * @param ahead of these, what left since the last step in steps before this one, as it overlapped with them
+   */
+  note(step: number, bytes: number, ahead = 0): void {
+    this.largestBurst = Math.max(this.largestBurst, ahead, bytes - this.#bytes - ahead);
     this.#bytes = bytes;
     if (step % EXAMINE_EVERY === 0) this.curve.push({ step, bytes, loss: this.#isExaminer ? this.#examine() : null });
   }
@@ -88,14 +91,17 @@ export async function train(task: Task, book: Book): Promise<Result> {
     return resultOf(learner.parameters, record);
   }
   const diloco = await createDiloco(group, layers(learner.parameters), task.diloco);
+  const overlap = task.diloco.fragments?.overlap ?? 0;
   // What the peers hold in common is what is examined: it may differ from the local parameters.
   const shared = () => Float32Array.from(Object.values(diloco.shared()).flatMap((layer) => [...layer]));
   const record = new Record(isExaminer, () => evaluate(shared(), book.test, EXAMINE_STRIDE));
   for (let step = 1; step <= task.steps; step++) {
     learner.backward();
     learner.update();
-    await diloco.step();
-    record.note(step, diloco.totals.bytesSent);
+    const { synced } = await diloco.step();
+    // Without an overlap a fragment leaves together with what opens the next round.
+    const fragments = synced.reduce((sum, { bytesSent }) => sum + bytesSent, 0);
+    record.note(step, diloco.totals.bytesSent, overlap > 0 ? fragments : 0);
   }
   await diloco.finish();
   return resultOf(shared(), record);

@@ -12,20 +12,18 @@
  * along with a later one. So the numbers by which calls are matched agree, and nothing is ever added twice. Should one
  * peer see a call fail that succeeded for the others, the next census finds that its state differs, and it is given theirs.
  */
-import { type Group, type Report, WithdrawnError } from '../index.ts';
+import { type Group, PeerLostError, type Report } from '../index.ts';
+import { Boundary } from './boundary.ts';
 import { type Bounds, type Entry, makePlan, NEWCOMER, type Plan, takeCensus } from './census.ts';
-import { isPassing } from './failures.ts';
+import { ATTEMPTS, insist } from './failures.ts';
 import { fingerprint } from './fingerprint.ts';
-import type { Fragment, FragmentSync } from './fragment.ts';
+import type { FragmentSync } from './fragment.ts';
 import { LateFragment } from './late-fragment.ts';
 import { cutIntoFragments, type Parameters, spread } from './layout.ts';
 import { boundsOf, type DilocoOptions, type ResolvedDiloco, resolveDiloco } from './options.ts';
 import { Stopwatch } from './pace.ts';
 import { PromptFragment } from './prompt-fragment.ts';
 import type { DilocoState, StepReport, Totals } from './reports.ts';
-
-/** So many failures of its own a peer takes, when a round is opened, before the user gets the last. */
-const ATTEMPTS = 3;
 
 /**
  * Prepares DiLoCo training. To be called right after `join()`, on every member: a newcomer is given the shared parameters here.
@@ -57,9 +55,10 @@ export class Diloco {
   #isNewcomer = true;
   /** Of the round that is under way; null before it is opened. */
   #plan: Plan | null = null;
-  #isPastBoundary = false;
-  #isFirstBoundary = true;
+  readonly #boundary: Boundary;
   #stepsDone = 0;
+  /** What the next call of `step()` that returns has to tell. */
+  #unreported: { hasEnded: boolean; synced: FragmentSync[] } = { hasEnded: false, synced: [] };
 
   /** @internal use `createDiloco()` */
   constructor(group: Group, parameters: Parameters, options: ResolvedDiloco) {
@@ -67,6 +66,7 @@ export class Diloco {
     this.#parameters = parameters;
     this.#options = options;
     this.#watch = new Stopwatch(options.now);
+    this.#boundary = new Boundary(group, options.call);
     const { count, pattern, mixing } = options.fragments;
     this.#fragments = cutIntoFragments(parameters, count, pattern).map((layout, index) => {
       const { outer, call, encodings, apply } = options;
@@ -105,45 +105,36 @@ export class Diloco {
    *
    * @returns what was communicated
    * @throws EvictedError, ClosedError, …: the training is over for this peer. TimeoutError, QuorumError, … when the next
-   * round could not be opened: nothing is lost, and the next call tries again.
+   * round could not be opened: nothing is lost, and the next call tries again, and tells what this one would have told.
    */
   async step(): Promise<StepReport> {
     this.#watch.stop();
-    const synced: FragmentSync[] = [];
-    const plan = this.#plan;
-    if (plan === null) {
-      await this.open();
-    } else {
-      this.#stepsDone += 1;
-      for (const [index, fragment] of this.#fragments.entries()) await this.#turn(plan, index, fragment, synced);
-      if (this.#stepsDone === this.stepsInRound) {
-        this.#round += 1;
-        this.#plan = null;
-        this.#isPastBoundary = false;
-        await this.open();
-      }
-    }
-    const hasEnded = plan !== null && this.#plan !== plan;
+    if (this.#plan !== null) await this.#advance(this.#plan);
+    if (this.#plan === null) await this.open();
     this.#watch.start();
-    return { round: this.#round, hasEnded, synced };
+    const report = { round: this.#round, ...this.#unreported };
+    this.#unreported = { hasEnded: false, synced: [] };
+    return report;
   }
 
-  async #turn(
-    plan: Plan,
-    index: number,
-    fragment: PromptFragment | LateFragment,
-    synced: FragmentSync[],
-  ): Promise<void> {
+  async #advance(plan: Plan): Promise<void> {
+    const { synced } = this.#unreported;
+    this.#stepsDone += 1;
+    for (const [index, fragment] of this.#fragments.entries())
+      this.#note(await this.#turn(plan, index, fragment), synced);
+    if (this.#stepsDone < this.stepsInRound) return;
+    this.#round += 1;
+    this.#plan = null;
+    this.#boundary.approach();
+    this.#unreported.hasEnded = true;
+  }
+
+  async #turn(plan: Plan, index: number, fragment: PromptFragment | LateFragment): Promise<FragmentSync | null> {
     const { count, overlap } = this.#options.fragments;
     const at = Math.floor((this.stepsInRound * (index + 1)) / count);
-    let sync: FragmentSync | null = null;
-    if (fragment instanceof LateFragment) {
-      if (this.#stepsDone === at) sync = await fragment.turn(this.#group, plan);
-    } else {
-      if (this.#stepsDone === at - overlap) fragment.send(this.#group, plan);
-      if (this.#stepsDone === at) sync = await fragment.apply();
-    }
-    this.#note(sync, synced);
+    if (fragment instanceof LateFragment) return this.#stepsDone === at ? fragment.turn(this.#group, plan) : null;
+    if (this.#stepsDone === at - overlap) fragment.send(this.#group, plan);
+    return this.#stepsDone === at ? fragment.apply() : null;
   }
 
   #note(sync: FragmentSync | null, synced: FragmentSync[]): void {
@@ -153,26 +144,42 @@ export class Diloco {
   }
 
   /**
-   * After the last round: applies what is still on its way (`apply: 'later'` and `'eager'`). Every peer then has the shared
-   * parameters.
+   * To be called on every member, after the last round: applies what is still on its way (`apply: 'later'` and `'eager'`). Then
+   * `shared()` contains all that was sent, and this peer's parameters are these with its own steps on top that no mean
+   * contains: those since a fragment's last turn, and those whose communication was lost. Where there are any, peers
+   * differ by them, until `finalMerge()`, or another round. May be called twice.
    */
   async finish(): Promise<StepReport> {
     const synced: FragmentSync[] = [];
-    for (const fragment of this.#fragments)
-      if (fragment instanceof LateFragment) this.#note(await fragment.finish(), synced);
+    for (const fragment of this.#fragments) this.#note(await fragment.finish(), synced);
     return { round: this.#round, hasEnded: false, synced };
   }
 
   /**
-   * The peers' parameters are replaced by their weighted mean, without outer optimiser ("A Single Merging Suffices",
-   * arXiv 2507.06542): at the end of a run whose rounds were few, or lost. In f32, whatever the codec.
+   * To be called on every member: `finish()`, then the peers' parameters are replaced by their weighted mean, without outer
+   * optimiser ("A Single Merging Suffices", arXiv 2507.06542): at the end of a run whose rounds were few, or lost. In f32,
+   * whatever the codec. Returns when a census has shown that all members have the mean.
    *
-   * @throws the error of the last attempt when it failed several times; parameters stay as they were then
+   * @throws the error of the last attempt when it failed several times. No step is lost then: call it again, or train on.
    */
   async finalMerge(): Promise<void> {
     await this.finish();
-    const plan = this.#plan ?? (await this.#agree());
-    for (const fragment of this.#fragments) await fragment.merge(this.#group, plan, ATTEMPTS);
+    const agreed = await this.#agree();
+    const plan = this.#plan ?? agreed; // of a round that is under way, as a newcomer's first has weight 0
+    const merged = this.#fragments.map(({ outer }) => outer.steps + 1);
+    for (let attempt = 1; ; attempt++) {
+      let failure: FragmentSync | null = null;
+      for (const [index, fragment] of this.#fragments.entries()) {
+        if (fragment.outer.steps === merged[index]) continue;
+        const sync = await fragment.merge(this.#group, plan);
+        if (sync.outcome === 'lost') failure = sync;
+      }
+      // Whoever saw a merge succeed must not leave before all have its result: who is left alone would merge with itself.
+      while ((await this.#agree()).behind.size > 0);
+      if (this.#fragments.every(({ outer }, index) => outer.steps === merged[index])) return;
+      if (attempt === ATTEMPTS)
+        throw failure?.error ?? new PeerLostError('Nobody is left whose steps count: train another round.');
+    }
   }
 
   /** Copies of the shared parameters, by name; with mixing, eager updates or in the middle of a round they differ from the local ones. */
@@ -194,78 +201,76 @@ export class Diloco {
     return { round: this.#round, fragments };
   }
 
-  /** Goes on from a saved state: on every peer, before its first step, with the same parameters and fragments. */
-  restore(state: DilocoState): void {
+  /**
+   * Goes on from a saved state: on every peer, before its first step, with the same parameters and fragments. The round
+   * that it was saved in begins.
+   *
+   * @throws what `group.allGather` throws
+   */
+  async restore(state: DilocoState): Promise<void> {
+    this.#plan = null;
     this.#round = state.round;
+    await Promise.all(this.#fragments.map((fragment) => fragment.settle()));
     for (const [index, fragment] of this.#fragments.entries()) {
-      const saved = state.fragments[index]!;
-      fragment.global.set(saved.parameters);
-      fragment.outer.momentum.set(saved.momentum);
-      fragment.outer.steps = saved.steps;
-      fragment.restart(null);
+      const { parameters, momentum, steps } = state.fragments[index]!;
+      fragment.load(parameters, momentum, steps);
     }
+    await this.open();
   }
 
   // --- between rounds ----------------------------------------------------------------------------------------------
 
   /** @internal Opens the next round. When it fails it may be called again. */
   async open(): Promise<void> {
-    if (!this.#isPastBoundary) {
-      // The first turn of `steps()` is the boundary at which this peer came in.
-      if (this.#isFirstBoundary) await this.#group.steps().next();
-      else await this.#group.admit(this.#options.call);
-      this.#isFirstBoundary = false;
-      this.#isPastBoundary = true;
-    }
+    await this.#boundary.pass();
     this.#plan = await this.#agree();
     this.#stepsDone = 0;
     this.#watch.start();
   }
 
   /** Census, and state for whoever is behind, until both succeed. */
-  async #agree(): Promise<Plan> {
+  #agree(): Promise<Plan> {
     const speed = this.#watch.take();
-    for (let failures = 0; ; ) {
-      try {
-        const plan = await this.#takePlan(speed);
-        if (plan.behind.size > 0) await this.#share(plan);
-        if (!plan.behind.has(this.#group.peerId)) for (const fragment of this.#fragments) fragment.confirm();
-        this.#isNewcomer = false;
-        return plan;
-      } catch (error) {
-        // What others withdrew from while this peer was on its way is behind it at once: their patience, not its own.
-        if (!(error instanceof WithdrawnError)) failures += 1;
-        if (!isPassing(error) || failures === ATTEMPTS) throw error;
-      }
-    }
+    return insist(async () => {
+      const plan = await this.#takePlan(speed);
+      if (plan.behind.size > 0) await this.#share(plan);
+      if (!plan.behind.has(this.#group.peerId)) for (const fragment of this.#fragments) fragment.confirm();
+      this.#isNewcomer = false;
+      return plan;
+    });
   }
 
   async #takePlan(speed: number): Promise<Plan> {
     const steps = this.#fragments.reduce((sum, fragment) => sum + fragment.outer.steps, 0);
     const version = this.#isNewcomer ? NEWCOMER : steps;
     const entry: Entry = { version, hash: this.hash, samples: this.#options.samples, round: this.#round, speed };
-    const call = { tag: `${this.#options.tag}/census`, ...this.#options.call };
+    const call = { tag: this.#tag, ...this.#options.call };
     const { entries, report } = await takeCensus(this.#group, entry, call);
     this.#count(report);
     return makePlan(entries, (round): Bounds => boundsOf(this.#options, round));
+  }
+
+  /** Of the census and of what follows it: one for both, see `insist`. */
+  get #tag(): string {
+    return `${this.#options.tag}/census`;
   }
 
   /** The leader's state, on every member. */
   async #share(plan: Plan): Promise<void> {
     const isBehind = plan.behind.has(this.#group.peerId);
     await Promise.all(this.#fragments.map((fragment) => fragment.settle()));
-    const steps = this.#fragments.map((fragment) => (isBehind && !this.#isNewcomer ? fragment.unsentSteps() : null));
+    // Before the leader's tensors take the place of this peer's.
+    const unsent = this.#fragments.map((fragment) => (isBehind && !this.#isNewcomer ? fragment.unsent() : null));
     const numbers = Float32Array.of(this.#round, ...this.#fragments.flatMap((fragment) => fragment.numbers()));
-    const state = [numbers, ...this.#fragments.flatMap((fragment: Fragment) => fragment.shared())];
-    const options = { root: plan.leader, tag: `${this.#options.tag}/state`, ...this.#options.call };
+    const state = [numbers, ...this.#fragments.flatMap((fragment) => fragment.shared())];
+    const options = { root: plan.leader, tag: this.#tag, ...this.#options.call };
     this.#count(await this.#group.broadcast(state, options));
     if (!isBehind) return;
     this.#round = numbers[0]!;
     let at = 1;
     for (const [index, fragment] of this.#fragments.entries()) {
       const count = fragment.numbers().length;
-      fragment.takeNumbers([...numbers.subarray(at, at + count)]);
-      fragment.restart(steps[index]!);
+      fragment.adopt([...numbers.subarray(at, at + count)], unsent[index]!);
       at += count;
     }
   }

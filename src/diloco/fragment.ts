@@ -5,9 +5,11 @@
  *     outer gradient  Δ = start − local     what the inner steps changed since `start`, a gradient by its sign
  *     after the mean  global ← OuterStep(global, mean of Δ)
  *
- * When a mean is applied is the affair of the two kinds of fragment: `PromptFragment` and `LateFragment`.
+ * When a mean is applied is the affair of the two kinds of fragment: `PromptFragment` and `LateFragment`. Both keep to one
+ * account: a step of this peer is in `local − start`, or on its way, or in `global`. Lost ones are put back into the first.
+ * What this peer saw of its last outer gradient, and what the others saw, may differ; `adopt` sets that right.
  */
-import { type Group, type PeerId, PeerLostError, type Report, type SkeinError, sharedTensor } from '../index.ts';
+import { type Group, type PeerId, type Report, type SkeinError, sharedTensor } from '../index.ts';
 import type { Plan } from './census.ts';
 import { isPassing } from './failures.ts';
 import { type FragmentLayout, gather, type Parameters, spread } from './layout.ts';
@@ -61,6 +63,11 @@ function weigh(plan: Plan): Weighing {
   return { weights: plan.weights, heaviest, isEven };
 }
 
+/** to ← to + factor · what */
+export function addTo(to: Float32Array, what: Float32Array, factor: number): void {
+  for (let at = 0; at < to.length; at++) to[at] = to[at]! + factor * what[at]!;
+}
+
 export abstract class Fragment {
   /** The shared parameters, flat. */
   readonly global: Float32Array;
@@ -73,6 +80,9 @@ export abstract class Fragment {
   /** Room for this peer's parameters, flat. */
   protected readonly local: Float32Array;
   protected flight: Flight | null = null;
+  /** The outer gradient that was applied or lost last, and which of the two, as this peer saw it; null once a census agreed. */
+  protected readonly latest: Float32Array;
+  #outcome: FragmentSync['outcome'] | null = null;
   readonly #parameters: Parameters;
   /** What travels. Like `mean` in shared memory, so that it crosses to the engine without a copy. */
   readonly #wire: Float32Array;
@@ -88,6 +98,7 @@ export abstract class Fragment {
     this.#wire = sharedTensor('f32', count);
     this.own = new Float32Array(count);
     this.local = new Float32Array(count);
+    this.latest = new Float32Array(count);
   }
 
   get layout(): FragmentLayout {
@@ -101,12 +112,67 @@ export abstract class Fragment {
   abstract takeNumbers(numbers: readonly number[]): void;
   /** Waits for what is on its way, without applying it, so that it can be handed on. */
   abstract settle(): Promise<void>;
-  /** The census found that this peer's state is the leader's: what this peer saw fail was not counted by anybody. */
-  abstract confirm(): void;
-  /** Before another peer's state is taken over: this peer's steps that no mean contains. */
-  abstract unsentSteps(): Float32Array;
-  /** After it: goes on from the shared parameters, with `steps`, if any, on top. */
-  abstract restart(steps: Float32Array | null): void;
+  /** Applies what is on its way to be applied later. @returns null when there is none */
+  abstract finish(): Promise<FragmentSync | null>;
+  /** Parameters from which this peer's present steps began. */
+  protected abstract start(): Float32Array;
+
+  /** This peer's steps that are neither on their way nor in a mean, as far as it knows. */
+  unsent(): Float32Array {
+    this.readLocal();
+    const start = this.start();
+    return this.local.map((value, at) => value - start[at]!);
+  }
+
+  /** The census found that this peer's state is the leader's: what it saw of its last outer gradient is so for all. */
+  confirm(): void {
+    this.#outcome = null;
+  }
+
+  /**
+   * The leader's tensors have taken the place of this peer's.
+   *
+   * @param numbers that came along
+   * @param unsent what `unsent()` said before; null in a newcomer, whose parameters don't count
+   */
+  adopt(numbers: readonly number[], unsent: Float32Array | null): void {
+    const ahead = numbers[0]! - this.outer.steps; // a fragment's first number is that of its outer steps
+    this.takeNumbers(numbers);
+    if (unsent !== null) {
+      // Put back as lost, but the leader's state contains it; or thought to be contained, and the leader's does without.
+      if (this.#outcome === 'lost' && ahead > 0) addTo(unsent, this.latest, 1);
+      if (this.#outcome === 'applied' && ahead < 0) addTo(unsent, this.latest, -1);
+    }
+    this.#outcome = null;
+    this.goOn(unsent);
+  }
+
+  /** From the shared parameters, with `steps`, if any, on top. */
+  goOn(steps: Float32Array | null): void {
+    this.writeLocal(steps === null ? this.global : steps.map((step, at) => this.global[at]! + step));
+  }
+
+  /** Begins anew from a saved state; nothing may be on its way. */
+  load(parameters: Float32Array, momentum: Float32Array, steps: number): void {
+    this.global.set(parameters);
+    this.outer.momentum.set(momentum);
+    this.outer.steps = steps;
+    this.own.fill(0);
+    this.#outcome = null;
+    this.goOn(null);
+  }
+
+  /** What became of `own`, which may soon hold the next. */
+  protected remember(outcome: FragmentSync['outcome']): void {
+    this.latest.set(this.own);
+    this.#outcome = outcome;
+  }
+
+  /** `unsent` becomes the outer gradient, with the sign of one. A newcomer's first steps never count: zeros, whatever becomes of it. */
+  protected take(unsent: Float32Array, weight: number): void {
+    if (weight > 0) for (let at = 0; at < this.own.length; at++) this.own[at] = -unsent[at]!;
+    else this.own.fill(0);
+  }
 
   /** Reads this peer's parameters into `local`. */
   protected readLocal(): void {
@@ -149,26 +215,19 @@ export abstract class Fragment {
     this.flight = { outcome, weighing };
   }
 
-  /**
-   * The members' weighted mean takes the place of the shared and of the local parameters.
-   *
-   * @param attempts that may fail
-   */
-  async merge(group: Group, plan: Plan, attempts: number): Promise<void> {
+  /** The members' weighted mean takes the place of the shared and of the local parameters, unless the call fails. */
+  async merge(group: Group, plan: Plan): Promise<FragmentSync> {
     // What is on its way is of no use any more: the steps that it stands for are in the local parameters.
     if (this.flight !== null) await this.land(this.flight);
-    this.readLocal();
-    for (let at = 0; at < this.own.length; at++) this.own[at] = this.global[at]! - this.local[at]!;
-    for (let attempt = 1; ; attempt++) {
-      this.launch(group, plan, { codec: 'f32' });
-      const { outcome, error } = await this.land(this.flight!); // launched just now
-      if (outcome === 'applied') break;
-      if (attempt === attempts)
-        throw error ?? new PeerLostError('Nobody is left whose steps count: train another round.');
-    }
-    for (let at = 0; at < this.global.length; at++) this.global[at] = this.global[at]! - this.mean[at]!;
+    this.take(this.unsent(), this.weightIn(plan, group));
+    this.launch(group, plan, { codec: 'f32' });
+    const sync = await this.land(this.flight!); // launched just now
+    this.remember(sync.outcome);
+    if (sync.outcome === 'lost') return sync;
+    addTo(this.global, this.mean, -1);
     this.outer.steps += 1;
-    this.restart(null);
+    this.goOn(null);
+    return sync;
   }
 
   /** Waits for the mean; afterwards it is in `mean`, unless it was lost. */

@@ -8,12 +8,26 @@
  * A `Group` has no call between two peers, so the exchange goes by way of all: each cuts what it has for its partner into
  * one part per member, and an all-to-all hands these to the members, who pass them on by a second one. Every peer sends its
  * two vectors twice, however many peers there are, and no link carries more than its share.
+ *
+ * Before each round a census of 16 bytes tells who has slow parameters, and whose steps count: a newcomer's first ones don't.
  */
-import { ArgumentError, type Codec, type Group, MismatchError, sharedTensor, TimeoutError } from '../index.ts';
-import { isPassing } from './failures.ts';
+import {
+  ArgumentError,
+  type Codec,
+  type Group,
+  MismatchError,
+  type PeerId,
+  sharedTensor,
+  TimeoutError,
+} from '../index.ts';
+import { Boundary } from './boundary.ts';
+import { insist, isPassing } from './failures.ts';
 import { cutIntoFragments, gather, type Parameters, spread } from './layout.ts';
 import type { WireOptions } from './options.ts';
 import { pairing } from './pairing.ts';
+
+/** In a census, the round of a peer that has no slow parameters yet. */
+const NEWCOMER = -1;
 
 export interface GossipOptions {
   /** Inner steps of a round. @default 100 */
@@ -24,6 +38,7 @@ export interface GossipOptions {
   readonly momentum?: number;
   /** γ, what draws the pair together: more than α, or the peers drift apart. @default 0.7 */
   readonly attraction?: number;
+  /** `codec`: of what the pairs exchange. @default 'f32' */
   readonly wire?: Pick<WireOptions, 'tag' | 'timeout' | 'minWorldSize'> & { readonly codec?: Codec };
 }
 
@@ -32,20 +47,20 @@ export interface GossipReport {
   readonly round: number;
   /** Of a round that ended with this step: with whom this peer averaged. Itself, where it was the odd one out. */
   readonly partner: string | null;
-  /** The exchange failed: the steps of the round are part of the next. */
+  /** The exchange failed: the steps of the round are part of the next, or of the final merge. */
   readonly isLost: boolean;
 }
 
 /**
  * Prepares gossip training. To be called right after `join()`, on every member; a newcomer takes the slow parameters of a
- * member that is there already.
+ * member that is there already, and its change weighs nothing in its first round, as its inner optimiser is cold.
  *
  * @param parameters as for `createDiloco`; all peers begin with the same values
- * @throws ArgumentError, and what `group.admit` and `group.broadcast` throw
+ * @throws ArgumentError, and what `group.admit`, `group.allGather` and `group.broadcast` throw
  */
 export async function createGossip(group: Group, parameters: Parameters, options: GossipOptions = {}): Promise<Gossip> {
   const gossip = new Gossip(group, parameters, options);
-  await gossip.pass();
+  await gossip.open();
   return gossip;
 }
 
@@ -62,9 +77,14 @@ export class Gossip {
   readonly #slow: Float32Array;
   readonly #local: Float32Array;
   readonly #momentum: Float32Array;
+  readonly #boundary: Boundary;
   #round = 0;
   #stepsDone = 0;
-  #isFirstBoundary = true;
+  #isNewcomer = true;
+  /** Whose changes count in the present round; null before it is opened. */
+  #counting: ReadonlySet<PeerId> | null = null;
+  /** A round that ended, until a `step()` that returns has told of it. */
+  #ended: { readonly partner: PeerId | null } | null = null;
 
   /** @internal use `createGossip()` */
   constructor(group: Group, parameters: Parameters, options: GossipOptions) {
@@ -81,6 +101,7 @@ export class Gossip {
     this.#gamma = attraction;
     this.#tag = tag;
     this.#call = call;
+    this.#boundary = new Boundary(group, call);
     this.#layout = cutIntoFragments(parameters, 1, 'sequential')[0]!; // one was asked for
     this.#slow = new Float32Array(this.#layout.count);
     this.#local = new Float32Array(this.#layout.count);
@@ -92,56 +113,102 @@ export class Gossip {
     return this.#round;
   }
 
-  /** To be awaited after every inner step. @throws EvictedError, ClosedError, …; and QuorumError from the boundary */
+  /**
+   * To be awaited after every inner step.
+   *
+   * @throws EvictedError, ClosedError, …: the training is over for this peer. TimeoutError, QuorumError, … when the next
+   * round could not be opened: nothing is lost, and the next call tries again, and tells what this one would have told.
+   */
   async step(): Promise<GossipReport> {
+    if (this.#counting !== null) await this.#advance(this.#counting);
+    if (this.#counting === null) await this.open();
+    const ended = this.#ended;
+    this.#ended = null;
+    return { round: this.#round, partner: ended?.partner ?? null, isLost: ended !== null && ended.partner === null };
+  }
+
+  async #advance(counting: ReadonlySet<PeerId>): Promise<void> {
     this.#stepsDone += 1;
-    if (this.#stepsDone < this.#every) return { round: this.#round, partner: null, isLost: false };
-    const partner = await this.#exchange();
+    if (this.#stepsDone < this.#every) return;
+    const partner = await this.#exchange(counting);
+    // A newcomer's first steps never count, not even merged into a later round.
+    if (partner === null && !counting.has(this.#group.peerId)) spread(this.#slow, this.#layout, this.#parameters);
+    this.#ended = { partner };
     this.#stepsDone = 0;
     this.#round += 1;
-    await this.pass();
-    return { round: this.#round, partner, isLost: partner === null };
+    this.#isNewcomer = false;
+    this.#counting = null;
+    this.#boundary.approach();
   }
 
-  /** @internal A boundary: newcomers are let in, and take slow parameters and the number of the round. */
-  async pass(): Promise<void> {
-    const { joined } = this.#isFirstBoundary
-      ? (await this.#group.steps().next()).value! // it has no end
-      : await this.#group.admit();
-    this.#isFirstBoundary = false;
-    const old = this.#group.members.find(({ peerId }) => !joined.includes(peerId));
-    if (joined.length === 0 || old === undefined) return;
-    const given = new Float32Array(1 + this.#slow.length);
-    given[0] = this.#round;
-    given.set(this.#slow, 1);
-    await this.#group.broadcast(given, { root: old.peerId, tag: `${this.#tag}/state`, ...this.#call, codec: 'f32' });
-    if (!joined.includes(this.#group.peerId)) return;
-    this.#round = given[0]!;
-    this.#slow.set(given.subarray(1));
-    spread(this.#slow, this.#layout, this.#parameters);
+  /** @internal Opens the next round. When it fails it may be called again. */
+  async open(): Promise<void> {
+    await this.#boundary.pass();
+    this.#counting = await insist(() => this.#agree());
   }
 
-  /** At the end: all parameters become the mean of the peers' slow ones. */
+  /** Censuses, and slow parameters for whoever has none, until one shows that all have them. @returns whose changes count */
+  async #agree(): Promise<ReadonlySet<PeerId>> {
+    for (let hasState = !this.#isNewcomer; ; hasState = true) {
+      const own = Float64Array.of(hasState ? this.#round : NEWCOMER, this.#isNewcomer ? 0 : 1);
+      const all = new Float64Array(own.length * this.#group.worldSize);
+      const call = { ...this.#call, tag: `${this.#tag}/census`, codec: 'f32' } as const;
+      const { contributors } = await this.#group.allGather(own, all, call);
+      const rounds = contributors.map((_, rank) => all[rank * own.length]!);
+      const newest = Math.max(...rounds);
+      if (newest === NEWCOMER) {
+        this.#isNewcomer = false; // all are: the run begins, and all count
+        return new Set(contributors);
+      }
+      // One who missed the last census has missed the number of a round as well.
+      if (hasState) this.#round = newest;
+      if (!rounds.includes(NEWCOMER))
+        return new Set(contributors.filter((_, rank) => all[rank * own.length + 1] === 1));
+      const given = new Float32Array(1 + this.#slow.length);
+      given[0] = newest;
+      given.set(this.#slow, 1);
+      await this.#group.broadcast(given, { ...call, root: contributors[rounds.indexOf(newest)]! }); // it is one of them
+      if (hasState) continue;
+      this.#round = given[0]!;
+      this.#slow.set(given.subarray(1));
+      spread(this.#slow, this.#layout, this.#parameters);
+    }
+  }
+
+  /**
+   * At the end, on every member: all parameters become the mean of the peers', steps since the last exchange, and of a lost
+   * one, included.
+   *
+   * @throws what `group.allReduce` throws; parameters stay as they are then
+   */
   async finalMerge(): Promise<void> {
-    await this.#group.allReduce(this.#slow, { op: 'avg', tag: `${this.#tag}/merge`, ...this.#call, codec: 'f32' });
+    const counts = this.#counting?.has(this.#group.peerId) ?? true;
+    if (counts) gather(this.#parameters, this.#layout, this.#local);
+    else this.#local.set(this.#slow);
+    const call = { ...this.#call, tag: `${this.#tag}/merge`, codec: 'f32' } as const;
+    await this.#group.allReduce(this.#local, { ...call, op: 'avg' });
+    this.#slow.set(this.#local);
     spread(this.#slow, this.#layout, this.#parameters);
   }
 
   /** @returns the partner, or null when the exchange failed */
-  async #exchange(): Promise<string | null> {
+  async #exchange(counting: ReadonlySet<PeerId>): Promise<string | null> {
     const { members, rank } = this.#group;
     const partners = pairing(members.length, this.#round);
     gather(this.#parameters, this.#layout, this.#local);
     const { count } = this.#layout;
     const part = Math.ceil((2 * count) / members.length);
     const mine = sharedTensor('f32', part * members.length);
-    for (let at = 0; at < count; at++) mine[at] = this.#local[at]! - this.#slow[at]!;
+    if (counting.has(this.#group.peerId))
+      for (let at = 0; at < count; at++) mine[at] = this.#local[at]! - this.#slow[at]!;
     mine.set(this.#slow, count);
     const theirs = await this.#swap(mine, part, partners);
     if (theirs === null) return null;
     const partner = partners[rank]!;
-    this.#update(mine, partner === rank ? mine : theirs);
-    return members[partner]!.peerId;
+    const { peerId } = members[partner]!;
+    const weight = [this.#group.peerId, peerId].filter((one) => counting.has(one)).length;
+    this.#update(mine, partner === rank ? mine : theirs, Math.max(weight, 1)); // where none counts, both sent zeros
+    return peerId;
   }
 
   /** @returns what the partner had for this peer */
@@ -168,10 +235,10 @@ export class Gossip {
     }
   }
 
-  #update(mine: Float32Array, theirs: Float32Array): void {
+  #update(mine: Float32Array, theirs: Float32Array, weight: number): void {
     const { count } = this.#layout;
     for (let at = 0; at < count; at++) {
-      const change = (mine[at]! + theirs[at]!) / 2;
+      const change = (mine[at]! + theirs[at]!) / weight;
       const slow = (mine[count + at]! + theirs[count + at]!) / 2;
       const pull = this.#slow[at]! - slow;
       this.#momentum[at] = this.#alpha * this.#momentum[at]! + this.#beta * change - this.#gamma * pull;

@@ -7,6 +7,8 @@
  *              Δ(t) sets out
  *              local, start(t+1) ← global + correction
  *
+ * When mean Δ(t−1) is lost, this peer's part of it is put back on top of the local parameters, so that Δ(t+1) contains it.
+ *
  * *Delayed* updates have no correction. With *eager* ones (arXiv 2502.12996, algorithm 2) each peer counts its own part at
  * once: its outer optimiser is fed mean Δ(t−1) + share · (Δ(t) − Δ(t−1)), of which the second term is its own affair. An
  * outer step is linear in the gradients, so its response to the two terms can be kept apart: `global` answers to the first
@@ -14,28 +16,20 @@
  */
 import type { Group } from '../index.ts';
 import type { Plan } from './census.ts';
-import { Fragment, type FragmentSync } from './fragment.ts';
+import { addTo, Fragment, type FragmentSync } from './fragment.ts';
 import { createOuterState, type OuterState, outerStep } from './outer.ts';
 
 /** What is added to the shared parameters on this peer alone. */
 interface Correction {
   state: OuterState;
   readonly values: Float32Array;
-  /** share · (own outer gradients that `global` does not contain). */
+  /** share · (own outer gradient that is on its way). */
   readonly outstanding: Float32Array;
-}
-
-function add(to: Float32Array, what: Float32Array | null): void {
-  if (what !== null) for (let at = 0; at < to.length; at++) to[at] = to[at]! + what[at]!;
 }
 
 export class LateFragment extends Fragment {
   /** What came of the last outer gradient; null when it is still on its way, or there was none. */
   #landed: FragmentSync | null = null;
-  /** Sent, and lost as far as this peer knows. */
-  #lost: Float32Array | null = null;
-  /** Lost, and counted by nobody: goes along with the next. */
-  #carried: Float32Array | null = null;
   readonly #correction: Correction | null;
 
   constructor(isEager: boolean, ...rest: ConstructorParameters<typeof Fragment>) {
@@ -48,25 +42,21 @@ export class LateFragment extends Fragment {
 
   /** @returns what became of the outer gradient of the turn before; null at the first turn */
   async turn(group: Group, plan: Plan): Promise<FragmentSync | null> {
-    this.readLocal();
-    const fresh = this.#start().map((value, at) => value - this.local[at]!);
+    const fresh = this.unsent();
     const sync = await this.#applyLanded();
-    // A newcomer's first steps never count, not even merged into a later round.
-    if (this.weightIn(plan, group) > 0) this.own.set(fresh);
-    else this.own.fill(0);
-    add(this.own, this.#carried);
-    this.#carried = null;
+    this.take(fresh, this.weightIn(plan, group));
     this.#correct(this.shareIn(plan, group));
-    this.writeLocal(this.#start());
+    this.#writeStart(sync);
     this.launch(group, plan);
     return sync;
   }
 
-  /** Applies what is still on its way, and drops the correction: all that it stood for is in `global` then. */
+  /** The correction is dropped: all that it stood for is in `global` then. Steps that were not sent stay on top. */
   async finish(): Promise<FragmentSync | null> {
+    const rest = this.unsent();
     const sync = await this.#applyLanded();
     this.#resetCorrection();
-    this.restart(this.#lost === null ? null : this.#lost.map((value) => -value));
+    this.#writeStart(sync, rest);
     return sync;
   }
 
@@ -74,15 +64,23 @@ export class LateFragment extends Fragment {
     await this.settle();
     const sync = this.#landed;
     this.#landed = null;
-    if (sync?.outcome === 'applied') outerStep(this.settings.outer, this.outer, this.global, this.mean, true);
-    if (sync?.outcome === 'lost') this.#lost = this.own.slice();
+    if (sync === null) return null;
+    this.remember(sync.outcome);
+    if (sync.outcome === 'applied') outerStep(this.settings.outer, this.outer, this.global, this.mean, true);
     return sync;
   }
 
-  /** Parameters from which this peer's present steps began. */
-  #start(): Float32Array {
+  /** Where the next steps begin, with `rest` and what was lost just now on top. */
+  #writeStart(sync: FragmentSync | null, rest: Float32Array | null = null): void {
+    const start = this.start().slice();
+    if (rest !== null) addTo(start, rest, 1);
+    if (sync?.outcome === 'lost') addTo(start, this.latest, -1);
+    this.writeLocal(start);
+  }
+
+  protected start(): Float32Array {
     const correction = this.#correction?.values;
-    return correction === undefined ? this.global.slice() : this.global.map((value, at) => value + correction[at]!);
+    return correction === undefined ? this.global : this.global.map((value, at) => value + correction[at]!);
   }
 
   #correct(share: number): void {
@@ -90,7 +88,7 @@ export class LateFragment extends Fragment {
     const { state, values, outstanding } = this.#correction;
     const change = new Float32Array(outstanding.length);
     for (let at = 0; at < change.length; at++) {
-      const now = share * (this.own[at]! + (this.#lost?.[at] ?? 0));
+      const now = share * this.own[at]!;
       change[at] = now - outstanding[at]!;
       outstanding[at] = now;
     }
@@ -124,22 +122,13 @@ export class LateFragment extends Fragment {
     if (this.flight !== null) this.#landed = await this.land(this.flight);
   }
 
-  confirm(): void {
-    if (this.#lost === null) return;
-    if (this.#carried === null) this.#carried = this.#lost;
-    else add(this.#carried, this.#lost);
-    this.#lost = null;
-  }
-
-  unsentSteps(): Float32Array {
-    this.readLocal();
-    const start = this.#start();
-    return this.local.map((value, at) => value - start[at]!);
-  }
-
-  restart(steps: Float32Array | null): void {
-    this.#lost = null;
+  override goOn(steps: Float32Array | null): void {
     this.#resetCorrection();
-    this.writeLocal(steps === null ? this.global : steps.map((step, at) => this.global[at]! + step));
+    super.goOn(steps);
+  }
+
+  override load(...state: Parameters<Fragment['load']>): void {
+    this.#landed = null;
+    super.load(...state);
   }
 }

@@ -13,7 +13,8 @@ export interface DilocoOptions {
   readonly fragments?: FragmentOptions;
   /**
    * When an outer gradient is applied. `now`: in its own round (DiLoCo; Streaming DiLoCo with `fragments`). `later`: a
-   * round later, while which it travels. `eager`: as `later`, but each peer adds its own part at once (arXiv 2502.12996).
+   * round later, while which it travels. `eager`: as `later`, but each peer adds its own part at once (arXiv 2502.12996);
+   * with neither `outer.clip` nor `outer.dampening`.
    * @default 'now'
    */
   readonly apply?: 'now' | 'later' | 'eager';
@@ -128,12 +129,17 @@ export function resolveDiloco(options: DilocoOptions): ResolvedDiloco {
   if (apply !== 'now' && (fragments.overlap > 0 || fragments.mixing > 0)) {
     throw new ArgumentError(`\`apply: '${apply}'\` overlaps a whole round by itself: leave out overlap and mixing.`);
   }
+  const outer = resolveOuter(options.outer);
+  // Eager updates keep apart how an outer step answers to two gradients, which needs a step that is linear in them.
+  if (apply === 'eager' && (outer.clip !== Number.POSITIVE_INFINITY || outer.dampening > 0)) {
+    throw new ArgumentError("`apply: 'eager'` needs an outer step without clip and dampening: use `apply: 'later'`.");
+  }
   const samples = pace.samples ?? 1;
   if (!(samples > 0 && Number.isFinite(samples)))
     throw new ArgumentError(`\`pace.samples\` must be above 0, not ${samples}.`);
   return {
     every: typeof every === 'number' ? () => every : every,
-    outer: resolveOuter(options.outer),
+    outer,
     fragments,
     apply,
     encodings: resolveEncodings(wire, fragments.count),

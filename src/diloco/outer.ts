@@ -17,13 +17,13 @@ export interface OuterOptions {
   readonly learningRate?: number;
   /** 0.9 suits long runs; with a few dozen rounds 0.6 often ends lower. @default 0.9 */
   readonly momentum?: number;
-  /** @default 0 */
+  /** Not with `apply: 'eager'`. @default 0 */
   readonly dampening?: number;
   /** @default true where there is momentum and no dampening */
   readonly nesterov?: boolean;
   /**
    * CO2's outer momentum clipping (arXiv 2401.16265, section 3): no component of the momentum, nor of a step before it is
-   * multiplied by the learning rate, is larger than this. @default Infinity
+   * multiplied by the learning rate, is larger than this. Not with `apply: 'eager'`. @default Infinity
    */
   readonly clip?: number;
   /** CO2's staleness gap penalty: outer gradients that come late are divided by it, so at least 1. @default 1 */

@@ -15,26 +15,24 @@ import { Fragment, type FragmentSync } from './fragment.ts';
 import { outerStep } from './outer.ts';
 
 export class PromptFragment extends Fragment {
-  /** The last mean was lost as far as this peer knows; the others may have counted its part. */
-  #mayBeCounted = false;
   #weight = 0;
 
   send(group: Group, plan: Plan): void {
-    this.readLocal();
-    for (let at = 0; at < this.own.length; at++) this.own[at] = this.global[at]! - this.local[at]!;
     this.#weight = this.weightIn(plan, group);
+    this.take(this.unsent(), this.#weight);
     this.launch(group, plan);
   }
 
-  async apply(): Promise<FragmentSync> {
-    const sync = await this.land(this.flight!); // its turn began with `send`
+  /** @returns null when nothing was sent, or a final merge has made it void */
+  async apply(): Promise<FragmentSync | null> {
+    if (this.flight === null) return null;
+    const sync = await this.land(this.flight);
+    this.remember(sync.outcome);
     if (sync.outcome === 'lost') {
-      this.#mayBeCounted = true;
       // A newcomer's first steps never count, not even merged into a later round.
-      if (this.#weight === 0) this.restart(null);
+      if (this.#weight === 0) this.goOn(null);
       return sync;
     }
-    this.#mayBeCounted = false;
     const { outer, mixing } = this.settings;
     outerStep(outer, this.outer, this.global, this.mean);
     this.readLocal();
@@ -59,17 +57,12 @@ export class PromptFragment extends Fragment {
   /** Between rounds nothing is on its way. */
   async settle(): Promise<void> {}
 
-  confirm(): void {
-    this.#mayBeCounted = false;
+  /** Nothing is ever left for later. */
+  async finish(): Promise<null> {
+    return null;
   }
 
-  unsentSteps(): Float32Array {
-    this.readLocal();
-    return this.local.map((value, at) => value - this.global[at]! + (this.#mayBeCounted ? this.own[at]! : 0));
-  }
-
-  restart(steps: Float32Array | null): void {
-    this.#mayBeCounted = false;
-    this.writeLocal(steps === null ? this.global : steps.map((step, at) => this.global[at]! + step));
+  protected start(): Float32Array {
+    return this.global;
   }
 }

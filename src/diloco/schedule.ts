@@ -5,7 +5,7 @@ import { ArgumentError } from '../index.ts';
  * A schedule for `every` that spends its rounds late: "A Single Merging Suffices" (arXiv 2507.06542, section 4) finds that
  * communication is worth most towards the end of training. Rounds get shorter linearly, and add up to `steps`.
  *
- * @example createDiloco(group, parameters, { every: lateRounds(1_000, 10) }) // 182, 163, … 19 steps
+ * @example createDiloco(group, parameters, { every: lateRounds(1_000, 10) }) // 182, 163, … 18 steps
  */
 export function lateRounds(steps: number, rounds: number): (round: number) => number {
   if (!(Number.isInteger(rounds) && rounds > 0 && Number.isInteger(steps) && steps >= rounds * (rounds + 1))) {

@@ -1,11 +1,11 @@
 /** Averaging in pairs, and rounds that come late. */
 import fc from 'fast-check';
-import { join } from 'skein';
-import { createDiloco, createGossip, type Gossip, lateRounds } from 'skein/diloco';
+import { type Group, join } from 'skein';
+import { createDiloco, createGossip, type Gossip, type GossipOptions, lateRounds } from 'skein/diloco';
 import { describe, expect, test } from 'vitest';
 import { pairing } from '../../src/diloco/pairing.ts';
 import { Members } from '../group/members.ts';
-import { withdrawingFromGossip } from './peers.ts';
+import { replacing, withdrawingFromGossip, withdrawingFromState } from './peers.ts';
 
 const INLINE = { engine: 'inline' } as const;
 
@@ -100,29 +100,134 @@ test.each([
   },
 );
 
-test('a newcomer takes the slow parameters and the round of the others', async () => {
-  await using members = await Members.form(2, INLINE);
-  const old = await members.all(async (group) => {
-    const x = new Float32Array(200_000).fill(7);
-    return { x, gossip: await createGossip(group, { x }, { every: 1 }) };
+test.each([0, 1])('finalMerge contains what the last exchange lost (hop %i), and steps since', async (hop) => {
+  await using members = await Members.form(3, INLINE);
+  const seen = await members.all(async (group, rank) => {
+    const x = new Float32Array(1);
+    const disturbed = rank === 1 ? withdrawingFromGossip(group, [hop]) : group;
+    const gossip = await createGossip(disturbed, { x }, { every: 2 });
+    await train(gossip, x, 1, rank);
+    x[0]! += rank;
+    await gossip.step();
+    await gossip.finalMerge();
+    return x[0];
   });
-  const joining = join(members.coordinator.address, { ...INLINE, timeout: 20_000 });
-  const coming = joining.then(async (group) => {
-    members.groups.push(group);
-    const x = new Float32Array(200_000);
-    return { x, gossip: await createGossip(group, { x }, { every: 1 }) };
+  expect(seen).toEqual([3, 3, 3]);
+});
+
+test('pairs exchange in a codec, finalMerge in f32', async () => {
+  await using members = await Members.form(4, INLINE);
+  const seen = await members.all(async (group) => {
+    const sent: number[] = [];
+    const watched = replacing(group, 'allToAll', (real) => async (tensor, out, options) => {
+      const report = await real(tensor, out, options);
+      sent.push(report.bytesSent);
+      return report;
+    });
+    const x = new Float32Array(1_000);
+    const gossip = await createGossip(watched, { x }, { every: 1, wire: { codec: 'bf16' } });
+    await train(gossip, x, 1, 1 + 2 ** -12);
+    const rounded = x[0]!;
+    x[0] = 1 + 2 ** -12;
+    await gossip.finalMerge();
+    return { rounded, merged: x[0], most: Math.max(...sent) };
   });
-  let rounds = 0;
-  while (members.groups[0]!.worldSize < 3) {
-    rounds += 1;
-    await Promise.all(old.map(({ gossip, x }) => train(gossip, x, rounds, 0)));
+  for (const { rounded, merged, most } of seen) {
+    // Half of the change is the peer's own, in full precision; the partner's has lost its last bit.
+    expect(rounded).toBe(Math.fround(0.7 * (1 + 2 ** -13)));
+    expect(merged).toBe(1 + 2 ** -12);
+    expect(most).toBeLessThan(4_000); // three quarters of 2,000 elements are 3,000 bytes in bf16, 6,000 in f32
   }
-  const newcomer = await coming;
-  const all = [...old, newcomer];
-  expect(newcomer.gossip.round).toBe(old[0]!.gossip.round);
-  expect(newcomer.x.every((value) => value === 7)).toBe(true);
-  await Promise.all(all.map(({ gossip, x }) => train(gossip, x, rounds + 2, 1)));
-  for (const { x } of all) expect(x[0]).toBeGreaterThan(7);
+});
+
+test('a boundary has the time-out and the quorum of the other calls', async () => {
+  await using members = await Members.form(2, INLINE);
+  const wire = { timeout: 5_000, minWorldSize: 2 } as const;
+  const seen = await members.all(async (group) => {
+    const asked: unknown[] = [];
+    const watched = replacing(group, 'admit', (real) => (options) => {
+      asked.push(options);
+      return real(options);
+    });
+    const x = new Float32Array(1);
+    await train(await createGossip(watched, { x }, { every: 1, wire: { ...wire, codec: 'bf16' } }), x, 2, 1);
+    return asked;
+  });
+  for (const asked of seen) expect(asked).toEqual([wire, wire]);
+});
+
+describe('a newcomer', () => {
+  const COUNT = 200_000;
+
+  /** Two members whose parameters are 7 go on until a third is in. */
+  async function welcome(members: Members, options: GossipOptions, disturb: (group: Group, rank: number) => Group) {
+    const old = await members.all(async (group, rank) => {
+      const x = new Float32Array(COUNT).fill(7);
+      return { x, gossip: await createGossip(disturb(group, rank), { x }, options), failures: 0 };
+    });
+    const joining = join(members.coordinator.address, { ...INLINE, timeout: 20_000 });
+    const coming = joining.then(async (group) => {
+      members.groups.push(group);
+      const x = new Float32Array(COUNT);
+      return { x, gossip: await createGossip(disturb(group, 2), { x }, options), failures: 0 };
+    });
+    while (members.groups[0]!.worldSize < 3) {
+      await Promise.all(
+        old.map((one) =>
+          one.gossip.step().catch(() => {
+            one.failures += 1;
+            return one.gossip.step();
+          }),
+        ),
+      );
+    }
+    return [...old, await coming];
+  }
+
+  test('takes the slow parameters and the round of the others', async () => {
+    await using members = await Members.form(2, INLINE);
+    const all = await welcome(members, { every: 1 }, (group) => group);
+    const [old, , newcomer] = all;
+    expect(newcomer!.gossip.round).toBe(old!.gossip.round);
+    expect(newcomer!.x.every((value) => value === 7)).toBe(true);
+    const { round } = newcomer!.gossip;
+    await Promise.all(all.map(({ gossip, x }) => train(gossip, x, round + 2, 1)));
+    for (const { x } of all) expect(x[0]).toBeGreaterThan(7);
+  });
+
+  test.each([
+    ['once for the newcomer', 2, [0], 0],
+    ["until an old member's patience is over, and it calls step() again", 0, [0, 1, 2], 1],
+  ])('is given them at last when the call fails: %s', async (_name, wrong, calls, failures) => {
+    await using members = await Members.form(2, INLINE);
+    const all = await welcome(members, { every: 1 }, (group, rank) =>
+      rank === wrong ? withdrawingFromState(group, calls) : group,
+    );
+    expect(all.map((one) => one.failures)).toEqual([failures, 0, 0]);
+    const { round } = all[0]!.gossip;
+    for (const { gossip, x } of all) {
+      expect(gossip.round).toBe(round);
+      expect(x.every((value) => value === 7)).toBe(true);
+    }
+  });
+
+  test.each([false, true])('weighs nothing in its first round (whose exchange fails: %s)', async (fails) => {
+    await using members = await Members.form(2, INLINE);
+    const options = { every: 1, momentum: 0, attraction: 1, learningRate: 1 } as const;
+    const disturb = (group: Group, rank: number) => (rank === 2 && fails ? withdrawingFromGossip(group, [0]) : group);
+    const all = await welcome(members, options, disturb);
+    const { round } = all[0]!.gossip;
+    // What it does in its first round is poison; in the next, all count.
+    await Promise.all(all.map(({ gossip, x }, rank) => train(gossip, x, round + 1, rank === 2 ? Number.NaN : 1)));
+    expect(all[2]!.x.every(Number.isFinite)).toBe(true);
+    await Promise.all(all.map(({ gossip, x }) => train(gossip, x, round + 2, 1)));
+    await Promise.all(all.map(({ gossip }) => gossip.finalMerge()));
+    for (const { x } of all) {
+      expect(x[0]).toBe(all[0]!.x[0]);
+      expect(x[0]).toBeGreaterThan(8);
+      expect(x[0]).toBeLessThanOrEqual(9);
+    }
+  });
 });
 
 describe('late rounds', () => {

@@ -4,7 +4,9 @@ import { describe, expect, test } from 'vitest';
 import { type Entry, makePlan, NEWCOMER } from '../../src/diloco/census.ts';
 import { fingerprint } from '../../src/diloco/fingerprint.ts';
 import { cutIntoFragments, gather, spread } from '../../src/diloco/layout.ts';
+import { resolveDiloco } from '../../src/diloco/options.ts';
 import { Stopwatch, stepCounts } from '../../src/diloco/pace.ts';
+import { ArgumentError } from '../../src/errors.ts';
 
 const anyModel = fc
   .array(fc.integer({ min: 1, max: 30 }), { minLength: 1, maxLength: 8 })
@@ -147,5 +149,12 @@ describe('the fingerprint', () => {
     expect(fingerprint([Float32Array.of(0)])).not.toBe(fingerprint([Float32Array.of(-0)]));
     expect(fingerprint([one, two])).not.toBe(fingerprint([two, one]));
     expect(fingerprint([one, two])).not.toBe(fingerprint([Float32Array.of(1, 2)]));
+  });
+});
+
+describe('eager updates', () => {
+  test.each([{ clip: 1 }, { dampening: 0.5 }])('are refused with an outer step that is not linear: %j', (outer) => {
+    expect(() => resolveDiloco({ apply: 'eager', outer })).toThrow(ArgumentError);
+    expect(() => resolveDiloco({ apply: 'later', outer })).not.toThrow();
   });
 });

@@ -25,7 +25,7 @@ export async function trainUntil({ diloco, parameters }: Trainee, rounds: number
 }
 
 /** The group with one method replaced. */
-function replacing<N extends 'allReduce' | 'allToAll'>(
+export function replacing<N extends 'admit' | 'allReduce' | 'allToAll' | 'allGather' | 'broadcast'>(
   group: Group,
   name: N,
   make: (real: Group[N]) => Group[N],
@@ -67,6 +67,35 @@ export function misinformed(group: Group, numbers: readonly number[]): Group {
     const report = await real(tensor, isWrong ? { ...options, out } : options);
     if (isWrong) throw new TimeoutError('the commit came too late');
     return report;
+  });
+}
+
+/** As `misinformed`, of the all-gathers: these are censuses. */
+export function misinformedOfCensus(group: Group, numbers: readonly number[]): Group {
+  let calls = 0;
+  return replacing(group, 'allGather', (real) => async (tensor, out, options) => {
+    const isWrong = numbers.includes(calls++);
+    const report = await real(tensor, out, options);
+    if (isWrong) throw new TimeoutError('the commit came too late');
+    return report;
+  });
+}
+
+/** As `withdrawing`, of the censuses. */
+export function withdrawingFromCensus(group: Group, numbers: readonly number[]): Group {
+  let calls = 0;
+  return replacing(group, 'allGather', (real) => (tensor, out, options) => {
+    const signal = AbortSignal.abort(new TimeoutError('withdrawn by the test'));
+    return real(tensor, out, numbers.includes(calls++) ? { ...options, signal } : options);
+  });
+}
+
+/** As `withdrawing`, of the broadcasts that hand on state. */
+export function withdrawingFromState(group: Group, numbers: readonly number[]): Group {
+  let calls = 0;
+  return replacing(group, 'broadcast', (real) => (tensor, options) => {
+    const signal = AbortSignal.abort(new TimeoutError('withdrawn by the test'));
+    return real(tensor, numbers.includes(calls++) ? { ...options, signal } : options);
   });
 }
 

@@ -1,5 +1,5 @@
 /** Rounds of DiLoCo between members in this process: what is averaged, when, and with what weight. */
-import { createDiloco } from 'skein/diloco';
+import { createDiloco, lateRounds } from 'skein/diloco';
 import { describe, expect, test } from 'vitest';
 import { Members } from '../group/members.ts';
 import { AVERAGING, expectEqualBits, trainee, trainUntil } from './peers.ts';
@@ -128,12 +128,28 @@ describe('at the end', () => {
       const saved = structuredClone(one.diloco.state());
       await trainUntil(one, 4, 1);
       const again = await trainee(group, { ...options, wire: { tag: 'again' } });
-      again.diloco.restore(saved);
+      await again.diloco.restore(saved);
       expect(again.diloco.round).toBe(2);
       await trainUntil(again, 4, 1);
       return [one, again] as const;
     });
     for (const [one, again] of trainees) expect(again.parameters.x).toEqual(one.parameters.x);
     expectEqualBits(trainees.flat());
+  });
+
+  test('a saved state is gone on from in its own round, which may be shorter than the first', async () => {
+    await using members = await Members.form(2, INLINE);
+    const every = lateRounds(12, 3); // 6, 4, 2 steps
+    const ends = await members.all(async (group) => {
+      const first = await trainee(group, { every });
+      await trainUntil(first, 1, 1);
+      const again = await trainee(group, { every, wire: { tag: 'again' } });
+      await again.diloco.restore(first.diloco.state());
+      expect(again.diloco.stepsInRound).toBe(4);
+      const steps: number[] = [];
+      for (let step = 1; step <= 6; step++) if ((await again.diloco.step()).hasEnded) steps.push(step);
+      return steps;
+    });
+    for (const steps of ends) expect(steps).toEqual([4, 6]);
   });
 });

@@ -8,23 +8,25 @@ import {
   layers,
   PARAMETERS,
 } from '../../examples/diloco-text/model.ts';
+import { runAll } from '../../examples/diloco-text/runs.ts';
+import { SIDES } from '../../examples/diloco-text/settings.ts';
+import { PEERS } from '../../examples/diloco-text/task.ts';
 import { type Book, loadBook, VOCABULARY } from '../../examples/diloco-text/text.ts';
 
-const PEERS = 4;
 let book: Book;
 beforeAll(() => {
   book = loadBook(PEERS);
 });
 
-/** The loss as the formulas stand in the paper, in double precision: −log softmax(b + U · tanh(d + H · x)). */
+/** The loss as the formulas stand in the paper, in double precision: −log softmax(b + U · tanh(d + H · x)), x of pairs. */
 function loss(parameters: Float64Array, text: Uint8Array, at: number): number {
   const sizes = Object.values(layers(new Float32Array(PARAMETERS))).map((layer) => layer.length);
   const [embedding, hidden] = [parameters.subarray(0, sizes[0]), parameters.subarray(sizes[0]!, sizes[0]! + sizes[1]!)];
   const output = parameters.subarray(sizes[0]! + sizes[1]!);
-  const width = sizes[0]! / VOCABULARY;
-  const x = Array.from({ length: CONTEXT * width }, (_, input) => {
-    const character = text[at - CONTEXT + Math.floor(input / width)]!;
-    return embedding[character * width + (input % width)]!;
+  const width = sizes[0]! / VOCABULARY ** 2;
+  const x = Array.from({ length: (CONTEXT / 2) * width }, (_, input) => {
+    const first = at - CONTEXT + 2 * Math.floor(input / width);
+    return embedding[(text[first]! * VOCABULARY + text[first + 1]!) * width + (input % width)]!;
   });
   const units = sizes[1]! / (x.length + 1);
   const affine = (values: number[], layer: Float64Array, outputs: number) =>
@@ -106,4 +108,13 @@ describe('the book', () => {
 
 it('an untrained model knows nothing: its loss is that of guessing', () => {
   expect(evaluate(initialParameters(1), book.test, 97)).toBeCloseTo(Math.log(VOCABULARY), 0);
+});
+
+it('a fragment of four is a burst of at most a quarter of the whole, by the bytes that were sent', async () => {
+  const bursts: number[] = [];
+  const short = SIDES.slice(1).map((side) => ({ ...side, steps: 50 })); // a round of each kind of DiLoCo
+  for await (const { largestBurst } of runAll(short, [1])) bursts.push(largestBurst);
+  const [whole, fragment] = bursts;
+  expect(fragment).toBeGreaterThan(100_000);
+  expect(whole! / fragment!).toBeGreaterThanOrEqual(4);
 });
