@@ -56,6 +56,7 @@ export class Crew<T, R> {
   readonly #script: string;
   readonly #coordinator: Coordinator;
   readonly #workers: Worker<T, R>[];
+  readonly #spares: Worker<T, R>[] = [];
 
   /** @param script the workers' program, from the root of the package; what was built of it is run */
   static async start<T, R>(script: string, size: number): Promise<Crew<T, R>> {
@@ -78,14 +79,21 @@ export class Crew<T, R> {
     return this.#workers[worker]!.run(task, onProgress);
   }
 
-  /** Kills a worker with SIGKILL, and starts another in its place. */
+  /** Starts workers that will take the place of others: a task may be over before a process has come up. */
+  addSpares(count: number): void {
+    for (let added = 0; added < count; added++) this.#spares.push(new Worker<T, R>(this.#script));
+  }
+
+  /** Kills a worker with SIGKILL, and puts a spare in its place. */
   replace(worker: number): void {
+    const spare = this.#spares.shift();
+    if (spare === undefined) throw new Error('no worker is spare: add some before the task begins');
     void this.#workers[worker]!.end();
-    this.#workers[worker] = new Worker<T, R>(this.#script);
+    this.#workers[worker] = spare;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.end()));
+    await Promise.all([...this.#workers, ...this.#spares].map((worker) => worker.end()));
     await this.#coordinator.close();
   }
 }

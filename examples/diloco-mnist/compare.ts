@@ -5,7 +5,7 @@ import { EVERY, type Method, PEERS, type Point, type Result, type Task } from '.
 const PEER = 'examples/diloco-mnist/peer.js';
 
 /** Rounds after which a peer is killed, and its successor started. */
-const KILLS = [3, 7];
+const KILLS = [2, 5];
 
 export interface Row {
   readonly name: string;
@@ -95,6 +95,7 @@ export async function compare(onRow: (row: Row) => void = () => {}): Promise<{ r
     rows.push(row);
     onRow(row);
   };
+  crew.addSpares(KILLS.length);
   for (const [name, method] of SIDES) add(rowOf(name, await runCalmly(crew, name, method)));
   const churn = await runUnderChurn(crew, 'churn', { kind: 'diloco', codec: 'int4', errorFeedback: false });
   add(rowOf(`DiLoCo, H=${EVERY}, int4, two kills and two joins`, churn.results));

@@ -178,10 +178,12 @@ function compareEnds(evidence: Evidence): { readonly equal: boolean | null; read
   const { lives, ended, calmFrom, to } = evidence;
   const sharedOf = (life: Life) => settledOf(life).filter((line) => line.hash !== null);
   // Those that lived after the storm, or had done all their work before its end.
-  const holders = lives
-    .map((life) => ({ lines: sharedOf(life), isDone: endOf(life, ended)?.how === 0 }))
-    .filter(({ lines, isDone }) => lines.some((line) => isDone || line.at >= calmFrom))
-    .map(({ lines }) => lines);
+  const holders = lives.flatMap((life) => {
+    const lines = sharedOf(life);
+    const end = endOf(life, ended);
+    const isDone = end?.how === 0 && !end.byFault;
+    return lines.some((line) => isDone || line.at >= calmFrom) ? [lines] : [];
+  });
   const last = lastCommon(holders);
   // Who has done its work may have gone before another came, and of a newcomer's first result the others' records may lack.
   const stayed = lives

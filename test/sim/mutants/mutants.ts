@@ -63,8 +63,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     title: 'what was committed lately is not told to those who missed it',
     file: 'src/collectives/collectives.ts',
-    find: 'const known = resumed ? this.#committed.values : [];',
-    replace: 'const known = resumed ? this.#committed.values.slice(0, 0) : [];',
+    find: 'resumed ? [...unsettled, ...this.#committed.values] : []',
+    replace: 'resumed ? [...unsettled, ...this.#committed.values.slice(0, 0)] : []',
     faults: 'cut-control,coordinator-crash',
   },
   {
