@@ -86,7 +86,7 @@ export interface AllReduceOptions extends ReduceOptions {
   /** With a codec that drops bits: `report.error` says how much. @default false */
   readonly measureError?: boolean;
   /**
-   * `exclude`: once the others have waited about 3 s for a member that waits for nobody, they go on without it, as long as
+   * `exclude`: once this call has waited 3 to 4 s for a member that waits for nobody, the others go on without it, as long as
    * `minWorldSize` are left. It stays a member; its own call fails with an `ExcludedError`. Not with `consistency: 'eager'`.
    * @default 'wait'
    */

@@ -503,7 +503,7 @@ export class Collectives {
     if (operation.result === null) {
       // The root of a broadcast keeps what it has.
       const keeps = call.kind === 'broadcast' && call.root === this.#around.self && call.codec === 'f32';
-      const built = call.atomic && !keeps && outputBytes > 0 ? this.#scratch(operation, outputBytes) : call.output;
+      const built = call.atomic && !keeps && outputBytes > 0 ? this.#buildIn(operation, outputBytes) : call.output;
       operation.result = built.subarray(0, outputBytes);
     }
     const corrected = call.errorFeedback ? this.#correct(operation) : null;
@@ -511,6 +511,7 @@ export class Collectives {
     const { epoch } = operation;
     const ports = new Map<PeerId, AttemptPort>();
     const frame = { epoch, generation, tag: hashTag(call.tag), sequence: operation.sequence };
+    const scratch: Uint8Array[] = [];
     const transfer = new Transfer(this.#around.workspace, {
       plan,
       rank,
@@ -525,7 +526,11 @@ export class Collectives {
       input: corrected ?? call.input,
       output: operation.result,
       port: (to) => ports.get(members[to]!.peerId)!, // a port was made for every peer of the plan
-      scratch: (byteLength) => this.#scratch(operation, byteLength),
+      scratch: (byteLength) => {
+        const memory = this.#around.takeScratch(byteLength);
+        scratch.push(memory);
+        return memory;
+      },
       onHeld: () => this.#onHeld(operation, attempt),
       onDrained: () => this.#onDrained(operation, attempt),
       onProgress: (share) => operation.listener.onProgress(share),
@@ -535,7 +540,7 @@ export class Collectives {
       epoch,
       members.map((member) => member.peerId),
     );
-    const attempt: Attempt = { epoch, members, algorithm: plan.algorithm, transfer, ports, announcement };
+    const attempt: Attempt = { epoch, members, algorithm: plan.algorithm, transfer, ports, announcement, scratch };
     operation.attempt = attempt;
     for (const to of peersOf(plan)) {
       const peerId = members[to]!.peerId;
@@ -571,10 +576,9 @@ export class Collectives {
     return plan;
   }
 
-  #scratch(operation: Operation, byteLength: number): Uint8Array {
-    const memory = this.#around.takeScratch(byteLength);
-    operation.scratch.push(memory);
-    return memory;
+  #buildIn(operation: Operation, byteLength: number): Uint8Array {
+    operation.scratch = this.#around.takeScratch(byteLength);
+    return operation.scratch;
   }
 
   // --- what arrives ------------------------------------------------------------------------------------------------
@@ -873,13 +877,15 @@ export class Collectives {
     operation.bytesSent += attempt.transfer.bytesSent;
     operation.bytesReceived += attempt.transfer.bytesReceived;
     attempt.transfer.cancel();
+    for (const memory of attempt.scratch.splice(0)) this.#around.giveScratch(memory);
     for (const [peerId, port] of attempt.ports) this.#ports.uncharge(peerId, port);
   }
 
   #end(operation: Operation): void {
     operation.state = 'ended';
     this.#leaveContext(operation);
-    for (const memory of operation.scratch.splice(0)) this.#around.giveScratch(memory);
+    if (operation.scratch !== null) this.#around.giveScratch(operation.scratch);
+    operation.scratch = null;
     if (operation.feedback !== null) this.#residuals.settle(operation.call.tag, operation.feedback, false);
     operation.feedback = null;
   }

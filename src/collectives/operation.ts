@@ -59,6 +59,8 @@ export interface Attempt {
   readonly ports: Map<PeerId, AttemptPort>;
   /** The `open` frame that tells the peers of this call. */
   readonly announcement: Uint8Array;
+  /** What its transfer has taken. */
+  readonly scratch: Uint8Array[];
 }
 
 export class Operation {
@@ -79,7 +81,8 @@ export class Operation {
   exclusion: Exclusion | null = null;
   /** Who took part in the attempts of these epochs. */
   readonly contributors: Map<number, readonly PeerId[]> = new Map();
-  readonly scratch: Uint8Array[] = [];
+  /** Where its result is built, unless that is the caller's output. */
+  scratch: Uint8Array | null = null;
   /** Of a call with error feedback, once it has begun. */
   feedback: Feedback | null = null;
   retries: number = -1;
