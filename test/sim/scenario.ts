@@ -191,7 +191,7 @@ export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT
     lostAfterMs: random.pick([300, 700]),
     // Where a quorum is wanted, waiting for it may be in vain.
     callTimeoutMs: minWorldSize > 1 ? Math.min(patience, 4_000) : patience,
-    ahead: [0, 0, 0, 1, 3][mix(seed, 77) % 5]!,
+    ahead: [0, 0, 0, 0, 0, 0, 1, 3][mix(seed, 77) % 8]!,
     weather: {
       latencyMs: random.pick([0, 0.2, 2, 15]),
       jitterMs: random.pick([0, 0.5, 10]),
