@@ -26,7 +26,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     title: 'the result is built in the tensor itself, not in scratch',
     file: 'src/collectives/collectives.ts',
-    find: 'const built = call.atomic && !keeps && outputBytes > 0 ? this.#scratch(operation, outputBytes) : call.output;',
+    find: 'const built = call.atomic && !keeps && outputBytes > 0 ? this.#buildIn(operation, outputBytes) : call.output;',
     replace: 'const built = keeps ? call.output : call.output;',
   },
   {
