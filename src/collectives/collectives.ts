@@ -260,6 +260,7 @@ export class Collectives {
     const frozen = this.open().filter((operation) => operation.state === 'frozen');
     const held = frozen.filter((operation) => operation.attempt?.transfer.held === true);
     const unsettled = [...this.#unsettled].map(([id, { epoch }]) => ({ id, epoch }));
+    // Messages may have been lost that told what became of these.
     const known = resumed ? [...unsettled, ...this.#committed.values] : [];
     return {
       finished: finishedOf(frozen),
@@ -780,9 +781,10 @@ export class Collectives {
   /** The links have let go of an attempt's bytes: what waited for that ends. */
   #onDrained(operation: Operation, attempt: Attempt): void {
     if (operation.attempt !== attempt) return;
-    if (operation.state === 'failing')
+    if (operation.state === 'failing') {
+      this.#leaveUnsettled(operation, attempt);
       this.#settle(operation, operation.failure!); // set with that state
-    else if (operation.state === 'held' && operation.call.consistency === 'eager') this.#commit(operation);
+    } else if (operation.state === 'held' && operation.call.consistency === 'eager') this.#commit(operation);
   }
 
   #commit(operation: Operation): void {

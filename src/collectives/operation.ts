@@ -6,7 +6,7 @@
  *        │           ▼   ╲      ▼
  *        └─────── frozen  ──▶ (failed)
  *
- *     waiting   fewer members than the call wants
+ *     waiting   fewer members than the call wants: until its time is over, or its peer comes to the next view
  *     running   an attempt is under way among the members of its view
  *     held      this rank holds the whole result; the coordinator will say `commit` when all do
  *     frozen    a member or a link was lost: the attempt stands still until the coordinator decides commit or restart

@@ -21,8 +21,13 @@ function bytesOf(values: Float32Array): Uint8Array {
   return new Uint8Array(values.buffer);
 }
 
-/** Both call, and each comes to hold the result; returns that of a. */
-function hold([a, b]: readonly [LonePeer, LonePeer], mine: Float32Array, theirs: Float32Array): Float32Array {
+/** Both call, and each comes to hold the result; returns that of a. `flushes`: the links take all that a gives them. */
+function hold(
+  [a, b]: readonly [LonePeer, LonePeer],
+  mine: Float32Array,
+  theirs: Float32Array,
+  flushes = true,
+): Float32Array {
   const ways = [
     [a, b.connection('a')],
     [b, a.connection('b')],
@@ -32,7 +37,7 @@ function hold([a, b]: readonly [LonePeer, LonePeer], mine: Float32Array, theirs:
   for (let round = 0; round < 20; round++) {
     for (const [from, { push }] of ways) {
       for (const frame of from.sent.splice(0)) expect(push(frame)).toBeNull();
-      from.flush();
+      if (flushes || from === b) from.flush();
     }
   }
   return new Float32Array(call.output.bytes.buffer, call.output.bytes.byteOffset, COUNT);
@@ -59,6 +64,18 @@ test('what a committed call dropped is kept, also where it failed because its ti
   a.advance(SUM.timeoutMs);
   expect(a.calls.map(({ ending }) => ending)).toEqual(['SKEIN_TIMEOUT']);
   for (const peer of [b, a]) commit(peer, 0); // it was on its way
+  expect(kept(peers)).toEqual([0.4, 0.4, 0.4]);
+});
+
+test('also where its bytes were still on their way then', () => {
+  const peers = pair();
+  const [a, b] = peers;
+  hold(peers, COARSE, NOTHING, false);
+  a.advance(SUM.timeoutMs);
+  expect(a.calls.map(({ ending }) => ending)).toEqual([null]);
+  a.flush();
+  expect(a.calls.map(({ ending }) => ending)).toEqual(['SKEIN_TIMEOUT']);
+  for (const peer of [b, a]) commit(peer, 0);
   expect(kept(peers)).toEqual([0.4, 0.4, 0.4]);
 });
 
