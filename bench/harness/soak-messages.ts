@@ -25,8 +25,8 @@ export type SoakMessage =
   | { readonly type: 'status'; readonly status: unknown }
   | { readonly type: 'wrong'; readonly text: string };
 
-/** `end`: after this boundary, at which all end together. */
-export type SoakOrder = { readonly end: number } | 'status';
+/** `end`: after this boundary, at which all end together. `leave`: at the next one, alone. */
+export type SoakOrder = { readonly end: number } | 'leave' | 'status';
 
 /** Exit codes by which the soak tells what became of a peer. */
 export const EVICTED = 3;

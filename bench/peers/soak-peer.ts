@@ -70,8 +70,8 @@ async function soak(task: SoakTask): Promise<void> {
   say({ type: 'joined', peerId: group.peerId });
   let last = Number.POSITIVE_INFINITY;
   process.on('message', (order: SoakOrder) => {
-    if (order !== 'status') last = order.end;
-    else void group.status().then((status) => say({ type: 'status', status }));
+    if (order === 'status') void group.status().then((status) => say({ type: 'status', status }));
+    else last = order === 'leave' ? 0 : order.end;
   });
   const open: Promise<readonly (ReportedResult | null)[]>[] = [];
   for await (const { boundary, worldSize } of group.steps()) {

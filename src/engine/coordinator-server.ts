@@ -12,7 +12,7 @@ import {
 } from '../membership/coordinator.ts';
 import { DEFAULT_PORT, formatTcpAddress } from '../transport/address.ts';
 import { every } from '../transport/clock.ts';
-import { nonce, prove, sameProof } from '../transport/secure.ts';
+import { NONCE_BYTES, prove, sameProof } from '../transport/secure.ts';
 import type { Address, Connection, Listener } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_RUNS, MAX_WORLD_SIZE, PROTOCOL_VERSION } from '../wire/limits.ts';
 import {
@@ -183,7 +183,7 @@ export class CoordinatorServer {
       stopTimer: this.#platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () =>
         session.connection.fail('the handshake took too long'),
       ),
-      ownNonce: nonce(),
+      ownNonce: this.#platform.random(NONCE_BYTES),
       peerNonce: null,
       runName: '',
       returning: null,

@@ -9,7 +9,7 @@
  *       │ ◀── welcome, resumed or evicted ────── │
  */
 import { ConnectError, ProtocolError, type SkeinError, UnauthorizedError } from '../errors.ts';
-import { nonce, prove, sameProof } from '../transport/secure.ts';
+import { NONCE_BYTES, prove, sameProof } from '../transport/secure.ts';
 import type { Address } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
 import {
@@ -59,7 +59,7 @@ export async function greet(
   const { run, token, startWorldSize, name, description, transports } = credentials;
   const raw = await platform.dialCoordinator(address, transports, { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal });
   return new Promise<Greeted>((resolve, reject) => {
-    const own = nonce();
+    const own = platform.random(NONCE_BYTES);
     const early: Control<CoordinatorMessage>[] = [];
     let owner: ControlHandler<CoordinatorMessage> | null = null;
     let answered = false;

@@ -153,7 +153,7 @@ export class Peers {
         connection,
         { run, peerId: self },
         (peerId) => this.#keyOf(peerId),
-        platform.clock,
+        platform,
       );
       const link = this.get(from);
       if (link === undefined) connection.destroy();
@@ -258,7 +258,7 @@ export class Peers {
       onReadBufferFree: () => this.#options.readBuffers.give(readBuffer),
     });
     const identity = { run, from: self, to: introduction.peerId, session, key: introduction.key };
-    await dialHandshake(connection, identity, platform.clock);
+    await dialHandshake(connection, identity, platform);
     return connection;
   }
 

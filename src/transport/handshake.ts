@@ -11,7 +11,7 @@ import { ConnectError, ProtocolError, UnauthorizedError } from '../errors.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from '../wire/limits.ts';
 import { ControlReader, DIAL_MESSAGES, type DialMessage, encodeControl } from '../wire/messages.ts';
 import type { Clock } from './clock.ts';
-import { nonce, prove, sameProof } from './secure.ts';
+import { NONCE_BYTES, prove, sameProof } from './secure.ts';
 import type { Connection, ConnectionHandler } from './transport.ts';
 
 export interface DialIdentity {
@@ -21,6 +21,13 @@ export interface DialIdentity {
   /** Groups the stripes that were dialled together. */
   readonly session: number;
   readonly key: Uint8Array;
+}
+
+/** What a handshake needs of the world. */
+export interface HandshakeWorld {
+  readonly clock: Clock;
+  /** Cryptographically strong random bytes. */
+  random(length: number): Uint8Array;
 }
 
 function subjectOf(identity: {
@@ -108,8 +115,12 @@ class Exchange<T> implements ConnectionHandler {
  *
  * @throws ConnectError, ProtocolError, UnauthorizedError; the connection is closed then
  */
-export async function dialHandshake(connection: Connection, identity: DialIdentity, clock: Clock): Promise<void> {
-  const own = nonce();
+export async function dialHandshake(
+  connection: Connection,
+  identity: DialIdentity,
+  { clock, random }: HandshakeWorld,
+): Promise<void> {
+  const own = random(NONCE_BYTES);
   const subject = subjectOf(identity);
   const exchange = new Exchange<void>(connection, clock, (message) => {
     if (message.type !== 'dial-accept') {
@@ -146,11 +157,11 @@ export async function acceptHandshake(
   connection: Connection,
   self: { readonly run: string; readonly peerId: string },
   keyOf: (from: string) => Promise<Uint8Array | null>,
-  clock: Clock,
+  { clock, random }: HandshakeWorld,
 ): Promise<Accepted> {
   let greeting: Extract<DialMessage, { type: 'dial' }> | null = null;
   let key: Uint8Array | null = null;
-  const own = nonce();
+  const own = random(NONCE_BYTES);
   const exchange = new Exchange<Accepted>(connection, clock, (message) => {
     if (message.type === 'dial' && greeting === null) {
       greeting = message;

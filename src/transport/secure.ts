@@ -2,16 +2,12 @@
  * Proofs of knowledge: a peer shows that it knows the run's token, or the key of a pair of peers, without sending it.
  * Each proof covers both sides' nonces and a label that says who proves, so it can't be reflected or used again.
  */
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHmac, timingSafeEqual } from 'node:crypto';
 
 export const NONCE_BYTES = 32;
 
 /** What a proof is for; the two ends of one handshake never use the same. */
 export type ProofLabel = 'coordinator' | 'peer' | 'dial' | 'accept';
-
-export function nonce(): Uint8Array {
-  return new Uint8Array(randomBytes(NONCE_BYTES));
-}
 
 /** HMAC-SHA-256 over label, subject and both nonces; every part is preceded by its length. */
 export function prove(

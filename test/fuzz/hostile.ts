@@ -128,7 +128,7 @@ export class HostilePeer {
   async dialPeer(peer: Introduction, address: Address, session: number): Promise<Connection> {
     const connection = await dial(address);
     const identity = { run: this.#run, from: this.welcome.peerId, to: peer.peerId, session, key: peer.key };
-    await dialHandshake(connection, identity, systemPlatform.clock);
+    await dialHandshake(connection, identity, systemPlatform);
     this.#dialled.push(connection);
     ignore(connection);
     return connection;
@@ -144,7 +144,7 @@ export class HostilePeer {
     const self = { run: this.#run, peerId: this.welcome.peerId };
     const keyOf = (from: string) => Promise.resolve(this.#introductions.get(from)?.key ?? null);
     try {
-      await acceptHandshake(connection, self, keyOf, systemPlatform.clock);
+      await acceptHandshake(connection, self, keyOf, systemPlatform);
       this.accepted.push(connection);
       ignore(connection);
     } catch {

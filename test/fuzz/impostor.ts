@@ -1,7 +1,8 @@
 /** A coordinator that knows the token and means ill: lets a peer in as it should, and then says whatever it likes. */
 import { ControlConnection } from '../../src/engine/control-connection.ts';
+import { systemPlatform } from '../../src/engine/platform.ts';
 import { formatTcpAddress } from '../../src/transport/address.ts';
-import { nonce, prove } from '../../src/transport/secure.ts';
+import { NONCE_BYTES, prove } from '../../src/transport/secure.ts';
 import { tcpTransport } from '../../src/transport/tcp.ts';
 import type { Connection } from '../../src/transport/transport.ts';
 import { PROTOCOL_VERSION } from '../../src/wire/limits.ts';
@@ -126,7 +127,7 @@ function hostile(corpus: Corpus, random: Random): Uint8Array {
 
 /** Greets a peer as a coordinator does; `onProved` says what comes next, and nothing more is read. */
 export function greetAsCoordinator(connection: Connection, token: string, onProved: () => void): void {
-  const own = nonce();
+  const own = systemPlatform.random(NONCE_BYTES);
   const control = new ControlConnection<PeerMessage, CoordinatorMessage>(connection, PEER_MESSAGES, {
     onMessage: ({ message }) => {
       if (message.type === 'hello') {

@@ -25,6 +25,9 @@ const totals: Totals = {
   excluded: 0,
 };
 let failures = 0;
+// Storms make many errors, and where they were made is only looked at when one is a defect.
+const { stackTraceLimit } = Error;
+Error.stackTraceLimit = 0;
 for (let seed = first; seed < end && failures < MAX_FAILURES; seed += stride) {
   const scenario = drawScenario(seed, faults ?? undefined);
   const outcome = await simulate(scenario);
@@ -39,7 +42,9 @@ for (let seed = first; seed < end && failures < MAX_FAILURES; seed += stride) {
   if (outcome.failure !== null) {
     failures += 1;
     const smallest = onlyFirst ? scenario : await shrink(scenario, outcome.failure);
-    const again = onlyFirst ? outcome : await simulate(smallest);
+    Error.stackTraceLimit = stackTraceLimit;
+    const again = await simulate(smallest);
+    Error.stackTraceLimit = 0;
     post({
       type: 'failure',
       failure: { seed, failure: again.failure ?? outcome.failure, smallest, trace: again.trace },

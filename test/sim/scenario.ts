@@ -172,7 +172,7 @@ export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT
   const random = new Random(seed);
   const machines = random.pick([1, 2, 2, 3, 3, 3, 4, 4, 5, 6]);
   const kinds = allowed.filter(() => random.chance(0.35));
-  const stormMs = random.integer(300, 2_000);
+  const stormMs = random.integer(300, 1_700);
   const count = kinds.length === 0 ? 0 : random.integer(1, 8);
   const minWorldSize = random.chance(0.7) ? 1 : random.integer(1, machines);
   const patience = random.pick([600, 1_500, 4_000, PATIENT_MS, PATIENT_MS]);

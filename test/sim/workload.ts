@@ -46,7 +46,7 @@ const KINDS: readonly CollectiveKind[] = [
   'allToAll',
   'barrier',
 ];
-const COUNTS = [0, 1, 2, 5, 64, 64, 1_000, 1_000, 3_000, 3_000, 3_000, 12_000];
+const COUNTS = [0, 1, 2, 5, 64, 64, 1_000, 1_000, 3_000, 3_000, 3_000, 8_000];
 
 /** A rank that passes on more segments than there are slots keeps the rest in scratch. */
 const REDUCE_COUNTS = [0, 1, 64, 3_000, 24_000];

@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { NONCE_BYTES, nonce, type ProofLabel, prove, sameProof } from '../../src/transport/secure.ts';
+import { NONCE_BYTES, type ProofLabel, prove, sameProof } from '../../src/transport/secure.ts';
 
 interface Parts {
   readonly key: Uint8Array | string;
@@ -104,17 +104,5 @@ describe('proofs', () => {
     }
     expect(sameProof(proof, proof.subarray(0, 31))).toBe(false);
     expect(sameProof(proof, new Uint8Array(0))).toBe(false);
-  });
-});
-
-describe('nonces', () => {
-  test('have 32 bytes, and none comes twice', () => {
-    const seen = new Set<string>();
-    for (let index = 0; index < 1_000; index++) {
-      const one = nonce();
-      expect(one.length).toBe(NONCE_BYTES);
-      seen.add(Buffer.from(one).toString('hex'));
-    }
-    expect(seen.size).toBe(1_000);
   });
 });
