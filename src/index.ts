@@ -5,6 +5,7 @@ export type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 export { Coordinator } from './coordinator.ts';
 export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
 export type { Admission } from './engine/runtime.ts';
+export type { Encryption } from './engine/security.ts';
 export type { CoordinatorStore } from './engine/store.ts';
 export {
   ArgumentError,

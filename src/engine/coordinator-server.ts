@@ -10,11 +10,17 @@ import {
   type CoordinatorSnapshot,
   type PeerId,
 } from '../membership/coordinator.ts';
-import { DEFAULT_PORT, formatTcpAddress } from '../transport/address.ts';
+import { DEFAULT_PORT, formatTcpAddress, isLoopback } from '../transport/address.ts';
 import { every } from '../transport/clock.ts';
 import { NONCE_BYTES, prove, sameProof } from '../transport/secure.ts';
 import type { Address, Connection, Listener } from '../transport/transport.ts';
-import { HANDSHAKE_TIMEOUT_MS, MAX_RUNS, MAX_WORLD_SIZE, PROTOCOL_VERSION } from '../wire/limits.ts';
+import {
+  HANDSHAKE_TIMEOUT_MS,
+  MAX_RUNS,
+  MAX_UNAUTHENTICATED,
+  MAX_WORLD_SIZE,
+  PROTOCOL_VERSION,
+} from '../wire/limits.ts';
 import {
   type Control,
   type CoordinatorMessage,
@@ -24,9 +30,11 @@ import {
 } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
 import { type Platform, systemPlatform } from './platform.ts';
+import { Refusals } from './refusals.ts';
+import { controlAcceptor, type EncryptionOptions, resolveSecurity } from './security.ts';
 import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
 
-export interface CoordinatorListenOptions {
+export interface CoordinatorListenOptions extends EncryptionOptions {
   /** TCP port; 0 takes a free one. @default 7400 */
   readonly port?: number;
   /** Address to listen on. Anything but loopback requires a token. @default '127.0.0.1' */
@@ -42,14 +50,9 @@ export interface CoordinatorListenOptions {
    * @default none: the members' reports must do
    */
   readonly store?: string | CoordinatorStore;
-  /** Receives a line for each change of membership. @default none */
+  /** Receives a line for each change of membership, and for those who were turned away. @default none */
   readonly onNote?: (line: string) => void;
 }
-
-const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
-
-/** Connections that may be in the handshake at once; more are closed unheard. */
-const MAX_UNAUTHENTICATED = 1_024;
 
 /** How long a coordinator on a given port waits for members of an earlier one there, which dial at least every 500 ms. */
 const GRACE_MS = 1_000;
@@ -106,7 +109,7 @@ export class CoordinatorServer {
   /** As `Coordinator.listen`. */
   static async listen(options: CoordinatorListenOptions): Promise<CoordinatorServer> {
     const host = options.host ?? '127.0.0.1';
-    if (!LOOPBACK.has(host) && (options.token ?? '') === '') {
+    if (!isLoopback(host) && (options.token ?? '') === '') {
       throw new ArgumentError(
         `A coordinator on ${host} can be reached from other machines: give it a \`token\`, or listen on 127.0.0.1.`,
       );
@@ -124,7 +127,15 @@ export class CoordinatorServer {
     graceMs: number,
   ): Promise<CoordinatorServer> {
     const accepted: { handle: (connection: Connection) => void } = { handle: (connection) => connection.destroy() };
-    const listeners = await platform.listenCoordinator(address, (connection) => accepted.handle(connection));
+    const { token = '', onNote } = options;
+    const security = resolveSecurity(options, token);
+    const refusals = new Refusals(platform.clock, (line) => onNote?.(line));
+    const listeners = await platform.listenCoordinator(address, {
+      security,
+      acceptor: controlAcceptor(security, token),
+      onConnection: (connection) => accepted.handle(connection),
+      onRefused: (reason) => refusals.tell(reason),
+    });
     const server = new CoordinatorServer(listeners, options, platform, graceMs);
     accepted.handle = (connection) => server.#accept(connection);
     return server;
@@ -221,13 +232,16 @@ export class CoordinatorServer {
     }
     session.peerNonce = hello.nonce;
     session.runName = hello.run;
-    const proof = prove(this.#token, 'coordinator', hello.run, session.ownNonce, hello.nonce);
+    const { binding } = session.connection;
+    const parts = { subject: hello.run, binding, own: session.ownNonce, theirs: hello.nonce };
+    const proof = prove(this.#token, 'coordinator', parts);
     session.connection.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof }, 0, 0);
   }
 
   #admit(session: Session, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
-    const { runName } = session;
-    if (!sameProof(message.proof, prove(this.#token, 'peer', runName, peerNonce, session.ownNonce))) {
+    const { binding } = session.connection;
+    const parts = { subject: session.runName, binding, own: peerNonce, theirs: session.ownNonce };
+    if (!sameProof(message.proof, prove(this.#token, 'peer', parts))) {
       this.#refuse(session, 'unauthorized', 'The token is wrong: use the one that the coordinator was started with.');
       return;
     }

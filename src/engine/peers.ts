@@ -5,12 +5,14 @@ import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
 import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
 import { Link, type LinkEvents } from '../transport/link.ts';
+import { type Psk, pairPsk } from '../transport/psk.ts';
 import type { Address, Connection } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
 import type { TransportKind } from './host.ts';
 import type { ArenaPool } from './memory.ts';
 import type { Platform } from './platform.ts';
+import { dataDialer, encrypts, type Security } from './security.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
 const DIAL_CONCURRENCY = 16;
@@ -34,6 +36,7 @@ export interface PeersOptions {
   readonly self: string;
   readonly hostKey: string;
   readonly transports: readonly TransportKind[];
+  readonly security: Security;
   readonly stripes: number;
   readonly readBuffers: ArenaPool;
 }
@@ -41,6 +44,8 @@ export interface PeersOptions {
 interface PeerEntry {
   readonly introduction: Introduction;
   readonly link: Link;
+  /** With which it dials us by TLS; derived when somebody first does. */
+  psk: Psk | null;
   redialMs: number;
   cancelRedial: (() => void) | null;
   /** A dial is under way. Two at once would make two lanes, of which the other peer keeps one: they would close one another. */
@@ -98,6 +103,7 @@ export class Peers {
     const entry: PeerEntry = {
       introduction,
       link,
+      psk: null,
       redialMs: REDIAL_FIRST_MS,
       cancelRedial: null,
       dialling: true,
@@ -163,6 +169,16 @@ export class Peers {
     } finally {
       this.#handshakes -= 1;
     }
+  }
+
+  /** The key of the introduced peer that dials TLS by this identity; null for a stranger, and for one who comes too early. */
+  pskKeyOf(identity: string): Uint8Array | null {
+    for (const entry of this.#entries.values()) {
+      const { key, peerId } = entry.introduction;
+      entry.psk ??= pairPsk(key, peerId, this.#options.self);
+      if (entry.psk.identity === identity) return entry.psk.key;
+    }
+    return null;
   }
 
   #keyOf(peerId: string): Promise<Uint8Array | null> {
@@ -239,25 +255,31 @@ export class Peers {
   }
 
   #paths({ addresses, hostKey }: Introduction): Address[] {
-    const { transports, hostKey: ownHost } = this.#options;
+    const { transports, hostKey: ownHost, security } = this.#options;
     const usable = (address: Address) =>
       (address.kind === 'unix' && hostKey === ownHost && transports.includes('unix')) ||
-      (address.kind === 'tcp' && transports.includes('tcp')) ||
+      // What is to be encrypted is not, because somebody tells such an address, sent in the clear.
+      (address.kind === 'tcp' && transports.includes('tcp') && !encrypts(security, address.host)) ||
+      (address.kind === 'tls' && transports.includes('tcp')) ||
       (address.kind === 'memory' && transports.includes('memory'));
-    const rank = (address: Address) => transports.indexOf(address.kind);
+    const rank = ({ kind }: Address) => transports.indexOf(kind === 'tls' ? 'tcp' : kind);
     return addresses.filter(usable).sort((left, right) => rank(left) - rank(right));
   }
 
   async #open(address: Address, introduction: Introduction, session: number): Promise<Connection> {
-    const { run, self, platform } = this.#options;
+    const { run, self, platform, security } = this.#options;
+    const { peerId, key } = introduction;
     const readBuffer = this.#options.readBuffers.take();
-    const connection = await platform.dial(address, {
+    const options = {
       timeoutMs: HANDSHAKE_TIMEOUT_MS,
       signal: this.#abort.signal,
-      readBuffer: address.kind === 'tcp' ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
+      readBuffer:
+        address.kind === 'tcp' || address.kind === 'tls' ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
       onReadBufferFree: () => this.#options.readBuffers.give(readBuffer),
-    });
-    const identity = { run, from: self, to: introduction.peerId, session, key: introduction.key };
+    };
+    const tls = address.kind === 'tls' ? dataDialer(security, key, self, peerId) : null;
+    const connection = await platform.dial(address, options, tls);
+    const identity = { run, from: self, to: peerId, session, key };
     await dialHandshake(connection, identity, platform);
     return connection;
   }

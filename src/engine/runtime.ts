@@ -31,11 +31,14 @@ import type { Listeners, TransportKind } from './host.ts';
 import { ScratchPool } from './memory.ts';
 import { Peers, type PeersOptions } from './peers.ts';
 import type { EngineMemory, Platform } from './platform.ts';
+import { Refusals } from './refusals.ts';
+import { dataAcceptor, type Security } from './security.ts';
 
 export interface RuntimeOptions {
   readonly coordinator: Address;
   readonly run: string;
   readonly token: string;
+  readonly security: Security;
   /** Default of the calls. */
   readonly minWorldSize: number;
   /** Ready peers that the first view needs. */
@@ -69,6 +72,7 @@ export type RuntimeEvent =
   | { readonly type: 'slow-peer'; readonly slow: SlowPeer; readonly epoch: number }
   | { readonly type: 'coordinator-lost'; readonly reason: string }
   | { readonly type: 'coordinator-back' }
+  | { readonly type: 'refused'; readonly reason: string }
   | { readonly type: 'evicted'; readonly reason: string };
 
 export interface LinkStatus {
@@ -165,7 +169,7 @@ export class Runtime {
     platform: Platform,
   ): Promise<{ runtime: Runtime; admission: Admission }> {
     const startedAt = platform.clock.now();
-    const { run, token, startWorldSize, name, site, transports, stripes, coordinator } = options;
+    const { run, token, security, startWorldSize, name, site, transports, stripes, coordinator } = options;
     const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
     let toRuntime: (runtime: Runtime) => void = () => {};
@@ -173,24 +177,30 @@ export class Runtime {
       toRuntime = resolve;
     });
     const early = { connections: new Set<Connection>(), messages: [] as CoordinatorMessage[] };
-    const listeners = await platform.listen(transports, coordinator, (connection) => {
-      connection.pause();
-      early.connections.add(connection);
-      void ready.then((runtime) => {
-        early.connections.delete(connection);
-        const accepted = runtime.#peers.accept(connection);
-        connection.resume();
-        return accepted;
-      });
-    });
     let runtime: Runtime | null = null;
+    const refusals = new Refusals(platform.clock, (reason) => emit({ type: 'refused', reason }));
+    const listeners = await platform.listen(transports, coordinator, {
+      security,
+      acceptor: dataAcceptor(security, (identity) => (runtime === null ? null : runtime.#peers.pskKeyOf(identity))),
+      onConnection: (connection) => {
+        connection.pause();
+        early.connections.add(connection);
+        void ready.then((runtime) => {
+          early.connections.delete(connection);
+          const accepted = runtime.#peers.accept(connection);
+          connection.resume();
+          return accepted;
+        });
+      },
+      onRefused: (reason) => refusals.tell(reason),
+    });
     try {
       const hostKey = await platform.hostKey();
       const description = { hostKey, site, addresses: [...listeners.addresses] };
       const client = await CoordinatorClient.connect(
         platform,
         coordinator,
-        { run, token, startWorldSize, name, description, transports },
+        { run, token, security, startWorldSize, name, description, transports },
         // No connection is lost before the turn in which it was made has ended, and then there is a runtime.
         {
           onMessage: (message) => {
@@ -204,7 +214,8 @@ export class Runtime {
         },
       );
       const { readBuffers } = memory;
-      const peersOptions = { platform, run, self: client.welcome.peerId, hostKey, transports, stripes, readBuffers };
+      const self = client.welcome.peerId;
+      const peersOptions = { platform, run, self, hostKey, transports, security, stripes, readBuffers };
       const joined = new Runtime(client, listeners, peersOptions, memory, emit);
       runtime = joined;
       toRuntime(joined);

@@ -9,7 +9,15 @@
 import { xorshift128plus } from 'pure-rand/generator/xorshift128plus';
 import { ConnectError, ProtocolError } from '../errors.ts';
 import type { Clock } from './clock.ts';
-import type { Address, Connection, ConnectionHandler, DialOptions, Listener, Transport } from './transport.ts';
+import {
+  type Address,
+  type Connection,
+  type ConnectionHandler,
+  type DialOptions,
+  type Listener,
+  NO_BINDING,
+  type Transport,
+} from './transport.ts';
 
 export interface Weather {
   /** Milliseconds that a piece is on its way at least. */
@@ -283,6 +291,7 @@ class MemoryConnection implements Connection {
   readonly host: Host;
   readonly remoteHost: string;
   readonly remote: string;
+  readonly binding: Uint8Array = NO_BINDING;
   handler: ConnectionHandler = IDLE;
   queuedBytes = 0;
   readonly #network: MemoryNetwork;

@@ -9,6 +9,10 @@ export const MAX_HANDSHAKE_BYTES: number = 4 * 1024;
 /** Milliseconds a connection has to prove who it is. */
 export const HANDSHAKE_TIMEOUT_MS = 5_000;
 
+/** Connections that may be on their way to prove who they are at once, in all and from one address; loopback is not counted by address. */
+export const MAX_UNAUTHENTICATED = 1_024;
+export const MAX_UNAUTHENTICATED_PER_ORIGIN = 128;
+
 /** Largest control message between authenticated ends: room for three times the ids of all open collectives with the longest tags. */
 export const MAX_CONTROL_BYTES: number = 12 * 1024 * 1024;
 

@@ -51,12 +51,12 @@ export function simPlatform(process: SimProcess, around: SimSurroundings): Platf
         carries: new ArenaPool(kernels, CARRY_BYTES, POOLED),
       }),
     hostKey: () => Promise.resolve(process.name),
-    async listen(_kinds, _coordinator, onConnection) {
+    async listen(_kinds, _coordinator, { onConnection }) {
       const listener = await transport.listen({ kind: 'memory', name: process.name }, onConnection);
       return { addresses: [listener.address], close: () => listener.close() };
     },
     dial: (address, options) => transport.dial(address, options),
     dialCoordinator: (address, _kinds, options) => transport.dial(address, options),
-    listenCoordinator: async (address, onConnection) => [await transport.listen(address, onConnection)],
+    listenCoordinator: async (address, { onConnection }) => [await transport.listen(address, onConnection)],
   };
 }
