@@ -12,6 +12,7 @@ import {
 } from '../membership/coordinator.ts';
 import { DEFAULT_PORT, formatTcpAddress, isLoopback } from '../transport/address.ts';
 import { every } from '../transport/clock.ts';
+import { Lobby, type Visitor } from '../transport/lobby.ts';
 import { NONCE_BYTES, prove, sameProof } from '../transport/secure.ts';
 import type { Address, Connection, Listener } from '../transport/transport.ts';
 import {
@@ -78,6 +79,8 @@ type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
 interface Session {
   readonly connection: PeerConnection;
   readonly number: number;
+  /** As long as it has not been let in. */
+  readonly visitor: Visitor;
   /** Stops what would close it: the handshake takes too long, or the farewell. */
   stopTimer: () => void;
   ownNonce: Uint8Array;
@@ -102,7 +105,8 @@ export class CoordinatorServer {
   /** Members of an earlier coordinator's runs may come back until then. */
   readonly #graceUntil: number;
   readonly #stopTicks: () => void;
-  #unauthenticated = 0;
+  readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED });
+  readonly #refusals: Refusals;
   #nextSession = 1;
   #closed = false;
 
@@ -136,7 +140,7 @@ export class CoordinatorServer {
       onConnection: (connection) => accepted.handle(connection),
       onRefused: (reason) => refusals.tell(reason),
     });
-    const server = new CoordinatorServer(listeners, options, platform, graceMs);
+    const server = new CoordinatorServer(listeners, options, platform, refusals, graceMs);
     accepted.handle = (connection) => server.#accept(connection);
     return server;
   }
@@ -145,6 +149,7 @@ export class CoordinatorServer {
     listeners: readonly Listener[],
     options: CoordinatorListenOptions,
     platform: Platform,
+    refusals: Refusals,
     graceMs: number,
   ) {
     this.#listeners = listeners;
@@ -152,6 +157,7 @@ export class CoordinatorServer {
     const { store = memoryStore() } = options;
     this.#store = typeof store === 'string' ? fileStore(store) : store;
     this.#platform = platform;
+    this.#refusals = refusals;
     this.#token = options.token ?? '';
     this.#graceUntil = platform.clock.now() + graceMs;
     this.#stopTicks = every(platform.clock, TICK_MS, () => this.#tick());
@@ -179,18 +185,22 @@ export class CoordinatorServer {
   // --- letting in --------------------------------------------------------------------------------------------------
 
   #accept(connection: Connection): void {
-    if (this.#closed || this.#unauthenticated >= MAX_UNAUTHENTICATED) {
+    if (this.#closed) {
       connection.handler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
       connection.destroy();
       return;
     }
-    this.#unauthenticated += 1;
     const session: Session = {
       connection: new ControlConnection<PeerMessage, CoordinatorMessage>(connection, PEER_MESSAGES, {
         onMessage: (control) => this.#onMessage(session, control),
-        onClosed: () => this.#onClosed(session),
+        onClosed: (reason) => this.#onClosed(session, reason),
       }),
       number: this.#nextSession++,
+      visitor: {
+        // Where connections are counted by their address, that was done before they were handed over.
+        origin: null,
+        onEvicted: () => session.connection.fail('it had not shown who it is when too many others came'),
+      },
       stopTimer: this.#platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () =>
         session.connection.fail('the handshake took too long'),
       ),
@@ -202,6 +212,7 @@ export class CoordinatorServer {
       peerId: null,
     };
     this.#sessions.set(session.number, session);
+    this.#lobby.enter(session.visitor);
   }
 
   #onMessage(session: Session, control: Control<PeerMessage>): void {
@@ -214,6 +225,7 @@ export class CoordinatorServer {
       }
       this.#step(session.run, { type: 'message', peerId: session.peerId, message });
     } else if (message.type === 'hello' && session.peerNonce === null) {
+      this.#lobby.hear(session.visitor);
       this.#challenge(session, message);
     } else if (message.type === 'resume' && session.returning !== null) {
       this.#resume(session, session.returning, message.report);
@@ -275,21 +287,25 @@ export class CoordinatorServer {
       return null;
     }
     session.stopTimer();
-    this.#unauthenticated -= 1;
+    this.#lobby.leave(session.visitor);
     session.run = run;
     return run;
   }
 
   #refuse(session: Session, code: string, message: string): void {
+    this.#refusals.tell(`${session.connection.remote} was refused: ${message}`);
     session.connection.send({ type: 'refuse', code, message }, 0, 0);
     session.connection.end();
   }
 
-  #onClosed(session: Session): void {
+  #onClosed(session: Session, reason: string | null): void {
     this.#sessions.delete(session.number);
     session.stopTimer();
+    this.#lobby.leave(session.visitor);
     const { run, peerId } = session;
-    if (run === null) this.#unauthenticated -= 1;
+    if (run === null && reason !== null && !this.#closed) {
+      this.#refusals.tell(`${session.connection.remote} did not get in: ${reason}.`);
+    }
     if (peerId === null || run === null) return;
     if (run.peers.get(peerId) !== session) return;
     run.peers.delete(peerId);

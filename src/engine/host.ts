@@ -54,7 +54,11 @@ async function listenForData(host: string, door: Door): Promise<Listener> {
   const { security, acceptor, onConnection, onRefused } = door;
   if (!encrypts(security, host)) return tcpTransport.listen({ kind: 'tcp', host, port: 0 }, onConnection);
   if (acceptor === null) throw new ArgumentError(`Nobody could be known by TLS on ${host}: give a \`token\`.`);
-  return listenTls({ kind: 'tls', host, port: 0 }, { acceptor, servesPlainLoopback: false, onRefused }, onConnection);
+  return listenTls(
+    { kind: 'tls', host, port: 0 },
+    { acceptor, servesPlainLoopback: false, rate: null, onRefused },
+    onConnection,
+  );
 }
 
 /** Opens one listener per transport. */

@@ -5,9 +5,10 @@ import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
 import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
 import { Link, type LinkEvents } from '../transport/link.ts';
+import { Lobby, type Visitor } from '../transport/lobby.ts';
 import { type Psk, pairPsk } from '../transport/psk.ts';
 import type { Address, Connection } from '../transport/transport.ts';
-import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
+import { HANDSHAKE_TIMEOUT_MS, MAX_UNAUTHENTICATED } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
 import type { TransportKind } from './host.ts';
 import type { ArenaPool } from './memory.ts';
@@ -26,9 +27,6 @@ const REDIAL_LAST_MS = 1_000;
 
 /** How long a leaving peer waits for the others to close their sides (ms). */
 const END_MS = 2_000;
-
-/** Connections that may be in the handshake at once. */
-const MAX_HANDSHAKES = 1_024;
 
 export interface PeersOptions {
   readonly platform: Platform;
@@ -62,7 +60,8 @@ export class Peers {
   readonly #introductions: Map<string, Set<(key: Uint8Array | null) => void>> = new Map();
   readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
   readonly #abort: AbortController = new AbortController();
-  #handshakes = 0;
+  /** Those in the handshake. */
+  readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED });
 
   /** @param events what a link to this peer tells; `onLaneClosed` is called after the redial was planned */
   constructor(options: PeersOptions, events: (peerId: string) => LinkEvents) {
@@ -148,17 +147,21 @@ export class Peers {
 
   /** A connection came in on a listener. */
   async accept(connection: Connection): Promise<void> {
-    if (this.#handshakes >= MAX_HANDSHAKES || this.#abort.signal.aborted) {
+    if (this.#abort.signal.aborted) {
       connection.destroy();
       return;
     }
-    this.#handshakes += 1;
+    const visitor: Visitor = { origin: null, onEvicted: () => connection.destroy() };
+    this.#lobby.enter(visitor);
     const { run, self, platform } = this.#options;
     try {
       const { from, session, rest } = await acceptHandshake(
         connection,
         { run, peerId: self },
-        (peerId) => this.#keyOf(peerId),
+        (peerId) => {
+          this.#lobby.hear(visitor);
+          return this.#keyOf(peerId);
+        },
         platform,
       );
       const link = this.get(from);
@@ -167,7 +170,7 @@ export class Peers {
     } catch {
       // A stranger, or a peer that went away: the handshake has closed the connection, and nobody here waits for it.
     } finally {
-      this.#handshakes -= 1;
+      this.#lobby.leave(visitor);
     }
   }
 

@@ -8,11 +8,13 @@ import { ArgumentError } from '../errors.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { shortcutOf } from '../transport/address.ts';
 import { type Clock, systemClock } from '../transport/clock.ts';
+import type { RateLimits } from '../transport/rate.ts';
 import { tcpOnly, tcpTransport } from '../transport/tcp.ts';
 import { dialTls, type TlsDialer } from '../transport/tls.ts';
 import { listenTls } from '../transport/tls-listener.ts';
 import type { Address, Connection, DialOptions, Listener } from '../transport/transport.ts';
 import { unixTransport } from '../transport/unix.ts';
+import { MAX_WORLD_SIZE } from '../wire/limits.ts';
 import { type Door, dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
 import { ArenaPool } from './memory.ts';
 import { encrypts } from './security.ts';
@@ -68,6 +70,9 @@ function dialAny(address: Address, options: DialOptions, tls: TlsDialer | null):
 const NO_KEYS =
   'A coordinator that can be reached from other machines speaks TLS, and takes its keys from the token: give it a `token`.';
 
+/** A whole run may come from one address at once, and come back once a minute. */
+const JOIN_RATE: RateLimits = { burst: MAX_WORLD_SIZE, perSecond: 16 };
+
 /** TLS wherever there are keys for it; in the clear over loopback only, and only where nothing else is asked for. */
 async function listenForControl(address: Extract<Address, { kind: 'tcp' }>, door: Door): Promise<Listener> {
   const { security, acceptor, onRefused, onConnection } = door;
@@ -76,7 +81,11 @@ async function listenForControl(address: Extract<Address, { kind: 'tcp' }>, door
     return tcpTransport.listen(address, onConnection);
   }
   const servesPlainLoopback = security.encryption !== 'always';
-  return listenTls({ ...address, kind: 'tls' }, { acceptor, servesPlainLoopback, onRefused }, onConnection);
+  return listenTls(
+    { ...address, kind: 'tls' },
+    { acceptor, servesPlainLoopback, rate: JOIN_RATE, onRefused },
+    onConnection,
+  );
 }
 
 /**

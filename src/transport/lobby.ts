@@ -1,11 +1,12 @@
 /**
- * Those who have come in and not shown yet who they are. There is room for so many in all, and for so many of one address.
- * A newcomer always gets in while its own address has room: when all places are taken, whoever has said nothing for longest goes,
- * so that connections which are only opened and held keep nobody out.
+ * Those who have come in and not shown yet who they are. There is room for so many in all, and for so many of one origin. A newcomer
+ * always gets in: when there is no room, whoever has said nothing for longest goes, and of those who have spoken the oldest. So
+ * connections that are only opened and held keep nobody out, and one origin makes no room for itself at the cost of others
+ * before it has its share.
  */
 
 export interface Visitor {
-  /** Where it comes from; null: it is not counted by address. */
+  /** Where it comes from; null: it is not counted by origin. */
   readonly origin: string | null;
   /** It has to make room; it has left by then. */
   readonly onEvicted: () => void;
@@ -31,17 +32,15 @@ export class Lobby {
     return this.#silent.size + this.#heard.size;
   }
 
-  /** Whether there is room for it. It leaves by `leave`, or is evicted. */
-  enter(visitor: Visitor): boolean {
+  /** It leaves by `leave`, or is evicted. */
+  enter(visitor: Visitor): void {
     const { origin } = visitor;
     if (origin !== null) {
-      const others = this.#perOrigin.get(origin) ?? 0;
-      if (others >= this.#limits.perOrigin) return false;
-      this.#perOrigin.set(origin, others + 1);
+      if ((this.#perOrigin.get(origin) ?? 0) >= this.#limits.perOrigin) this.#evictOne((one) => one.origin === origin);
+      this.#perOrigin.set(origin, (this.#perOrigin.get(origin) ?? 0) + 1);
     }
-    if (this.size >= this.#limits.total) this.#evictOne();
+    if (this.size >= this.#limits.total) this.#evictOne(() => true);
     this.#silent.add(visitor);
-    return true;
   }
 
   /** It has said something. */
@@ -59,9 +58,10 @@ export class Lobby {
     else this.#perOrigin.delete(origin);
   }
 
-  #evictOne(): void {
+  #evictOne(mayGo: (visitor: Visitor) => boolean): void {
     for (const visitors of [this.#silent, this.#heard]) {
       for (const oldest of visitors) {
+        if (!mayGo(oldest)) continue;
         this.leave(oldest);
         oldest.onEvicted();
         return;

@@ -8,9 +8,15 @@
  */
 import type { Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
-import { HANDSHAKE_TIMEOUT_MS, MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ORIGIN } from '../wire/limits.ts';
+import {
+  HANDSHAKE_TIMEOUT_MS,
+  MAX_HANDSHAKE_BYTES,
+  MAX_UNAUTHENTICATED,
+  MAX_UNAUTHENTICATED_PER_ORIGIN,
+} from '../wire/limits.ts';
 import { isLoopback, originOf } from './address.ts';
 import { Lobby, type Visitor } from './lobby.ts';
+import { OriginRate, type RateLimits } from './rate.ts';
 import { SocketConnection } from './socket-connection.ts';
 import { listenTcp, nameOfTcp } from './tcp.ts';
 import { acceptSettings, explainAccept, type TlsAcceptor, type TlsAddress } from './tls.ts';
@@ -20,6 +26,8 @@ export interface TlsListenOptions {
   readonly acceptor: TlsAcceptor;
   /** Connections over loopback may do without TLS. */
   readonly servesPlainLoopback: boolean;
+  /** How often one origin may come; null: as often as it likes. */
+  readonly rate: RateLimits | null;
   /** Somebody was turned away; the reason names the remote end. */
   readonly onRefused: (reason: string) => void;
 }
@@ -32,33 +40,46 @@ export async function listenTls(
 ): Promise<Listener> {
   const entrance = new Entrance(options, onConnection);
   const server = await listenTcp(address, (socket) => entrance.enter(socket));
-  return { address: { ...address, port: server.port }, close: () => server.close() };
+  return {
+    address: { ...address, port: server.port },
+    close() {
+      entrance.close();
+      return server.close();
+    },
+  };
 }
+
+/** What the first bytes of a connection turn out to be; null: it is too early to tell. */
+type Opening = 'tls' | 'plain' | 'oversized' | null;
 
 /** Begins every TLS connection: a handshake record. A control message is shorter than 64 KiB, so its third byte is zero. */
 const TLS_RECORD = [0x16, 0x03] as const;
-const LEAST_BYTES = 3;
+const TLS_HEADER_BYTES = 5;
 
-/** Whether these first bytes ask for TLS; null when it is too early to tell. */
-function asksForTls(head: Uint8Array): boolean | null {
+/** TLS counts only when its first record is there as a whole: until then nothing is set up for it. */
+function openingOf(head: Buffer): Opening {
   for (const [index, byte] of TLS_RECORD.entries()) {
     if (index >= head.length) return null;
-    if (head[index] !== byte) return false;
+    if (head[index] !== byte) return 'plain';
   }
-  return head.length < LEAST_BYTES ? null : head[LEAST_BYTES - 1] !== 0;
+  if (head.length > 2 && head[2] === 0) return 'plain';
+  if (head.length < TLS_HEADER_BYTES) return null;
+  const length = head.readUInt16BE(3);
+  if (length > MAX_HANDSHAKE_BYTES) return 'oversized';
+  return head.length < TLS_HEADER_BYTES + length ? null : 'tls';
 }
 
-/** Reads as much as tells whether the other end wants TLS; it is there to be read again, and the socket is paused. */
-function sniff(socket: Socket, onKnown: (wantsTls: boolean) => void): void {
+/** Reads as much as tells what the other end wants; it is there to be read again, and the socket is paused. */
+function sniff(socket: Socket, onKnown: (opening: Exclude<Opening, null>) => void): void {
   let head = Buffer.alloc(0);
   const onData = (bytes: Buffer) => {
     head = Buffer.concat([head, bytes]);
-    const wantsTls = asksForTls(head);
-    if (wantsTls === null) return;
+    const opening = openingOf(head);
+    if (opening === null) return;
     socket.removeListener('data', onData);
     socket.pause();
     socket.unshift(head);
-    onKnown(wantsTls);
+    onKnown(opening);
   };
   socket.on('data', onData);
 }
@@ -72,48 +93,76 @@ function nameOf({ remoteAddress, remotePort }: Socket): string {
   return nameOfTcp('tls', remoteAddress, remotePort);
 }
 
+/** A socket that has not become a connection yet. */
+interface Entrant extends Visitor {
+  readonly socket: Socket;
+  readonly stopTimer: () => void;
+}
+
 class Entrance {
   readonly #options: TlsListenOptions;
   readonly #onConnection: (connection: Connection) => void;
   readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED_PER_ORIGIN });
-  readonly #visitors: Map<string, Visitor> = new Map();
+  readonly #rate: OriginRate | null;
+  /** By their names. */
+  readonly #entrants: Map<string, Entrant> = new Map();
   /** Makes TLS of the sockets that are handed to it, and listens nowhere. */
   readonly #secured: Server;
 
   constructor(options: TlsListenOptions, onConnection: (connection: Connection) => void) {
     this.#options = options;
     this.#onConnection = onConnection;
+    this.#rate = options.rate === null ? null : new OriginRate(options.rate, () => performance.now());
     this.#secured = createServer(acceptSettings(options.acceptor), (socket) => this.#onSecured(socket));
-    this.#secured.on('tlsClientError', (error, socket) => this.#refuse(socket, explainAccept(options.acceptor, error)));
+    this.#secured.on('tlsClientError', (error, socket) => {
+      // Of one that is gone already, its socket tells.
+      if (socket.remoteAddress !== undefined) this.#refuse(socket, explainAccept(options.acceptor, error));
+    });
   }
 
   enter(socket: Socket): void {
-    const name = nameOf(socket);
     socket.on('error', () => {}); // whoever it is handed to hears of it, too
-    const visitor: Visitor = {
-      origin: originOf(socket.remoteAddress ?? ''),
-      onEvicted: () => this.#refuse(socket, 'it had not shown who it is when others came'),
-    };
-    if (!this.#lobby.enter(visitor)) {
-      this.#refuse(socket, 'too many connections of its address have not shown who they are');
+    const origin = originOf(socket.remoteAddress ?? '');
+    if (origin !== null && this.#rate?.take(origin) === false) {
+      this.#refuse(socket, 'its address came too often');
       return;
     }
-    this.#visitors.set(name, visitor);
-    const timer = setTimeout(() => this.#refuse(socket, 'it said nothing'), HANDSHAKE_TIMEOUT_MS);
+    let inHandshake = false;
+    const timer = setTimeout(() => {
+      this.#refuse(socket, inHandshake ? 'its TLS handshake took too long' : 'it did not say in time what it wants');
+    }, HANDSHAKE_TIMEOUT_MS);
+    const entrant: Entrant = {
+      origin,
+      socket,
+      stopTimer: () => clearTimeout(timer),
+      onEvicted: () => this.#refuse(socket, 'it had not shown who it is when too many others came'),
+    };
+    const name = nameOf(socket);
+    this.#lobby.enter(entrant);
+    this.#entrants.set(name, entrant);
     const onEnd = () => socket.destroy();
     socket.once('end', onEnd);
     socket.once('close', () => {
-      clearTimeout(timer);
-      this.#leave(name);
+      const isGone = this.#leave(name);
+      if (isGone && inHandshake) this.#tell(name, 'it closed the connection during the TLS handshake');
     });
-    sniff(socket, (wantsTls) => {
-      clearTimeout(timer);
+    sniff(socket, (opening) => {
       socket.removeListener('end', onEnd);
-      this.#lobby.hear(visitor);
-      if (wantsTls) this.#secure(socket);
+      this.#lobby.hear(entrant);
+      inHandshake = opening === 'tls';
+      if (opening === 'tls') this.#secure(socket);
+      else if (opening === 'oversized') this.#refuse(socket, 'its TLS handshake begins with too much');
       else if (this.#options.servesPlainLoopback && isLocal(socket)) this.#takePlain(socket);
       else this.#refuse(socket, 'it does not speak TLS, and nothing else is served here');
     });
+  }
+
+  /** Nobody who is still on the way in becomes a connection. */
+  close(): void {
+    for (const [name, { socket }] of this.#entrants) {
+      this.#leave(name);
+      socket.destroy();
+    }
   }
 
   #secure(socket: Socket): void {
@@ -140,16 +189,24 @@ class Entrance {
     }
   }
 
-  #leave(name: string): void {
-    const visitor = this.#visitors.get(name);
-    if (visitor === undefined) return;
-    this.#visitors.delete(name);
-    this.#lobby.leave(visitor);
+  /** Returns whether it was still on its way in. */
+  #leave(name: string): boolean {
+    const entrant = this.#entrants.get(name);
+    if (entrant === undefined) return false;
+    this.#entrants.delete(name);
+    entrant.stopTimer();
+    this.#lobby.leave(entrant);
+    return true;
   }
 
   #refuse(socket: Socket, reason: string): void {
-    const name = socket.remoteAddress === undefined ? 'Somebody who is gone' : nameOf(socket);
-    this.#options.onRefused(`${name} was refused: ${reason}.`);
+    const name = nameOf(socket);
+    this.#leave(name);
+    this.#tell(name, reason);
     socket.destroy();
+  }
+
+  #tell(name: string, reason: string): void {
+    this.#options.onRefused(`${name} was refused: ${reason}.`);
   }
 }

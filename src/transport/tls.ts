@@ -6,7 +6,6 @@ import { constants } from 'node:crypto';
 import { isIP } from 'node:net';
 import { type ConnectionOptions, createSecureContext, type TlsOptions } from 'node:tls';
 import { ArgumentError, ConnectError, type SkeinError, UnauthorizedError } from '../errors.ts';
-import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
 import type { Psk } from './psk.ts';
 import { dialSocket } from './socket-connection.ts';
 import { nameOfTcp } from './tcp.ts';
@@ -110,7 +109,10 @@ function explainDial(dialer: TlsDialer, name: string, error: Error): SkeinError 
     return new ConnectError(`${name} does not speak TLS: is it a Skein port, and encrypted?`, context);
   }
   if (code.startsWith('ERR_SSL_') || /^E[A-Z]+$/.test(code)) {
-    return new ConnectError(`The TLS handshake with ${name} did not come to its end (${reasonOf(error)}).`, context);
+    return new ConnectError(`The TLS handshake with ${name} did not come to its end (${reasonOf(error)}).`, {
+      ...context,
+      phase: 'handshake',
+    });
   }
   const what = byKey
     ? 'it shows a certificate: give this side `cert`, `key` and `ca`, too'
@@ -132,7 +134,6 @@ export function dialTls(address: TlsAddress, options: DialOptions, dialer: TlsDi
 
 export function acceptSettings(acceptor: TlsAcceptor): TlsOptions {
   const common: TlsOptions = {
-    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     // No sessions to resume: a peer whose key was withdrawn must not come back by a ticket.
     secureOptions: constants.SSL_OP_NO_TICKET,
   };
@@ -145,9 +146,6 @@ export function acceptSettings(acceptor: TlsAcceptor): TlsOptions {
 
 /** Why somebody did not get through the handshake. */
 export function explainAccept(acceptor: TlsAcceptor, error: Error): string {
-  const code = (error as NodeJS.ErrnoException).code ?? '';
-  if (code === 'ECONNRESET') return 'it closed the connection during the TLS handshake';
-  if (code === 'ERR_TLS_HANDSHAKE_TIMEOUT') return 'its TLS handshake took too long';
   if ('keyOf' in acceptor) {
     return `it does not know the key of this run, or of a peer that was introduced here (${reasonOf(error)})`;
   }

@@ -37,7 +37,7 @@ function tlsOnly(address: Address): Extract<Address, { kind: 'tls' }> {
 }
 
 function tls(acceptor: TlsAcceptor, dialer: TlsDialer): TransportUnderTest {
-  const options = { acceptor, servesPlainLoopback: false, onRefused: () => {} };
+  const options = { acceptor, servesPlainLoopback: false, rate: null, onRefused: () => {} };
   const transport: Transport = {
     kind: 'tls',
     listen: async (address, onConnection) => listenTls(tlsOnly(address), options, onConnection),

@@ -17,6 +17,15 @@ export function requireIPv6(context: Pick<TestContext, 'skip'>): void {
   require(context, present, 'this machine has no IPv6 loopback address');
 }
 
+/** An IPv4 address at which other machines could reach this one. */
+export function requireOutwardAddress(context: Pick<TestContext, 'skip'>): string {
+  const outward = Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .find(({ family, internal }) => family === 'IPv4' && !internal);
+  require(context, outward !== undefined, 'this machine has no IPv4 address but loopback');
+  return outward?.address ?? '';
+}
+
 /** Certificates of the test's own. */
 export function requireOpenssl(context: Pick<TestContext, 'skip'>): void {
   const present = spawnSync('openssl', ['version']).status === 0;

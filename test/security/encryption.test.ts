@@ -1,13 +1,18 @@
 /** Whole runs over TLS, which loopback is made to use: peers in processes of their own, and strangers at every port. */
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { resolveSecurity } from '../../src/engine/security.ts';
 import { ArgumentError } from '../../src/errors.ts';
 import { Coordinator, type CoordinatorListenOptions, type JoinOptions, join } from '../../src/index.ts';
-import { parseTcpAddress } from '../../src/transport/address.ts';
+import { formatTcpAddress, parseTcpAddress } from '../../src/transport/address.ts';
+import { dialTls } from '../../src/transport/tls.ts';
+import { listenTls } from '../../src/transport/tls-listener.ts';
+import { HostilePeer } from '../fuzz/hostile.ts';
 import { TestAuthority } from '../harness/certificates.ts';
 import { Cluster, type PeerProcess } from '../harness/cluster.ts';
-import { requireOpenssl } from '../harness/requirements.ts';
+import { requireOpenssl, requireOutwardAddress } from '../harness/requirements.ts';
+import { splice, standBefore } from './middle.ts';
 
 const TOKEN = 'a token of this test';
 const ALWAYS = { token: TOKEN, encryption: 'always' } as const;
@@ -161,6 +166,36 @@ describe('strangers at the ports of a run over TLS', () => {
   });
 });
 
+test('a peer that dials one who has not been told of it yet is refused, and dials again', async () => {
+  const coordinator = await Coordinator.listen({ port: 0, ...ALWAYS });
+  // What the coordinator tells the member comes late, so that the newcomer knows it first.
+  const middle = await standBefore(parseTcpAddress(coordinator.address).port, { delayMs: 300 });
+  try {
+    const options: JoinOptions = { ...OVER_TLS, engine: 'inline', timeout: BOUND_MS };
+    const member = await join(`tcp://127.0.0.1:${middle.port}`, options);
+    const refused: string[] = [];
+    member.on('refused', ({ reason }) => refused.push(reason));
+    const coming = join(coordinator.address, options);
+    while (member.worldSize < 2) await member.admit();
+    const newcomer = await coming;
+    const tensors = [member, newcomer].map(async (group) => {
+      const tensor = Float32Array.of(group.rank + 1);
+      await group.allReduce(tensor);
+      const { links } = await group.status();
+      return { sum: tensor[0], path: links[0]?.path, up: links[0]?.up };
+    });
+    for (const { sum, path, up } of await Promise.all(tensors)) {
+      expect([sum, up]).toEqual([3, true]);
+      expect(path).toMatch(/^tls /);
+    }
+    expect(refused.join()).toContain('does not know the key');
+    await Promise.all([member.leave(), newcomer.leave()]);
+  } finally {
+    await middle.close();
+    await coordinator.close();
+  }
+});
+
 describe('certificates', () => {
   test('of one authority carry a run; those of another are refused on either side', async (context) => {
     requireOpenssl(context);
@@ -187,6 +222,101 @@ describe('certificates', () => {
     expect(without.message).toContain('`cert`, `key` and `ca`');
   });
 });
+
+test('who has a good certificate, and stands between a peer and the coordinator, passes on proofs in vain', async (context) => {
+  requireOpenssl(context);
+  const authority = new TestAuthority();
+  const certificates = authority.issue('127.0.0.1');
+  const run = await cluster({ ...ALWAYS, ...authority.issue('127.0.0.1') });
+  const { host, port } = parseTcpAddress(run.coordinator.address);
+  const options = { acceptor: { certificates }, servesPlainLoopback: false, rate: null, onRefused: () => {} };
+  const middle = await listenTls({ kind: 'tls', host, port: 0 }, options, (near) => {
+    near.pause();
+    const dialled = dialTls({ kind: 'tls', host, port }, { timeoutMs: BOUND_MS }, { certificates, checksHost: true });
+    void dialled.then((far) => splice(near, far));
+  });
+  try {
+    const victim: JoinOptions = { ...OVER_TLS, ...authority.issue('127.0.0.1'), engine: 'inline', timeout: BOUND_MS };
+    const error = await failure(join(formatTcpAddress(middle.address), victim));
+    expect(error.code).toBe('SKEIN_UNAUTHORIZED');
+    expect(error.message).toContain('somebody stands in the middle');
+    const group = await join(run.coordinator.address, victim);
+    await group.leave();
+  } finally {
+    await middle.close();
+  }
+});
+
+test('nothing is sent in the clear to another machine, whoever tells such an address', async (context) => {
+  const outward = requireOutwardAddress(context);
+  const run = await cluster({ token: TOKEN });
+  const dials = new Map<string, number>();
+  const servers = await Promise.all(
+    [outward, '127.0.0.1'].map(async (host) => {
+      const server = createServer((socket) => {
+        dials.set(host, (dials.get(host) ?? 0) + 1);
+        socket.destroy();
+      });
+      server.listen(0, host);
+      await once(server, 'listening');
+      return { server, address: { kind: 'tcp', host, port: (server.address() as AddressInfo).port } as const };
+    }),
+  );
+  const told = servers.map(({ address }) => address);
+  const hostile = await HostilePeer.join(run.coordinator.address, 'default', TOKEN, told);
+  try {
+    const options: JoinOptions = { token: TOKEN, transports: ['tcp'], engine: 'inline', timeout: BOUND_MS };
+    const group = await join(run.coordinator.address, options);
+    await group.leave();
+    expect(dials.get('127.0.0.1')).toBeGreaterThan(0);
+    expect(dials.get(outward)).toBeUndefined();
+  } finally {
+    await hostile.vanish();
+    for (const { server } of servers) server.close();
+  }
+});
+
+test('a refusal of TLS, which anybody in between can forge, costs no member its place', async () => {
+  const first = await Coordinator.listen({ port: 0, ...ALWAYS });
+  const { host, port } = parseTcpAddress(first.address);
+  const member = await join(first.address, { ...OVER_TLS, engine: 'inline', timeout: BOUND_MS });
+  const { peerId } = member;
+  const back = new Promise((resolve) => member.on('coordinator-back', resolve));
+  await first.close();
+  let refusals = 0;
+  const refusedTwice = new Promise<void>((resolve) => {
+    const onRefused = () => {
+      refusals += 1;
+      if (refusals === 2) resolve();
+    };
+    const options = { acceptor: { keyOf: () => null }, servesPlainLoopback: false, rate: null, onRefused };
+    void listenTls({ kind: 'tls', host, port }, options, () => {}).then((forger) => {
+      void refusedTwice.then(() => forger.close());
+    });
+  });
+  await refusedTwice;
+  const second = await listenAgain(port);
+  try {
+    await back;
+    expect((await member.admit()).worldSize).toBe(1);
+    expect(member.peerId).toBe(peerId);
+    await member.leave();
+  } finally {
+    await second.close();
+  }
+});
+
+/** A port is free again when the last of its connections is gone. */
+async function listenAgain(port: number): Promise<Coordinator> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await Coordinator.listen({ port, ...ALWAYS });
+    } catch (error) {
+      if (attempt === 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
 
 describe('options', () => {
   const pem = { cert: 'c', key: 'k', ca: 'a' };

@@ -21,7 +21,7 @@ describe('a lobby', () => {
   test('lets newcomers in when it is full: who has been silent for longest goes, however late the others came', () => {
     const lobby = new Lobby({ total: 3, perOrigin: 3 });
     const [first, second, third, fourth, fifth] = [guest(), guest(), guest(), guest(), guest()];
-    for (const one of [first, second, third]) expect(lobby.enter(one)).toBe(true);
+    for (const one of [first, second, third]) lobby.enter(one);
     lobby.hear(first);
     lobby.enter(fourth);
     expect([first, second, third, fourth].map(({ evicted }) => evicted)).toEqual([false, true, false, false]);
@@ -33,17 +33,22 @@ describe('a lobby', () => {
     expect(lobby.size).toBe(3);
   });
 
-  test('has room for so many of one origin, and for more when some of them have left', () => {
+  test('has room for so many of one origin, which then makes room at its own cost', () => {
     const lobby = new Lobby({ total: 100, perOrigin: 2 });
-    const [one, two] = [guest('a'), guest('a')];
-    expect(lobby.enter(one) && lobby.enter(two)).toBe(true);
-    expect(lobby.enter(guest('a'))).toBe(false);
-    expect(lobby.enter(guest('b'))).toBe(true);
+    const other = guest('b');
+    const [one, two, three, four] = [guest('a'), guest('a'), guest('a'), guest('a')];
+    for (const each of [other, one, two]) lobby.enter(each);
+    lobby.hear(one);
+    lobby.enter(three);
+    expect([other, one, two, three].map(({ evicted }) => evicted)).toEqual([false, false, true, false]);
     lobby.leave(one);
     lobby.leave(one);
-    expect(lobby.enter(guest('a'))).toBe(true);
-    expect(lobby.enter(guest('a'))).toBe(false);
-    for (let count = 0; count < 50; count++) expect(lobby.enter(guest(null))).toBe(true);
+    lobby.enter(four);
+    expect([other, three, four].map(({ evicted }) => evicted)).toEqual([false, false, false]);
+    const uncounted = Array.from({ length: 50 }, () => guest(null));
+    for (const each of uncounted) lobby.enter(each);
+    expect(uncounted.some(({ evicted }) => evicted)).toBe(false);
+    expect(lobby.size).toBe(53);
   });
 
   test('never holds more than it may, evicts nobody twice, and forgets whoever has left', () => {
@@ -57,10 +62,9 @@ describe('a lobby', () => {
           const known = inside.get(who);
           if (what === 'enter' && known === undefined) {
             const one = guest(origin === 2 ? null : `origin ${origin}`);
-            const ofOrigin = [...inside.values()].filter((other) => other.origin === one.origin).length;
-            const entered = lobby.enter(one);
-            expect(entered).toBe(one.origin === null || ofOrigin < limits.perOrigin);
-            if (entered) inside.set(who, one);
+            lobby.enter(one);
+            inside.set(who, one);
+            expect(one.evicted).toBe(false);
           } else if (what === 'hear' && known !== undefined) lobby.hear(known);
           else if (what === 'leave' && known !== undefined) {
             lobby.leave(known);
@@ -69,6 +73,10 @@ describe('a lobby', () => {
           for (const [key, one] of inside) if (one.evicted) inside.delete(key);
           expect(lobby.size).toBe(inside.size);
           expect(lobby.size).toBeLessThanOrEqual(limits.total);
+          for (const origin of ['origin 0', 'origin 1']) {
+            const ofOrigin = [...inside.values()].filter((one) => one.origin === origin).length;
+            expect(ofOrigin).toBeLessThanOrEqual(limits.perOrigin);
+          }
         }
       }),
     );

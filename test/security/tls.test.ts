@@ -1,6 +1,6 @@
 /** What TLS keeps out: strangers, other keys, certificates of other authorities, and whoever stands in the middle. */
 import { randomBytes } from 'node:crypto';
-import { connect, createServer, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ConnectError, UnauthorizedError } from '../../src/errors.ts';
@@ -14,6 +14,7 @@ import type { Connection, Listener } from '../../src/transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS } from '../../src/wire/limits.ts';
 import { TestAuthority } from '../harness/certificates.ts';
 import { requireOpenssl } from '../harness/requirements.ts';
+import { type Speaker, splice, standBefore } from './middle.ts';
 
 const HOST = '127.0.0.1';
 const WORLD = { clock: systemClock, random: (length: number) => new Uint8Array(randomBytes(length)) };
@@ -52,7 +53,7 @@ async function listen(acceptor: TlsAcceptor, servesPlainLoopback = false): Promi
     refused.push(reason);
     wake();
   };
-  const options = { acceptor, servesPlainLoopback, onRefused };
+  const options = { acceptor, servesPlainLoopback, rate: null, onRefused };
   const listener: Listener = await listenTls({ kind: 'tls', host: HOST, port: 0 }, options, (connection) => {
     connection.pause();
     accepted.push(connection);
@@ -171,16 +172,12 @@ describe('a pre-shared key', () => {
     const keys = new Map([['one', shared.key]]);
     const port = await listen({ keyOf: (identity) => keys.get(identity) ?? null });
     const settings = { host: HOST, port: port.port, ca: [], checkServerIdentity: () => undefined };
-    const sessions: Buffer[] = [];
     const first = connectTls({ ...settings, pskCallback: () => ({ identity: 'one', psk: shared.key }) });
-    first.on('session', (session) => sessions.push(session));
-    const far = await port.next();
-    far.end();
+    closing.push(() => first.destroy());
     first.resume();
-    await new Promise((resolve) => first.once('close', resolve));
-    const session = sessions[0] ?? first.getSession();
+    const session = await new Promise<Buffer>((resolve) => first.once('session', resolve));
     keys.clear();
-    const again = connectTls({ ...settings, ...(session === undefined ? {} : { session }) });
+    const again = connectTls({ ...settings, session });
     const outcome = await new Promise((resolve) => {
       again.once('error', () => resolve('refused'));
       again.once('secureConnect', () => resolve('let in'));
@@ -309,6 +306,7 @@ describe('a stranger at the port', () => {
     ['a peer that speaks in the clear', Buffer.from([80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), /does not speak TLS/],
     ['a message as long as a TLS record begins', Buffer.from([0x16, 3, 0, 0, 0, 0, 0, 0]), /does not speak TLS/],
     ['a single wrong byte', Buffer.from([0]), /does not speak TLS/],
+    ['a record that is too long for a greeting', Buffer.from([0x16, 3, 1, 0x10, 1, 1]), /begins with too much/],
     ['garbage that begins like TLS', Buffer.concat([Buffer.from([0x16, 3, 1, 2, 0, 1]), randomBytes(600)]), /refused/],
   ])('%s is refused with a line that says why, and others come in', async (_, bytes, reason) => {
     const shared = psk('one');
@@ -343,43 +341,45 @@ describe('a stranger at the port', () => {
     expect(encrypted.binding).toHaveLength(32);
   });
 
+  test('that goes away in the middle of the handshake is told of', async () => {
+    const shared = psk('one');
+    const port = await listen({ keyOf: () => shared.key });
+    const middle = await relay(port.port, (bytes, from) => (from === 'listener' ? Buffer.alloc(0) : bytes));
+    const attempt = dialTls({ kind: 'tls', host: HOST, port: middle }, { timeoutMs: 200 }, { psk: shared });
+    await expect(attempt).rejects.toThrow(ConnectError);
+    const lines = await port.refusals(1);
+    expect(lines).toEqual([expect.stringMatching(/^tls 127.*: it closed the connection during the TLS handshake\.$/)]);
+  });
+
   test('who says nothing is refused in the end', { timeout: 3 * HANDSHAKE_TIMEOUT_MS }, async () => {
-    const port = await listen({ keyOf: () => null });
+    const shared = psk('one');
+    const port = await listen({ keyOf: () => shared.key });
     const silent = connect({ host: HOST, port: port.port });
     const half = connect({ host: HOST, port: port.port }, () => half.write(Buffer.from([0x16, 3, 1, 2, 0, 1])));
     const gone = [silent, half].map((socket) => new Promise((resolve) => socket.once('close', resolve)));
     for (const socket of [silent, half]) socket.on('error', () => {}).resume();
+    // Of one that knows the key, only the first word arrives.
+    let words = 0;
+    const middle = await relay(port.port, (bytes, from) => {
+      if (from === 'listener') return bytes;
+      words += 1;
+      return words === 1 ? bytes : Buffer.alloc(0);
+    });
+    await dial(middle, { psk: shared });
     await Promise.all(gone);
-    const lines = await port.refusals(2);
-    expect(lines.some((line) => line.includes('it said nothing'))).toBe(true);
-    expect(lines.some((line) => line.includes('took too long'))).toBe(true);
+    const lines = await port.refusals(3);
+    expect(lines).toHaveLength(3);
+    expect(lines.filter((line) => line.includes('it did not say in time what it wants'))).toHaveLength(2);
+    expect(lines.filter((line) => line.includes('its TLS handshake took too long'))).toHaveLength(1);
+    expect(port.accepted).toEqual([]);
   });
 });
 
-/** Passes bytes on between two TCP connections, as `change` makes them. */
-async function relay(target: number, change: (bytes: Buffer, from: 'dialler' | 'listener') => Buffer) {
-  const sockets = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true }, (near) => {
-    const far = connect({ host: HOST, port: target, allowHalfOpen: true });
-    for (const [from, to, name] of [
-      [near, far, 'dialler'],
-      [far, near, 'listener'],
-    ] as const) {
-      sockets.add(from);
-      from.on('data', (bytes: Buffer) => to.write(change(bytes, name)));
-      from.on('end', () => to.end());
-      from.on('error', () => {});
-      from.on('close', () => to.destroy());
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, HOST, resolve));
-  closing.push(() => {
-    for (const socket of sockets) socket.destroy();
-    return new Promise((resolve) => server.close(resolve));
-  });
-  const bound = server.address();
-  if (bound === null || typeof bound === 'string') throw new Error('a TCP server has an address with a port');
-  return bound.port;
+/** Its port, in front of another one. */
+async function relay(target: number, change: (bytes: Buffer, from: Speaker) => Buffer): Promise<number> {
+  const middle = await standBefore(target, { change });
+  closing.push(() => middle.close());
+  return middle.port;
 }
 
 describe('who stands in the middle', () => {
@@ -438,21 +438,6 @@ describe('who stands in the middle', () => {
       expect(heard.error).toBeInstanceOf(Error);
     },
   );
-
-  /** Joins two connections: what comes on one goes out on the other. */
-  function splice(one: Connection, two: Connection): void {
-    for (const [from, to] of [
-      [one, two],
-      [two, one],
-    ] as const) {
-      from.handler = {
-        onData: (bytes) => to.write(bytes.slice(), null, null),
-        onEnd: () => to.end(),
-        onClose: () => to.destroy(),
-      };
-      from.resume();
-    }
-  }
 
   /** The handshake of a data connection from a to b, whose bytes somebody passes on between two connections. */
   async function handshakes(key: Uint8Array, dialler: Connection, acceptor: Connection) {
