@@ -4,6 +4,8 @@ export type { Codec, Rounding } from './collectives/codec.ts';
 export type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 export { Coordinator } from './coordinator.ts';
 export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
+export type { IceServerOptions } from './engine/ice.ts';
+export type { PathFailure, PathKind } from './engine/peers.ts';
 export type { Admission } from './engine/runtime.ts';
 export type { CoordinatorStore } from './engine/store.ts';
 export {

@@ -23,6 +23,7 @@ import {
   type RunReport,
 } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
+import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
 import { type Platform, systemPlatform } from './platform.ts';
 import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
 
@@ -42,6 +43,8 @@ export interface CoordinatorListenOptions {
    * @default none: the members' reports must do
    */
   readonly store?: string | CoordinatorStore;
+  /** STUN and TURN servers for peers that use WebRTC. @default none: only paths on which nobody translates addresses */
+  readonly iceServers?: readonly IceServerOptions[];
   /** Receives a line for each change of membership. @default none */
   readonly onNote?: (line: string) => void;
 }
@@ -111,6 +114,7 @@ export class CoordinatorServer {
         `A coordinator on ${host} can be reached from other machines: give it a \`token\`, or listen on 127.0.0.1.`,
       );
     }
+    checkIceServers(options.iceServers ?? []);
     const port = options.port ?? DEFAULT_PORT;
     // On a port of its own choosing it can't be anybody's successor.
     const graceMs = port === 0 ? 0 : GRACE_MS;
@@ -296,6 +300,7 @@ export class CoordinatorServer {
         heartbeatMs,
         bounds: { minimumMs, maximumMs: PATIENCE * minimumMs },
         random: (length: number) => this.#platform.random(length),
+        iceServers: (peerId: PeerId) => iceServersFor(this.#options.iceServers ?? [], peerId, Date.now()),
         stored: this.#store.load(name),
         graceMs: Math.max(0, this.#graceUntil - this.#platform.clock.now()),
       };

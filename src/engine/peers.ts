@@ -6,6 +6,7 @@ import PQueue from 'p-queue';
 import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
 import { Link, type LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
+import type { WebRtcTransport } from '../transport/webrtc.ts';
 import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
 import type { TransportKind } from './host.ts';
@@ -17,6 +18,12 @@ const DIAL_CONCURRENCY = 16;
 
 /** TCP's buffers are deep: smaller reads stay in the cache next to what is worked on. */
 const TCP_READ_BYTES = 64 * 1024;
+
+/** A session has to find its path first, perhaps in a second attempt (ms). */
+const WEBRTC_TIMEOUT_MS = 15_000;
+
+/** What a better path has before the next one is tried as well (ms). */
+const HEAD_START_MS = 250;
 
 /** Wait before a lane that broke is dialled again (ms): doubled from the first to the last. */
 const REDIAL_FIRST_MS = 20;
@@ -30,12 +37,22 @@ const MAX_HANDSHAKES = 1_024;
 
 export interface PeersOptions {
   readonly platform: Platform;
+  /** Null for a peer that does not use WebRTC. */
+  readonly webrtc: WebRtcTransport | null;
   readonly run: string;
   readonly self: string;
   readonly hostKey: string;
   readonly transports: readonly TransportKind[];
   readonly stripes: number;
   readonly readBuffers: ArenaPool;
+}
+
+/** How a peer is reached: as its addresses say, or by WebRTC through a TURN server. */
+export type PathKind = TransportKind | 'turn';
+
+export interface PathFailure {
+  readonly path: TransportKind;
+  readonly reason: string;
 }
 
 interface PeerEntry {
@@ -45,6 +62,8 @@ interface PeerEntry {
   cancelRedial: (() => void) | null;
   /** A dial is under way. Two at once would make two lanes, of which the other peer keeps one: they would close one another. */
   dialling: boolean;
+  /** Ways that were tried in vain when the peer was last dialled, and why. */
+  failures: readonly PathFailure[];
   /** Settles when the first attempt to reach the peer has ended, either way. */
   warmed: Promise<void>;
 }
@@ -57,18 +76,31 @@ export class Peers {
   readonly #introductions: Map<string, Set<(key: Uint8Array | null) => void>> = new Map();
   readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
   readonly #abort: AbortController = new AbortController();
+  readonly #onPath: (peerId: string, path: PathKind) => void;
   #handshakes = 0;
 
-  /** @param events what a link to this peer tells; `onLaneClosed` is called after the redial was planned */
-  constructor(options: PeersOptions, events: (peerId: string) => LinkEvents) {
+  /**
+   * @param events what a link to this peer tells; `onLaneClosed` is called after the redial was planned
+   * @param onPath a peer was dialled, and this is how
+   */
+  constructor(
+    options: PeersOptions,
+    events: (peerId: string) => LinkEvents,
+    onPath: (peerId: string, path: PathKind) => void,
+  ) {
     this.#options = options;
     this.#events = events;
+    this.#onPath = onPath;
     // Every dial under way listens, and there are as many as a run has peers.
     setMaxListeners(0, this.#abort.signal);
   }
 
   get(peerId: string): Link | undefined {
     return this.#entries.get(peerId)?.link;
+  }
+
+  failures(peerId: string): readonly PathFailure[] {
+    return this.#entries.get(peerId)?.failures ?? [];
   }
 
   ids(): IterableIterator<string> {
@@ -101,6 +133,7 @@ export class Peers {
       redialMs: REDIAL_FIRST_MS,
       cancelRedial: null,
       dialling: true,
+      failures: [],
       warmed: Promise.resolve(),
     };
     this.#entries.set(peerId, entry);
@@ -210,27 +243,96 @@ export class Peers {
   }
 
   /** Opens all stripes of the inbound lane, by the best path that works. */
-  async #openLane({ introduction, link }: PeerEntry): Promise<void> {
-    const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
-    let failure: unknown = new Error(`${introduction.peerId} told no address that we can use`);
-    for (const address of this.#paths(introduction)) {
+  async #openLane(entry: PeerEntry): Promise<void> {
+    const { introduction, link } = entry;
+    const { peerId } = introduction;
+    const failures: PathFailure[] = [];
+    entry.failures = failures;
+    let paths = this.#paths(introduction);
+    while (paths.length > 0) {
+      const { first, address } = await this.#race(paths, failures);
+      const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
       try {
-        const stripes = await this.#openAll(address, introduction, session);
-        if (this.get(introduction.peerId) !== link) for (const connection of stripes) connection.destroy();
+        const stripes = await this.#openAll(first, address, introduction, session);
+        if (this.get(peerId) !== link) for (const connection of stripes) connection.destroy();
         else if (!link.dialled(stripes, session)) throw new Error('a stripe was lost while the others were dialled');
+        else this.#onPath(peerId, first.relayed === true ? 'turn' : address.kind);
         return;
       } catch (error) {
-        failure = error;
+        // Somebody is there, but perhaps not the one who is sought: private addresses mean another machine elsewhere.
+        failures.push({ path: address.kind, reason: error instanceof Error ? error.message : String(error) });
+        paths = paths.filter((path) => path !== address);
       }
     }
-    throw failure;
+    throw new Error(`${peerId} can't be reached: ${failures.map(({ reason }) => reason).join('; ')}`);
   }
 
-  /** All stripes of a lane, or none. */
-  async #openAll(address: Address, introduction: Introduction, session: number): Promise<Connection[]> {
-    const attempts = await Promise.allSettled(
-      Array.from({ length: this.#options.stripes }, () => this.#open(address, introduction, session)),
-    );
+  /**
+   * Dials by all paths at once, but each better one has a head start over the next; takes the first that answers.
+   *
+   * @throws Error when none does
+   */
+  #race(paths: readonly Address[], failures: PathFailure[]): Promise<{ first: Connection; address: Address }> {
+    const { clock } = this.#options.platform;
+    const losers = new AbortController();
+    const cancel = () => losers.abort(this.#abort.signal.reason);
+    return new Promise((resolve, reject) => {
+      let next = 0;
+      let running = 0;
+      let isOver = false;
+      let stopTimer = () => {};
+      const end = () => {
+        isOver = true;
+        stopTimer();
+        this.#abort.signal.removeEventListener('abort', cancel);
+        losers.abort();
+      };
+      const start = () => {
+        stopTimer();
+        const address = paths[next++];
+        if (address === undefined) return;
+        if (next < paths.length) stopTimer = clock.schedule(HEAD_START_MS, start);
+        running += 1;
+        this.#dialPath(address, losers.signal).then(
+          (first) => {
+            if (isOver) {
+              first.destroy();
+              return;
+            }
+            end();
+            resolve({ first, address });
+          },
+          (error: unknown) => {
+            running -= 1;
+            if (isOver) return;
+            failures.push({ path: address.kind, reason: error instanceof Error ? error.message : String(error) });
+            if (next < paths.length) start();
+            else if (running === 0) {
+              end();
+              reject(error);
+            }
+          },
+        );
+      };
+      if (this.#abort.signal.aborted) cancel();
+      this.#abort.signal.addEventListener('abort', cancel, { once: true });
+      start();
+    });
+  }
+
+  /** All stripes of a lane, or none. `first`: one of them, which is open already. */
+  async #openAll(
+    first: Connection,
+    address: Address,
+    introduction: Introduction,
+    session: number,
+  ): Promise<Connection[]> {
+    const attempts = await Promise.allSettled([
+      this.#greet(first, introduction, session),
+      ...Array.from({ length: this.#options.stripes - 1 }, async () =>
+        this.#greet(await this.#dialPath(address, this.#abort.signal), introduction, session),
+      ),
+    ]);
     const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
     const failed = attempts.find((attempt) => attempt.status === 'rejected');
     if (failed === undefined) return opened;
@@ -238,25 +340,30 @@ export class Peers {
     throw failed.reason;
   }
 
-  #paths({ addresses, hostKey }: Introduction): Address[] {
+  /** Best first. */
+  #paths({ peerId, addresses, hostKey }: Introduction): Address[] {
     const { transports, hostKey: ownHost } = this.#options;
-    const usable = (address: Address) =>
-      (address.kind === 'unix' && hostKey === ownHost && transports.includes('unix')) ||
-      (address.kind === 'tcp' && transports.includes('tcp')) ||
-      (address.kind === 'memory' && transports.includes('memory'));
-    const rank = (address: Address) => transports.indexOf(address.kind);
-    return addresses.filter(usable).sort((left, right) => rank(left) - rank(right));
+    const rank = (address: { readonly kind: TransportKind }) => transports.indexOf(address.kind);
+    return addresses
+      .filter((address) => rank(address) >= 0 && (address.kind !== 'unix' || hostKey === ownHost))
+      .sort((left, right) => rank(left) - rank(right))
+      .map((address) => (address.kind === 'webrtc' ? { kind: 'webrtc', peerId } : address));
   }
 
-  async #open(address: Address, introduction: Introduction, session: number): Promise<Connection> {
-    const { run, self, platform } = this.#options;
-    const readBuffer = this.#options.readBuffers.take();
-    const connection = await platform.dial(address, {
-      timeoutMs: HANDSHAKE_TIMEOUT_MS,
-      signal: this.#abort.signal,
+  async #dialPath(address: Address, signal: AbortSignal): Promise<Connection> {
+    const { platform, webrtc, readBuffers } = this.#options;
+    const readBuffer = readBuffers.take();
+    const transport = address.kind === 'webrtc' && webrtc !== null ? webrtc : platform;
+    return transport.dial(address, {
+      timeoutMs: address.kind === 'webrtc' ? WEBRTC_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS,
+      signal,
       readBuffer: address.kind === 'tcp' ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
-      onReadBufferFree: () => this.#options.readBuffers.give(readBuffer),
+      onReadBufferFree: () => readBuffers.give(readBuffer),
     });
+  }
+
+  async #greet(connection: Connection, introduction: Introduction, session: number): Promise<Connection> {
+    const { run, self, platform } = this.#options;
     const identity = { run, from: self, to: introduction.peerId, session, key: introduction.key };
     await dialHandshake(connection, identity, platform);
     return connection;

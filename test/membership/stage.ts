@@ -31,6 +31,7 @@ export function newMachine(stored: StoredRun | null = null, graceMs = 0): Coordi
     heartbeatMs: HEARTBEAT_MS,
     bounds: BOUNDS,
     random: (length) => new Uint8Array(length).fill(count++ & 0xff),
+    iceServers: (peerId) => ({ servers: [{ url: 'stun:192.0.2.1:3478', username: peerId }], validMs: 1_000 }),
     stored,
     graceMs,
   });
@@ -234,6 +235,10 @@ export class Stage {
         return `${message.id} without ${this.#list(message.peers)} @${message.epoch}`;
       case 'slow':
         return `${this.#name(message.peerId)} is slow`;
+      case 'signal':
+        return `signal from ${this.#name(message.from)}: ${message.signal.kind}`;
+      case 'ice':
+        return `ice for ${this.#name(message.ice.servers[0]?.username ?? '')}`;
       case 'beat':
         return BEAT;
       case 'challenge':
