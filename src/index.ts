@@ -8,6 +8,7 @@ export type { IceServerOptions } from './engine/ice.ts';
 export type { PathFailure, PathKind } from './engine/peers.ts';
 export type { Admission } from './engine/runtime.ts';
 export type { CoordinatorStore } from './engine/store.ts';
+export { makePass, type PassOptions, type Role } from './engine/token.ts';
 export {
   ArgumentError,
   ClosedError,

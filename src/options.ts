@@ -12,7 +12,7 @@ import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 export interface JoinOptions {
   /** Name of the job. @default SKEIN_RUN, else 'default' */
   readonly run?: string;
-  /** Secret of the run. @default SKEIN_TOKEN, else none */
+  /** The coordinator's token, or a pass that was made from it (`makePass`). @default SKEIN_TOKEN, else none */
   readonly token?: string;
   /** Quorum: members without which boundaries and collectives wait. @default SKEIN_MIN_WORLD_SIZE, else 1 */
   readonly minWorldSize?: number;

@@ -26,6 +26,7 @@ import { ControlConnection } from './control-connection.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
 import { type Platform, systemPlatform } from './platform.ts';
 import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
+import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
 
 export interface CoordinatorListenOptions {
   /** TCP port; 0 takes a free one. @default 7400 */
@@ -84,6 +85,11 @@ interface Session {
   peerNonce: Uint8Array | null;
   /** What its greeting asked for. */
   runName: string;
+  /** Of its pass, as it came, and what the bearer must prove to know. */
+  claims: string;
+  key: Uint8Array | string;
+  /** What those claims say, once that is proved; null for the coordinator's own token. */
+  pass: Claims | null;
   /** It has proved that it knows the token, and will tell where it comes back from. */
   returning: Extract<PeerMessage, { type: 'prove' }> | null;
   /** Where it has been let in. */
@@ -102,6 +108,7 @@ export class CoordinatorServer {
   /** Members of an earlier coordinator's runs may come back until then. */
   readonly #graceUntil: number;
   readonly #stopTicks: () => void;
+  readonly #passes: UsedPasses = new UsedPasses();
   #unauthenticated = 0;
   #nextSession = 1;
   #closed = false;
@@ -190,6 +197,9 @@ export class CoordinatorServer {
       ownNonce: this.#platform.random(NONCE_BYTES),
       peerNonce: null,
       runName: '',
+      claims: '',
+      key: '',
+      pass: null,
       returning: null,
       run: null,
       peerId: null,
@@ -225,16 +235,26 @@ export class CoordinatorServer {
     }
     session.peerNonce = hello.nonce;
     session.runName = hello.run;
-    const proof = prove(this.#token, 'coordinator', hello.run, session.ownNonce, hello.nonce);
+    session.claims = hello.claims;
+    session.key = keyOfClaims(this.#token, hello.claims);
+    const proof = prove(session.key, 'coordinator', hello.run, session.ownNonce, hello.nonce);
     session.connection.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof }, 0, 0);
   }
 
   #admit(session: Session, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
     const { runName } = session;
-    if (!sameProof(message.proof, prove(this.#token, 'peer', runName, peerNonce, session.ownNonce))) {
-      this.#refuse(session, 'unauthorized', 'The token is wrong: use the one that the coordinator was started with.');
+    if (!sameProof(message.proof, prove(session.key, 'peer', runName, peerNonce, session.ownNonce))) {
+      const text =
+        'The token is wrong: use the one that the coordinator was started with, or a pass that was made from it.';
+      this.#refuse(session, 'unauthorized', text);
       return;
     }
+    session.pass = session.claims === '' ? null : readClaims(session.claims);
+    if (session.claims !== '' && session.pass === null) {
+      this.#refuse(session, 'unauthorized', 'The pass can not be read: make another one from the token.');
+      return;
+    }
+    if (!message.resume && !this.#mayEnter(session, null)) return;
     session.connection.trust();
     if (message.resume) {
       session.returning = message;
@@ -248,11 +268,20 @@ export class CoordinatorServer {
   }
 
   #resume(session: Session, proved: Extract<PeerMessage, { type: 'prove' }>, report: RunReport): void {
+    if (!this.#mayEnter(session, report.peerId)) return;
     const run = this.#enter(session, false);
     if (run === null) return;
     const { hostKey, site, addresses, startWorldSize, name } = proved;
     const description = { hostKey, site, addresses };
     this.#step(run, { type: 'resumed', connection: session.number, description, startWorldSize, name, report });
+  }
+
+  /** @param returning the peer that it says it is, when it comes back */
+  #mayEnter(session: Session, returning: PeerId | null): boolean {
+    const { pass, runName } = session;
+    const refusal = pass === null ? null : this.#passes.refusal(pass, runName, returning, Date.now());
+    if (refusal !== null) this.#refuse(session, 'unauthorized', refusal);
+    return refusal === null;
   }
 
   /** The handshake is over; null when there is no room for one more. */
@@ -334,6 +363,7 @@ export class CoordinatorServer {
         const session = this.#sessions.get(effect.connection);
         if (session === undefined) break;
         session.peerId = effect.peerId;
+        if (session.pass !== null) this.#passes.use(session.pass, effect.peerId, Date.now());
         run.peers.set(effect.peerId, session);
         break;
       }
