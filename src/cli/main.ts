@@ -6,6 +6,7 @@ import pc from 'picocolors';
 import { ArgumentError, SkeinError } from '../errors.ts';
 import { chaosCommand } from './chaos.ts';
 import { coordinatorCommand } from './coordinator.ts';
+import { doctorCommand } from './doctor.ts';
 import { launchCommand } from './launch.ts';
 import { tokenCommand } from './token.ts';
 
@@ -42,7 +43,7 @@ Examples:
     $ skein help launch`,
   );
 
-for (const command of [coordinatorCommand(), tokenCommand(), launchCommand(), chaosCommand()])
+for (const command of [coordinatorCommand(), tokenCommand(), launchCommand(), doctorCommand(), chaosCommand()])
   skein.addCommand(command);
 for (const command of [skein, ...skein.commands])
   command.exitOverride().showHelpAfterError(`\nSee: ${command === skein ? '' : 'skein '}${command.name()} --help`);

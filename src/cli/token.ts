@@ -1,8 +1,9 @@
 /** `skein token`: passes for others, made from the coordinator's token. */
 import { Command, Option } from 'commander';
-import { ROLES } from '../engine/token.ts';
 import { makePass, type Role } from '../index.ts';
 import { nonEmpty, seconds } from './arguments.ts';
+
+const ROLES = ['peer', 'observer', 'admin'] satisfies Role[];
 
 interface TokenOptions {
   readonly token: string;

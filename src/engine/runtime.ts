@@ -170,6 +170,36 @@ export class Runtime {
     platform: Platform,
   ): Promise<{ runtime: Runtime; admission: Admission }> {
     const startedAt = platform.clock.now();
+    const runtime = await Runtime.#open(options, emit, platform);
+    try {
+      return { runtime, admission: await runtime.#enter(options, startedAt) };
+    } catch (error) {
+      await runtime.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Comes to a run and connects to its peers, but takes no part. Tells how each is reached, or why not.
+   *
+   * @throws ConnectError, UnauthorizedError, ProtocolError
+   */
+  static async diagnose(options: RuntimeOptions, platform: Platform): Promise<readonly LinkStatus[]> {
+    const runtime = await Runtime.#open(options, () => {}, platform);
+    try {
+      await runtime.#peers.warmed();
+      return runtime.status().links;
+    } finally {
+      await runtime.leave();
+    }
+  }
+
+  /** Listens, authenticates, and begins to dial whom it is introduced to. */
+  static async #open(
+    options: RuntimeOptions,
+    emit: (event: RuntimeEvent) => void,
+    platform: Platform,
+  ): Promise<Runtime> {
     const { run, token, startWorldSize, name, site, transports, stripes, coordinator } = options;
     const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
@@ -221,12 +251,10 @@ export class Runtime {
       runtime = joined;
       toRuntime(joined);
       for (const message of early.messages) joined.#onMessage(message);
-      const admission = await joined.#enter(options, startedAt);
-      return { runtime: joined, admission };
+      return joined;
     } catch (error) {
       for (const connection of early.connections) connection.destroy();
-      if (runtime === null) await Promise.all([listeners.close(), signalling?.close()]);
-      else await (runtime as Runtime).close();
+      await Promise.all([listeners.close(), signalling?.close()]);
       throw error;
     }
   }

@@ -12,7 +12,7 @@ import * as v from 'valibot';
 import { ArgumentError } from '../errors.ts';
 import { MAX_CLAIMS_LENGTH } from '../wire/limits.ts';
 
-export const ROLES = ['peer', 'observer', 'admin'] as const;
+const ROLES = ['peer', 'observer', 'admin'] as const;
 
 /** `peer`: takes part in runs. `observer`: sees what goes on. `admin`: also changes it. */
 export type Role = (typeof ROLES)[number];
