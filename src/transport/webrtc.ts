@@ -10,7 +10,8 @@
  *        │ ══ one data channel ══════════════════▶ │
  *
  * NATs may let the direct paths through, or not; some pretend to. So when a session has no path after a short while, and
- * there are TURN servers, a second one is tried that may use nothing else, and whichever is first wins.
+ * there are TURN servers, a second one is tried that may use nothing else, and whichever is first wins. Without such servers one
+ * that failed is tried once more: what was meant for an earlier session on the same port can spoil a handshake.
  */
 import { ConnectError } from '../errors.ts';
 import { ChannelConnection } from './channel-connection.ts';
@@ -167,17 +168,18 @@ export class WebRtcTransport implements Transport {
         });
         attempts.add(cancel);
       };
-      /** @returns whether there is anything left to try */
+      const hasRelays = this.#options.iceServers().some(({ url }) => url.startsWith('turn'));
+      /** @returns whether there was anything left to try */
       const retry = () => {
-        if (retried || !this.#options.iceServers().some(({ url }) => url.startsWith('turn'))) return false;
+        if (retried) return false;
         retried = true;
-        attempt(true);
+        attempt(hasRelays);
         return true;
       };
       const stopTimer = clock.schedule(timeoutMs, () =>
         fail(`${remote} could not be reached within ${timeoutMs} ms: ${reason}.`),
       );
-      const stopRetry = clock.schedule(RELAY_AFTER_MS, () => void retry());
+      const stopRetry = hasRelays ? clock.schedule(RELAY_AFTER_MS, () => void retry()) : () => {};
       if (signal?.aborted === true) {
         onAbort();
         return;

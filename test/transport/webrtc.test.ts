@@ -76,10 +76,13 @@ describe('dialling', () => {
     expect(driver.sessions.map(({ relayOnly }) => relayOnly)).toEqual([false, true]);
   });
 
-  test('fails at once without TURN servers, and says why', async () => {
-    const { driver, dial } = standAlone();
+  test('tries once more without TURN servers, then fails and says why', async () => {
+    const { clock, driver, dial } = standAlone();
     const outcome = dial();
-    driver.sessions[0]!.events.onFailed('no path was found');
+    clock.advance(5_000);
+    expect(driver.sessions).toHaveLength(1);
+    for (const index of [0, 1]) driver.sessions[index]!.events.onFailed('no path was found');
+    expect(driver.sessions.map(({ relayOnly }) => relayOnly)).toEqual([false, false]);
     await settled();
     expect(String(outcome())).toMatch(/Nobody could be reached at webrtc p1: no path was found/);
     expect(driver.openSessions).toBe(0);
