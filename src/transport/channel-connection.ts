@@ -105,8 +105,9 @@ export class ChannelConnection implements Connection {
     return this.#closed;
   }
 
+  /** Without what the channel holds: like the buffers of a socket, that has been taken. */
   get queuedBytes(): number {
-    return this.#closed ? 0 : this.#queuedBytes + this.#channel.bufferedAmount;
+    return this.#queuedBytes;
   }
 
   // --- writing -----------------------------------------------------------------------------------------------------
