@@ -18,6 +18,7 @@ import { HANDSHAKE_TIMEOUT_MS, MAX_RUNS, MAX_WORLD_SIZE, PROTOCOL_VERSION } from
 import {
   type Control,
   type CoordinatorMessage,
+  type IceServers,
   PEER_MESSAGES,
   type PeerMessage,
   type RunReport,
@@ -215,7 +216,10 @@ export class CoordinatorServer {
         session.connection.refuse(`it speaks of term ${control.term}, epoch ${control.epoch}, which have not been`);
         return;
       }
-      this.#step(session.run, { type: 'message', peerId: session.peerId, message });
+      const { run, peerId } = session;
+      if (message.type === 'signal') this.#passOn(run, peerId, message);
+      else if (message.type === 'ice') this.#send(run, peerId, { type: 'ice', ice: this.#iceServers(peerId) });
+      else this.#step(run, { type: 'message', peerId, message });
     } else if (message.type === 'hello' && session.peerNonce === null) {
       this.#challenge(session, message);
     } else if (message.type === 'resume' && session.returning !== null) {
@@ -329,7 +333,7 @@ export class CoordinatorServer {
         heartbeatMs,
         bounds: { minimumMs, maximumMs: PATIENCE * minimumMs },
         random: (length: number) => this.#platform.random(length),
-        iceServers: (peerId: PeerId) => iceServersFor(this.#options.iceServers ?? [], peerId, Date.now()),
+        iceServers: (peerId: PeerId) => this.#iceServers(peerId),
         stored: this.#store.load(name),
         graceMs: Math.max(0, this.#graceUntil - this.#platform.clock.now()),
       };
@@ -338,6 +342,29 @@ export class CoordinatorServer {
       this.#runs.set(name, run);
     }
     return run;
+  }
+
+  /** From one end of a WebRTC session to the other. */
+  #passOn(run: Run, from: PeerId, { to, signal }: Extract<PeerMessage, { type: 'signal' }>): void {
+    if (run.peers.has(to)) {
+      this.#send(run, to, { type: 'signal', from, signal });
+    } else if (signal.kind === 'offer') {
+      const end = {
+        kind: 'end' as const,
+        session: signal.session,
+        fromDialler: false,
+        reason: 'it is not in this run',
+      };
+      this.#send(run, from, { type: 'signal', from: to, signal: end });
+    }
+  }
+
+  #iceServers(peerId: PeerId): IceServers {
+    return iceServersFor(this.#options.iceServers ?? [], peerId, Date.now());
+  }
+
+  #send({ peers, machine }: Run, peerId: PeerId, message: CoordinatorMessage): void {
+    peers.get(peerId)?.connection.send(message, machine.term, machine.epoch);
   }
 
   /** Makes room: of the runs where nobody is left, the oldest goes, and its epoch with it. */
@@ -368,7 +395,7 @@ export class CoordinatorServer {
         break;
       }
       case 'send':
-        run.peers.get(effect.peerId)?.connection.send(effect.message, run.machine.term, run.machine.epoch);
+        this.#send(run, effect.peerId, effect.message);
         break;
       case 'close':
         this.#dismiss(run.peers.get(effect.peerId));
