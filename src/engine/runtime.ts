@@ -333,13 +333,9 @@ export class Runtime {
   async #warm(): Promise<void> {
     const { clock } = this.#platform;
     const deadline = clock.now() + WARM_MS;
-    let dialled = false;
-    void this.#peers.warmed().then(() => {
-      dialled = true;
-      this.#onLinkUp();
-    });
+    void this.#peers.warmed().then(() => this.#onLinkUp());
     // One that tells addresses where nobody answers must not keep the others out.
-    while (!(dialled && this.#peers.allUp) && clock.now() < deadline) {
+    while (!this.#peers.allUp && clock.now() < deadline) {
       await new Promise<void>((resolve) => {
         this.#onLinkUp = resolve;
         clock.schedule(TICK_MS, resolve);

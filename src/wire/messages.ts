@@ -282,6 +282,8 @@ const dialMessage = v.variant('type', [
     from: name,
     to: name,
     session: u32,
+    /** As the dialler sees it: `inbound`, it reads; `outbound`, it writes. */
+    lane: v.picklist(['inbound', 'outbound']),
     nonce: secret,
   }),
   v.strictObject({ type: v.literal('dial-accept'), nonce: secret, proof: secret }),
