@@ -57,6 +57,10 @@ class Probe {
     this.#connection.onStateChange((state) => {
       if (state === 'failed') this.#report(null);
     });
+    this.#connection.onGatheringStateChange((state) => {
+      // Nothing can come of it: without a server that relays, `relay` leaves no candidate.
+      if (state === 'complete' && this.#gathered.size === 0) this.#report(null);
+    });
     this.#connection.onDataChannel((channel) => this.#use(channel));
     setTimeout(() => this.#report(null), patienceMs);
     if (role === 'offer') this.#use(this.#connection.createDataChannel('probe'));
