@@ -3,6 +3,7 @@ import type { PeerId, Report } from './collectives/call.ts';
 import { shareOf } from './collectives/partition.ts';
 import { tensorSizes } from './collectives/plan.ts';
 import type { CollectiveKind, Rank } from './collectives/program.ts';
+import type { PathKind } from './engine/peers.ts';
 import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
 import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
 import { createThreadEngine } from './engine/thread.ts';
@@ -29,6 +30,11 @@ export interface GroupMember {
   readonly peerId: PeerId;
   readonly rank: Rank;
   readonly site: string;
+  /**
+   * How this peer reaches it: `unix`, `tcp`, `webrtc`, or `turn` for WebRTC through a relay server. Null for this peer itself, and
+   * for one that was not reached yet: what is for it goes through other members. `status()` tells why better ways failed.
+   */
+  readonly path: PathKind | null;
 }
 
 export interface GroupStatus extends RuntimeStatus {
@@ -101,11 +107,23 @@ function countOf(parts: readonly TensorPart[]): number {
 export async function join(address?: string, options: JoinOptions = {}): Promise<Group> {
   const resolved = resolveJoin(address, options, process.env);
   options.signal?.throwIfAborted();
-  // The engine's code is loaded where it runs: in its own thread, or here.
-  const createEngine =
-    resolved.engine === 'worker' ? createThreadEngine : (await import('./engine/inline.ts')).createInlineEngine;
+  const createEngine = await engineMaker(resolved);
   options.signal?.throwIfAborted();
   return Group.join(createEngine, resolved, options.signal);
+}
+
+/** The engine's code is loaded where it runs: in its own thread, or here. */
+async function engineMaker({
+  engine,
+  runtime,
+}: ResolvedJoin): Promise<(onMessage: (message: EngineMessage) => void) => Engine> {
+  const usesRtc = runtime.transports.includes('webrtc');
+  if (engine === 'worker')
+    return usesRtc ? (await import('./engine/rtc-engine.ts')).createRtcThreadEngine : createThreadEngine;
+  const { createInlineEngine } = await import('./engine/inline.ts');
+  if (!usesRtc) return createInlineEngine;
+  const { createRtcInlineEngine } = await import('./engine/rtc-engine.ts');
+  return (onMessage) => createRtcInlineEngine(createInlineEngine(onMessage));
 }
 
 /** Collectives after which all members hold the same result. */
@@ -129,6 +147,8 @@ export class Group {
   /** Calls that `leave` waits for. */
   readonly #pending: Set<Promise<void>> = new Set();
   #members: readonly GroupMember[] = [];
+  /** How the peers known are reached, by id. */
+  readonly #paths: Map<PeerId, PathKind> = new Map();
   #epoch = 0;
   #next = 1;
   /** The boundary just passed, until the first collective after it. */
@@ -565,7 +585,12 @@ export class Group {
     switch (event.type) {
       case 'view':
         this.#epoch = event.view.epoch;
-        this.#members = event.view.members.map(({ peerId, site }, rank) => ({ peerId, rank, site }));
+        this.#members = event.view.members.map(({ peerId, site }, rank) => ({
+          peerId,
+          rank,
+          site,
+          path: this.#paths.get(peerId) ?? null,
+        }));
         this.#observer?.note({
           type: 'view',
           epoch: this.#epoch,
@@ -574,6 +599,7 @@ export class Group {
         this.#emit('view', { epoch: this.#epoch, members: this.#members });
         break;
       case 'peer-lost':
+        this.#paths.delete(event.peerId);
         this.#observer?.note({ type: 'peer-lost', peer: event.peerId, reason: event.reason, epoch: event.epoch });
         this.#emit('peer-lost', { peerId: event.peerId, reason: event.reason, epoch: event.epoch });
         break;
@@ -583,6 +609,11 @@ export class Group {
         this.#emit('slow-peer', detail);
         break;
       }
+      case 'path':
+        if (event.path === null) this.#paths.delete(event.peerId);
+        else this.#paths.set(event.peerId, event.path);
+        this.#members = this.#members.map((one) => (one.peerId === event.peerId ? { ...one, path: event.path } : one));
+        break;
       case 'coordinator-lost':
         this.#observer?.note({ type: 'coordinator-lost' });
         this.#emit('coordinator-lost', { reason: event.reason });

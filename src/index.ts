@@ -3,9 +3,13 @@ export type { Consistency, ContributedRange, PeerId, Recovery, Report, Straggler
 export type { Codec, Rounding } from './collectives/codec.ts';
 export type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 export { Coordinator } from './coordinator.ts';
+export { diagnose } from './diagnose.ts';
 export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
-export type { Admission } from './engine/runtime.ts';
+export type { IceServerOptions } from './engine/ice.ts';
+export type { PathFailure, PathKind } from './engine/peers.ts';
+export type { Admission, LinkStatus } from './engine/runtime.ts';
 export type { CoordinatorStore } from './engine/store.ts';
+export { makePass, type PassOptions, type Role } from './engine/token.ts';
 export {
   ArgumentError,
   ClosedError,

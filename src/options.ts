@@ -12,7 +12,7 @@ import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 export interface JoinOptions {
   /** Name of the job. @default SKEIN_RUN, else 'default' */
   readonly run?: string;
-  /** Secret of the run. @default SKEIN_TOKEN, else none */
+  /** The coordinator's token, or a pass that was made from it (`makePass`). @default SKEIN_TOKEN, else none */
   readonly token?: string;
   /** Quorum: members without which boundaries and collectives wait. @default SKEIN_MIN_WORLD_SIZE, else 1 */
   readonly minWorldSize?: number;
@@ -25,8 +25,11 @@ export interface JoinOptions {
   readonly name?: string;
   /** Where this peer is: peers of one site are close to one another. @default '' */
   readonly site?: string;
-  /** Ways to reach other peers, best first. @default ['unix', 'tcp'] */
-  readonly transports?: readonly ('unix' | 'tcp')[];
+  /**
+   * Ways to reach other peers, best first. `webrtc` also gets through NATs, where the coordinator names STUN and TURN servers.
+   * @default SKEIN_TRANSPORTS (as `unix,tcp,webrtc`), else ['unix', 'tcp']
+   */
+  readonly transports?: readonly ('unix' | 'tcp' | 'webrtc')[];
   /** Parallel connections per link and direction: what one of them holds in the kernel is soon full. @default 2 */
   readonly stripes?: number;
   /** `worker`: a thread of its own, so that a busy training thread delays nothing. `inline`: this thread. @default 'worker' */
@@ -103,6 +106,8 @@ export interface RootedReduceOptions extends ReduceOptions {
   readonly root?: Rank | PeerId;
 }
 
+const TRANSPORTS = ['unix', 'tcp', 'webrtc'] as const;
+
 const DEFAULT_TIMEOUT_MS = 300_000;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
@@ -113,11 +118,12 @@ function checkInteger(value: number, least: number, most: number, name: string):
   return value;
 }
 
-function checkChoice<T extends string>(value: T, choices: readonly T[], name: string): T {
-  if (!choices.includes(value)) {
+function checkChoice<T extends string>(value: string, choices: readonly T[], name: string): T {
+  const chosen = choices.find((choice) => choice === value);
+  if (chosen === undefined) {
     throw new ArgumentError(`\`${name}\` must be one of ${choices.join(', ')}, not ${JSON.stringify(value)}.`);
   }
-  return value;
+  return chosen;
 }
 
 export function checkTimeout(value: number): number {
@@ -159,9 +165,9 @@ export function resolveJoin(
       'No coordinator is named: call join(address), or set SKEIN_COORDINATOR (`skein launch` does).',
     );
   }
-  const transports = options.transports ?? ['unix', 'tcp'];
-  if (transports.length === 0) throw new ArgumentError('`transports` is empty: name at least one.');
-  for (const kind of transports) checkChoice(kind, ['unix', 'tcp'], 'transports');
+  const asked = options.transports ?? (environment['SKEIN_TRANSPORTS'] || 'unix,tcp').split(',');
+  if (asked.length === 0) throw new ArgumentError('`transports` is empty: name at least one.');
+  const transports = asked.map((kind) => checkChoice(kind, TRANSPORTS, 'transports'));
   const minWorldSize = checkMinWorldSize(options.minWorldSize ?? numberFrom(environment['SKEIN_MIN_WORLD_SIZE']) ?? 1);
   const startWorldSize = checkInteger(
     options.startWorldSize ?? numberFrom(environment['SKEIN_WORLD_SIZE']) ?? minWorldSize,

@@ -9,6 +9,8 @@ interface CoordinatorOptions {
   readonly port: number;
   readonly token?: string;
   readonly store?: string;
+  readonly ice: readonly string[];
+  readonly turnSecret?: string;
 }
 
 const HELP = `
@@ -28,16 +30,23 @@ Examples:
   One that can be started again: peers wait for it, and go on where they were.
     $ skein coordinator --store runs.json
 
+  For peers behind NATs, who use WebRTC (transports: ['unix', 'tcp', 'webrtc']):
+    $ SKEIN_TOKEN=… SKEIN_TURN_SECRET=… skein coordinator --host 0.0.0.0 --ice stun:turn.example:3478 turn:turn.example:3478
+
   A peer joins it, from any machine:
     $ SKEIN_COORDINATOR=tcp://host:7400 SKEIN_RUN=my-run SKEIN_TOKEN=… node train.js
   or four of them at once:
     $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
 
 async function serve(options: CoordinatorOptions): Promise<void> {
-  const { host, port, token, store } = options;
+  const { host, port, token, store, ice, turnSecret } = options;
+  const iceServers = ice.map((url) =>
+    turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
+  );
   const coordinator = await Coordinator.listen({
     host,
     port,
+    iceServers,
     ...(token === undefined ? {} : { token }),
     ...(store === undefined ? {} : { store }),
   });
@@ -64,6 +73,12 @@ export function coordinatorCommand(): Command {
     .option('--port <port>', 'port to listen on; 0 takes a free one', wholeNumber(0, 65_535), 7400)
     .addOption(new Option('--token <token>', 'secret that peers must know').env('SKEIN_TOKEN').argParser(nonEmpty))
     .option('--store <file>', 'where to keep what a restarted coordinator must know', nonEmpty)
+    .option('--ice <url...>', 'STUN and TURN servers for peers behind NATs, as stun:host:3478', [])
+    .addOption(
+      new Option('--turn-secret <secret>', 'shared secret of the TURN servers')
+        .env('SKEIN_TURN_SECRET')
+        .argParser(nonEmpty),
+    )
     .addHelpText('after', HELP)
     .action(serve);
 }

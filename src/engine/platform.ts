@@ -4,14 +4,17 @@
  */
 import { randomBytes } from 'node:crypto';
 import { Workspace } from '../collectives/workspace.ts';
+import { ConnectError } from '../errors.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { shortcutOf } from '../transport/address.ts';
 import { type Clock, systemClock } from '../transport/clock.ts';
+import type { RtcDriver } from '../transport/rtc.ts';
 import { tcpTransport } from '../transport/tcp.ts';
 import type { Address, Connection, DialOptions, Listener } from '../transport/transport.ts';
 import { unixTransport } from '../transport/unix.ts';
 import { dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
 import { ArenaPool } from './memory.ts';
+import { loadRtc } from './native-rtc.ts';
 
 /** What an engine works in. */
 export interface EngineMemory {
@@ -36,6 +39,8 @@ export interface Platform {
     onConnection: (connection: Connection) => void,
   ): Promise<Listeners>;
   dial(address: Address, options: DialOptions): Promise<Connection>;
+  /** Loads WebRTC. @throws ConnectError where there is none */
+  rtc(): Promise<RtcDriver>;
   /** Reaches a coordinator the shortest way. */
   dialCoordinator(address: Address, kinds: readonly TransportKind[], options: DialOptions): Promise<Connection>;
   /** Opens a coordinator's listeners; the first is the one that peers are told of. */
@@ -83,6 +88,14 @@ export const systemPlatform: Platform = {
   listen: (kinds, coordinator, onConnection) =>
     openListeners(kinds, dataHost(coordinator.kind === 'tcp' ? coordinator.host : '127.0.0.1'), onConnection),
   dial: (address, options) => (address.kind === 'unix' ? unixTransport : tcpTransport).dial(address, options),
+  async rtc() {
+    try {
+      return await loadRtc();
+    } catch (cause) {
+      const text = `WebRTC can't be used here: node-datachannel could not be loaded: ${cause}. Install it, or leave 'webrtc' out of \`transports\`.`;
+      throw new ConnectError(text, { cause, phase: 'join' });
+    }
+  },
   async dialCoordinator(address, kinds, options) {
     const shortcut = kinds.includes('unix') ? shortcutOf(address) : null;
     const near = shortcut === null ? null : await unixTransport.dial(shortcut, options).catch(() => null);

@@ -25,12 +25,13 @@ import { hasCut, type Pair } from '../membership/ways.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
-import type { CoordinatorMessage, RunReport } from '../wire/messages.ts';
+import type { CoordinatorMessage, PeerDescription, RunReport } from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
 import type { Listeners, TransportKind } from './host.ts';
 import { ScratchPool } from './memory.ts';
-import { Peers, type PeersOptions } from './peers.ts';
+import { type PathFailure, type PathKind, Peers, type PeersOptions } from './peers.ts';
 import type { EngineMemory, Platform } from './platform.ts';
+import { Signalling } from './signalling.ts';
 
 export interface RuntimeOptions {
   readonly coordinator: Address;
@@ -67,6 +68,7 @@ export type RuntimeEvent =
   | { readonly type: 'view'; readonly view: RuntimeView }
   | { readonly type: 'peer-lost'; readonly peerId: PeerId; readonly reason: string; readonly epoch: number }
   | { readonly type: 'slow-peer'; readonly slow: SlowPeer; readonly epoch: number }
+  | { readonly type: 'path'; readonly peerId: PeerId; readonly path: PathKind | null }
   | { readonly type: 'coordinator-lost'; readonly reason: string }
   | { readonly type: 'coordinator-back' }
   | { readonly type: 'evicted'; readonly reason: string };
@@ -74,6 +76,8 @@ export type RuntimeEvent =
 export interface LinkStatus {
   readonly peerId: PeerId;
   readonly path: string | null;
+  /** Better ways that were tried in vain when the peer was last dialled, and why. */
+  readonly failures: readonly PathFailure[];
   readonly up: boolean;
   readonly queuedBytes: number;
 }
@@ -126,6 +130,7 @@ export class Runtime {
   readonly peerId: PeerId;
   readonly #client: CoordinatorClient;
   readonly #listeners: Listeners;
+  readonly #signalling: Signalling | null;
   readonly #peers: Peers;
   readonly #collectives: Collectives;
   readonly #emit: (event: RuntimeEvent) => void;
@@ -165,6 +170,36 @@ export class Runtime {
     platform: Platform,
   ): Promise<{ runtime: Runtime; admission: Admission }> {
     const startedAt = platform.clock.now();
+    const runtime = await Runtime.#open(options, emit, platform);
+    try {
+      return { runtime, admission: await runtime.#enter(options, startedAt) };
+    } catch (error) {
+      await runtime.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Comes to a run and connects to its peers, but takes no part. Tells how each is reached, or why not.
+   *
+   * @throws ConnectError, UnauthorizedError, ProtocolError
+   */
+  static async diagnose(options: RuntimeOptions, platform: Platform): Promise<readonly LinkStatus[]> {
+    const runtime = await Runtime.#open(options, () => {}, platform);
+    try {
+      await runtime.#peers.warmed();
+      return runtime.status().links;
+    } finally {
+      await runtime.leave();
+    }
+  }
+
+  /** Listens, authenticates, and begins to dial whom it is introduced to. */
+  static async #open(
+    options: RuntimeOptions,
+    emit: (event: RuntimeEvent) => void,
+    platform: Platform,
+  ): Promise<Runtime> {
     const { run, token, startWorldSize, name, site, transports, stripes, coordinator } = options;
     const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
@@ -173,7 +208,7 @@ export class Runtime {
       toRuntime = resolve;
     });
     const early = { connections: new Set<Connection>(), messages: [] as CoordinatorMessage[] };
-    const listeners = await platform.listen(transports, coordinator, (connection) => {
+    const onConnection = (connection: Connection) => {
       connection.pause();
       early.connections.add(connection);
       void ready.then((runtime) => {
@@ -182,11 +217,15 @@ export class Runtime {
         connection.resume();
         return accepted;
       });
-    });
+    };
+    const listeners = await platform.listen(transports, coordinator, onConnection);
+    let signalling: Signalling | null = null;
     let runtime: Runtime | null = null;
     try {
+      if (transports.includes('webrtc')) signalling = await Signalling.open(platform, onConnection);
       const hostKey = await platform.hostKey();
-      const description = { hostKey, site, addresses: [...listeners.addresses] };
+      const description = { hostKey, site, addresses: [...listeners.addresses].map(toldAddress) };
+      if (signalling !== null) description.addresses.push({ kind: 'webrtc' });
       const client = await CoordinatorClient.connect(
         platform,
         coordinator,
@@ -204,17 +243,18 @@ export class Runtime {
         },
       );
       const { readBuffers } = memory;
-      const peersOptions = { platform, run, self: client.welcome.peerId, hostKey, transports, stripes, readBuffers };
-      const joined = new Runtime(client, listeners, peersOptions, memory, emit);
+      signalling?.connect((message) => client.send(message), client.welcome.ice);
+      const webrtc = signalling?.transport ?? null;
+      const self = client.welcome.peerId;
+      const peersOptions = { platform, webrtc, run, self, hostKey, transports, stripes, readBuffers };
+      const joined = new Runtime(client, listeners, signalling, peersOptions, memory, emit);
       runtime = joined;
       toRuntime(joined);
       for (const message of early.messages) joined.#onMessage(message);
-      const admission = await joined.#enter(options, startedAt);
-      return { runtime: joined, admission };
+      return joined;
     } catch (error) {
       for (const connection of early.connections) connection.destroy();
-      if (runtime === null) await listeners.close();
-      else await (runtime as Runtime).close();
+      await Promise.all([listeners.close(), signalling?.close()]);
       throw error;
     }
   }
@@ -222,6 +262,7 @@ export class Runtime {
   private constructor(
     client: CoordinatorClient,
     listeners: Listeners,
+    signalling: Signalling | null,
     peersOptions: PeersOptions,
     memory: EngineMemory,
     emit: (event: RuntimeEvent) => void,
@@ -230,6 +271,7 @@ export class Runtime {
     const { clock } = platform;
     this.#client = client;
     this.#listeners = listeners;
+    this.#signalling = signalling;
     this.#emit = emit;
     this.#platform = platform;
     this.#memory = memory;
@@ -248,7 +290,11 @@ export class Runtime {
       takeScratch: (byteLength) => scratch.take(byteLength),
       giveScratch: (memory) => scratch.give(memory),
     });
-    this.#peers = new Peers(peersOptions, (peerId) => this.#linkEvents(peerId));
+    this.#peers = new Peers(
+      peersOptions,
+      (peerId) => this.#linkEvents(peerId),
+      (peerId, path) => this.#emit({ type: 'path', peerId, path }),
+    );
     this.#timers.push(
       every(clock, client.welcome.heartbeatMs, () => {
         client.send({ type: 'beat', sent: clock.now() });
@@ -287,13 +333,9 @@ export class Runtime {
   async #warm(): Promise<void> {
     const { clock } = this.#platform;
     const deadline = clock.now() + WARM_MS;
-    let dialled = false;
-    void this.#peers.warmed().then(() => {
-      dialled = true;
-      this.#onLinkUp();
-    });
+    void this.#peers.warmed().then(() => this.#onLinkUp());
     // One that tells addresses where nobody answers must not keep the others out.
-    while (!(dialled && this.#peers.allUp) && clock.now() < deadline) {
+    while (!this.#peers.allUp && clock.now() < deadline) {
       await new Promise<void>((resolve) => {
         this.#onLinkUp = resolve;
         clock.schedule(TICK_MS, resolve);
@@ -334,8 +376,13 @@ export class Runtime {
       case 'introduce':
         this.#peers.add(message.peer);
         break;
+      case 'signal':
+      case 'ice':
+        this.#signalling?.onMessage(message);
+        break;
       case 'dismiss':
         this.#peers.remove(message.peerId, 'the peer is gone');
+        this.#emit({ type: 'path', peerId: message.peerId, path: null });
         this.#collectives.forget(message.peerId);
         break;
       case 'admitted':
@@ -646,7 +693,8 @@ export class Runtime {
     const now = this.#platform.clock.now();
     const links = [...this.#peers.ids()].map((peerId) => {
       const link = this.#peers.get(peerId)!; // listed just now
-      return { peerId, path: link.path, up: link.up, queuedBytes: link.queuedBytes };
+      const failures = this.#peers.failures(peerId);
+      return { peerId, path: link.path, failures, up: link.up, queuedBytes: link.queuedBytes };
     });
     const collectives = this.#collectives.open().map((operation) => ({
       op: operation.title,
@@ -691,9 +739,14 @@ export class Runtime {
     this.#collectives.failAll((operation) => dead(operation.title));
     // Whoever left in good order has waited for the coordinator's farewell.
     this.#client.close();
-    await this.#listeners.close();
+    await Promise.all([this.#listeners.close(), this.#signalling?.close()]);
     await closed;
   }
+}
+
+/** As the others are told of it: who told it, they know. */
+function toldAddress(address: Address): PeerDescription['addresses'][number] {
+  return address.kind === 'webrtc' ? { kind: 'webrtc' } : address;
 }
 
 function otherOf([one, other]: Pair, self: PeerId): PeerId {

@@ -9,7 +9,15 @@
 import { xorshift128plus } from 'pure-rand/generator/xorshift128plus';
 import { ConnectError, ProtocolError } from '../errors.ts';
 import type { Clock } from './clock.ts';
-import type { Address, Connection, ConnectionHandler, DialOptions, Listener, Transport } from './transport.ts';
+import {
+  type Address,
+  type Connection,
+  type ConnectionHandler,
+  type DialOptions,
+  IDLE_HANDLER,
+  type Listener,
+  type Transport,
+} from './transport.ts';
 
 export interface Weather {
   /** Milliseconds that a piece is on its way at least. */
@@ -43,8 +51,6 @@ const FAIR: Weather = {
   windowBytes: 256 * 1024,
   cutChance: 0,
 };
-
-const IDLE: ConnectionHandler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
 
 interface Write {
   readonly head: Uint8Array;
@@ -283,7 +289,7 @@ class MemoryConnection implements Connection {
   readonly host: Host;
   readonly remoteHost: string;
   readonly remote: string;
-  handler: ConnectionHandler = IDLE;
+  handler: ConnectionHandler = IDLE_HANDLER;
   queuedBytes = 0;
   readonly #network: MemoryNetwork;
   readonly #onFree: (() => void) | null;

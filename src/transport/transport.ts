@@ -3,10 +3,14 @@
  * stripes, handshakes) is written once, on this interface, and every transport passes the same conformance suite.
  */
 
-/** A place to dial. `tcp`: host and port (IPv6 without brackets). `unix`: a socket's path. `memory`: a name in a simulated network. */
+/**
+ * A place to dial. `tcp`: host and port (IPv6 without brackets). `unix`: a socket's path. `webrtc`: a peer, who is reached
+ * through signalling first. `memory`: a name in a simulated network.
+ */
 export type Address =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'webrtc'; readonly peerId: string }
   | { readonly kind: 'memory'; readonly name: string };
 
 export interface ConnectionHandler {
@@ -20,11 +24,16 @@ export interface ConnectionHandler {
   onClose(error?: Error): void;
 }
 
+/** Of a connection that nobody has taken yet. */
+export const IDLE_HANDLER: ConnectionHandler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
+
 export interface Connection {
   /** For messages and logs, e.g. `tcp 127.0.0.1:7400`. */
   readonly remote: string;
   /** Bytes accepted by `write` that have not left this process yet. */
   readonly queuedBytes: number;
+  /** Its bytes go through a TURN server. */
+  readonly relayed?: boolean;
   /** It is gone, or will be by the end of this turn. */
   readonly closed: boolean;
   /** Must be set in the same turn of the event loop in which the connection was handed over; nothing is delivered before that. */
