@@ -1,13 +1,12 @@
 /** Debian's coturn on a host of the internet of tests: STUN and TURN, with credentials that expire. */
 import { createHmac, randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { HostProcess } from './host-process.ts';
 import type { Host } from './internet.ts';
 
 const PORT = 3478;
 const REALM = 'skein.test';
+/** Where Debian's package has its files. */
+const FOLDER = '/var/lib/turn';
 const LIFETIME_S = 3_600;
 /** As long as the longest file of tests (ms). */
 const DEADLINE_MS = 300_000;
@@ -36,22 +35,23 @@ export function credentialsOf(secret: string, lifetimeS: number = LIFETIME_S): C
   return { username, password: createHmac('sha1', secret).update(username).digest('base64') };
 }
 
+/** It keeps its files where nobody else sees them, and where they vanish with it. */
+const START = `mount -t tmpfs coturn ${FOLDER} && exec turnserver "$@"`;
+
 export async function startCoturn(host: Host): Promise<Coturn> {
   const secret = randomBytes(16).toString('hex');
-  const folder = mkdtempSync(join(tmpdir(), 'skein-coturn-'));
   const { address } = host;
   const server = host.spawn(
     [
-      'turnserver',
+      ...(['sh', '-c', START, 'turnserver'] as const),
       ...['-n', '--verbose', '--log-file', 'stdout'], // No file of settings, none of a log.
       ...['--listening-ip', address, '--relay-ip', address, '--listening-port', `${PORT}`, '--realm', REALM],
       ...['--use-auth-secret', '--static-auth-secret', secret],
       ...['--no-tls', '--no-dtls', '--no-cli'],
-      ...['--pidfile', join(folder, 'pid'), '--userdb', join(folder, 'users')],
+      ...['--pidfile', `${FOLDER}/pid`, '--userdb', `${FOLDER}/users`],
     ],
     { deadlineMs: DEADLINE_MS },
   );
-  void server.ended.then(() => rmSync(folder, { recursive: true, force: true }));
   await Promise.all([server.wrote(/UDP listener opened on/), server.wrote(/TCP listener opened on/)]);
   const where = `${address}:${PORT}`;
   const urls = {

@@ -18,7 +18,6 @@ export type NatKind = 'open' | BoxKind;
 const PUBLIC_SUBNET = '198.51.100';
 /** As at home, everywhere the same: a host may find its own address among another's. */
 const PRIVATE_SUBNET = '192.168.1';
-const GATEWAY_ADDRESS = `${PRIVATE_SUBNET}.1`;
 const FIRST_HOST = 10;
 
 const BACKBONE = 'backbone';
@@ -37,18 +36,21 @@ class Network {
   readonly #label: string;
   readonly #bridge: string;
   readonly #subnet: string;
-  readonly #gateway: string | null;
+  /** The bridge's own address. */
+  readonly #gateway: string;
   #attached = 0;
 
-  /** @param gateway the bridge's own address, by which those on it reach other networks; null if there are none */
-  constructor(set: NamespaceSet, label: string, bridge: string, subnet: string, gateway: string | null) {
+  constructor(set: NamespaceSet, label: string, bridge: string, subnet: string) {
     this.#set = set;
     this.#label = label;
     this.#bridge = bridge;
     this.#subnet = subnet;
-    this.#gateway = gateway;
-    const own = gateway === null ? [] : [`addr add ${gateway}/24 dev ${bridge}`];
-    set.ip(label, [`link add ${bridge} type bridge`, ...own, `link set ${bridge} up`]);
+    this.#gateway = `${subnet}.1`;
+    set.ip(label, [
+      `link add ${bridge} type bridge`,
+      `addr add ${this.#gateway}/24 dev ${bridge}`,
+      `link set ${bridge} up`,
+    ]);
   }
 
   /** Connects a namespace by a device of its own; its address here. */
@@ -59,8 +61,11 @@ class Network {
       `link add ${port} type veth peer name ${device} netns ${this.#set.nameOf(label)}`,
       `link set ${port} master ${this.#bridge} up`,
     ]);
-    const route = this.#gateway === null ? [] : [`route add default via ${this.#gateway}`];
-    this.#set.ip(label, [`addr add ${address}/24 dev ${device}`, `link set ${device} up`, ...route]);
+    this.#set.ip(label, [
+      `addr add ${address}/24 dev ${device}`,
+      `link set ${device} up`,
+      `route add default via ${this.#gateway}`,
+    ]);
     return address;
   }
 }
@@ -88,6 +93,11 @@ export class Host {
   /** Environment for what is wrapped. */
   get environment(): NodeJS.ProcessEnv {
     return { ...process.env, ...this.#set.environment };
+  }
+
+  /** From now on it reaches its own network only. */
+  forgetRoute(): void {
+    this.#set.ip(this.#label, ['route del default']);
   }
 
   /** Runs a program on this host until it ends, its deadline passes or the internet is disposed of. */
@@ -134,7 +144,9 @@ export class Internet {
   constructor() {
     try {
       this.#set.add(BACKBONE);
-      this.#public = new Network(this.#set, BACKBONE, 'bridge', PUBLIC_SUBNET, null);
+      // As on the internet, there is a way to addresses that nobody has, and what is sent to them vanishes.
+      this.#set.configure(BACKBONE, { ip_forward: 0 });
+      this.#public = new Network(this.#set, BACKBONE, 'bridge', PUBLIC_SUBNET);
     } catch (error) {
       this.#set.remove();
       throw error;
@@ -146,7 +158,7 @@ export class Internet {
     const box = `box${this.#boxes++}`;
     this.#set.add(box);
     const address = this.#public.attach(box, OUTER_DEVICE);
-    const inner = new Network(this.#set, box, INNER_DEVICE, PRIVATE_SUBNET, GATEWAY_ADDRESS);
+    const inner = new Network(this.#set, box, INNER_DEVICE, PRIVATE_SUBNET);
     this.#set.inside(box, ['nft', '-f', '-'], rulesOf(kind));
     this.#set.configure(box, { ip_forward: 1 });
     return new Nat(kind, address, () => this.#addHost(inner));
@@ -166,6 +178,17 @@ export class Internet {
   /** Starts a server of STUN and TURN on a public host of its own. */
   coturn(): Promise<Coturn> {
     return startCoturn(this.host());
+  }
+
+  /**
+   * The same, on a host that knows no way out of the public network, as in a company's own. Peers ask a server to try all
+   * addresses of the other peer, of which some are private; coturn ends the allocation of whoever asks it to send where it
+   * can't. So peers that need a relay find one here only if they don't try anything else (`iceTransportPolicy: 'relay'`).
+   */
+  strandedCoturn(): Promise<Coturn> {
+    const host = this.host();
+    host.forgetRoute();
+    return startCoturn(host);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -35,6 +35,9 @@ export type ProbeNews = { readonly type: 'ready' } | Signal | ProbeReport;
 /** Larger than any packet. */
 const PAYLOAD = Buffer.alloc(64 * 1024, 7);
 
+/** Callbacks of different kinds overtake one another: so long after the end of gathering (ms) all candidates are here. */
+const SETTLED_MS = 1_000;
+
 class Probe {
   readonly #role: ProbeSetting['role'];
   readonly #connection: PeerConnection;
@@ -57,9 +60,17 @@ class Probe {
     this.#connection.onStateChange((state) => {
       if (state === 'failed') this.#report(null);
     });
+    this.#connection.onGatheringStateChange((state) => {
+      if (state === 'complete') setTimeout(() => this.#giveUpIfAlone(), SETTLED_MS);
+    });
     this.#connection.onDataChannel((channel) => this.#use(channel));
     setTimeout(() => this.#report(null), patienceMs);
     if (role === 'offer') this.#use(this.#connection.createDataChannel('probe'));
+  }
+
+  /** Nothing can come of it without a candidate: `relay` leaves none where no server relays. */
+  #giveUpIfAlone(): void {
+    if (this.#gathered.size === 0) this.#report(null);
   }
 
   #use(channel: DataChannel): void {
