@@ -271,7 +271,9 @@ function resolveRobust(
   }
   if (!hasRobustAverages(dtype)) refuse(`\`op: '${op}'\` works on f32 and f64 tensors, not on ${dtype}.`);
   if (algorithm !== 'auto' && algorithm !== 'direct') {
-    refuse(`\`op: '${op}'\` goes 'direct', where one rank sees all contributions to an element, not by '${algorithm}'.`);
+    refuse(
+      `\`op: '${op}'\` goes 'direct', where one rank sees all contributions to an element, not by '${algorithm}'.`,
+    );
   }
   if (options.codec === 'topk') {
     refuse(`Codec topk can't be used with \`op: '${op}'\`: most elements would have a zero from most members.`);
@@ -282,7 +284,10 @@ function resolveRobust(
   if (trim !== undefined && !(trim >= 0 && trim < 0.5)) {
     refuse(`\`trim\` must be from 0 to below 0.5, not ${trim}: it is left out at both ends.`);
   }
-  if (op === 'centered-clip' && !(clipRadius !== undefined && clipRadius > 0 && clipRadius < Number.POSITIVE_INFINITY)) {
+  if (
+    op === 'centered-clip' &&
+    !(clipRadius !== undefined && clipRadius > 0 && clipRadius < Number.POSITIVE_INFINITY)
+  ) {
     refuse(`\`op: 'centered-clip'\` needs a positive \`clipRadius\`, about what sound contributions differ by.`);
   }
   return { op, trim: op === 'trimmed-mean' ? (trim ?? DEFAULT_TRIM) : null, clipRadius: clipRadius ?? null };

@@ -85,7 +85,8 @@ export function directReduceScatter(worldSize: number, rank: Rank, count: number
   const [, ...others] = fromHereRound(worldSize, rank);
   return [rank, ...others].map((owner) => {
     const share = shareOf(count, worldSize, owner);
-    if (owner !== rank) return { id: owner, count: share.count, input: share.start, output: null, steps: [send(owner)] };
+    if (owner !== rank)
+      return { id: owner, count: share.count, input: share.start, output: null, steps: [send(owner)] };
     return { id: rank, count: share.count, input: share.start, output: 0, steps: [...others].reverse().map(reduce) };
   });
 }

@@ -27,7 +27,9 @@ export function poisonIn(workspace: Workspace, dtype: FloatDtype, input: Uint8Ar
   }
   const norm = Math.sqrt(energy);
   const { maxNorm } = guard;
-  return maxNorm === null || norm <= maxNorm ? null : `its Euclidean norm is ${norm}, above the \`maxNorm\` of ${maxNorm}`;
+  return maxNorm === null || norm <= maxNorm
+    ? null
+    : `its Euclidean norm is ${norm}, above the \`maxNorm\` of ${maxNorm}`;
 }
 
 /** Part of the input as numbers: f64 where it is, all else as f32 in the arena. */

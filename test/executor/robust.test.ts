@@ -16,8 +16,8 @@ const OPS: readonly RobustOp[] = ['median', 'trimmed-mean', 'centered-clip'];
 const TRIM = 0.2;
 const RADIUS = 0.75;
 
-/** A segment of 64 bytes in f32, and one of int8's in the simulation. */
-const EDGES = [SEGMENT_BYTES / 4, 256];
+/** Elements of a segment in the simulation. */
+const SEGMENT = { f32: SEGMENT_BYTES / 4, f64: SEGMENT_BYTES / 8, bf16: SEGMENT_BYTES / 4, int8: 256 };
 
 /** What one encoding may change of a value, relative to the largest of its block. */
 const DROPPED = { f32: 0, bf16: 2 ** -8, int8: 1 / 253 };
@@ -25,15 +25,14 @@ const DROPPED = { f32: 0, bf16: 2 ** -8, int8: 1 / 253 };
 type Values = Float32Array | Float64Array;
 
 function bytesOf(values: Values): Uint8Array {
-  return new Uint8Array(values.buffer.slice(0));
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice();
 }
 
 function run(scenario: Scenario, inputs: readonly Values[]): Values[] {
   const slots = freeSlots();
   const { outputs } = simulate(scenario, inputs.map(bytesOf));
   expect(freeSlots()).toBe(slots);
-  const ArrayOf = scenario.dtype === 'f64' ? Float64Array : Float32Array;
-  return outputs.map((output) => new ArrayOf(output.buffer));
+  return outputs.map(({ buffer }) => (scenario.dtype === 'f64' ? new Float64Array(buffer) : new Float32Array(buffer)));
 }
 
 /** What each element of the result should be, of exact contributions. */
@@ -53,20 +52,25 @@ function parametersOf(op: RobustOp): Pick<Scenario, 'trim' | 'clipRadius'> {
   return op === 'trimmed-mean' ? { trim: TRIM } : op === 'centered-clip' ? { clipRadius: RADIUS } : {};
 }
 
-const weather = fc.record({ seed: fc.integer(), slotsTaken: fc.constantFrom(0, 0, 12, 15, 16), cancelAfter: fc.constant(null) });
+const weather = fc.record({
+  seed: fc.integer(),
+  slotsTaken: fc.constantFrom(0, 0, 12, 15, 16),
+  cancelAfter: fc.constant(null),
+});
 
-/** Chunks with about so many elements as a few segments have. */
-const shape = fc.integer({ min: 1, max: 8 }).chain((worldSize) =>
-  fc.record({
-    worldSize: fc.constant(worldSize),
-    count: fc.oneof(
-      fc.nat(20),
-      fc
-        .record({ edge: fc.constantFrom(...EDGES), segments: fc.integer({ min: 1, max: 3 }), off: fc.integer({ min: -2, max: 2 }) })
-        .map(({ edge, segments, off }) => worldSize * edge * segments + off),
-    ),
-  }),
-);
+/** Chunks of about as many elements as a few segments of so many have. */
+function shapeOf(segment: number): fc.Arbitrary<{ readonly worldSize: number; readonly count: number }> {
+  const edge = fc.record({ segments: fc.integer({ min: 1, max: 3 }), off: fc.integer({ min: -2, max: 2 }) });
+  return fc.integer({ min: 1, max: 8 }).chain((worldSize) =>
+    fc.record({
+      worldSize: fc.constant(worldSize),
+      count: fc.oneof(
+        fc.nat(20),
+        edge.map(({ segments, off }) => worldSize * segment * segments + off),
+      ),
+    }),
+  );
+}
 
 /** Values in [−1, 1], and in `share` of the elements something strange. */
 function drawn(worldSize: number, count: number, seed: number, share: number): Float32Array[] {
@@ -85,18 +89,21 @@ function drawn(worldSize: number, count: number, seed: number, share: number): F
 
 describe('without a codec', () => {
   test('all ranks get what the definition says, to the bit, with NaNs and infinities anywhere', () => {
-    const cases = fc.record({
-      shape,
-      weather,
-      op: fc.constantFrom(...OPS),
-      dtype: fc.constantFrom('f32' as const, 'f64' as const),
-      kind: fc.constantFrom('allReduce' as const, 'reduceScatter' as const),
-      share: fc.constantFrom(0, 0.3),
-    });
+    const cases = fc.constantFrom('f32' as const, 'f64' as const).chain((dtype) =>
+      fc.record({
+        shape: shapeOf(SEGMENT[dtype]),
+        weather,
+        op: fc.constantFrom(...OPS),
+        dtype: fc.constant(dtype),
+        kind: fc.constantFrom('allReduce' as const, 'reduceScatter' as const),
+        share: fc.constantFrom(0, 0.3),
+      }),
+    );
     fc.assert(
       fc.property(cases, ({ shape: { worldSize, count }, weather, op, dtype, kind, share }) => {
         const singles = drawn(worldSize, count, weather.seed, share);
-        const inputs = dtype === 'f32' ? singles : singles.map((values) => Float64Array.from(values, (value) => value / 3));
+        const inputs =
+          dtype === 'f32' ? singles : singles.map((values) => Float64Array.from(values, (value) => value / 3));
         const request: PlanRequest = { kind, algorithm: 'direct', worldSize, count, root: 0 };
         const outputs = run({ request, dtype, op, codec: 'f32', ...parametersOf(op), ...weather }, inputs);
         // Alone, a rank keeps what it has.
@@ -104,7 +111,9 @@ describe('without a codec', () => {
         for (const [rank, output] of outputs.entries()) {
           const { start, count: length } = kind === 'allReduce' ? { start: 0, count } : shareOf(count, worldSize, rank);
           // Zeros are equal whatever their sign.
-          expect([...output].map((value) => value + 0)).toEqual(wanted.slice(start, start + length).map((value) => value + 0));
+          expect([...output].map((value) => value + 0)).toEqual(
+            wanted.slice(start, start + length).map((value) => value + 0),
+          );
           if (kind === 'allReduce') expect(bytesOf(output)).toEqual(bytesOf(outputs[0]!));
         }
       }),
@@ -113,7 +122,12 @@ describe('without a codec', () => {
   });
 
   test('can be stopped at any moment, and gives back what it had borrowed', () => {
-    const cases = fc.record({ shape, weather, op: fc.constantFrom(...OPS), cancelAfter: fc.integer({ min: 1, max: 150 }) });
+    const cases = fc.record({
+      shape: shapeOf(SEGMENT.f32),
+      weather,
+      op: fc.constantFrom(...OPS),
+      cancelAfter: fc.integer({ min: 1, max: 150 }),
+    });
     fc.assert(
       fc.property(cases, ({ shape: { worldSize, count }, weather, op, cancelAfter }) => {
         const request: PlanRequest = { kind: 'allReduce', algorithm: 'direct', worldSize, count, root: 0 };
@@ -127,12 +141,14 @@ describe('without a codec', () => {
 
 describe('with a codec', () => {
   test('all ranks get the same bits, off by at most what two encodings drop', () => {
-    const cases = fc.record({
-      shape,
-      weather,
-      op: fc.constantFrom(...OPS),
-      codec: fc.constantFrom('bf16' as const, 'int8' as const),
-    });
+    const cases = fc.constantFrom('bf16' as const, 'int8' as const).chain((codec) =>
+      fc.record({
+        shape: shapeOf(SEGMENT[codec]),
+        weather,
+        op: fc.constantFrom(...OPS),
+        codec: fc.constant(codec),
+      }),
+    );
     fc.assert(
       fc.property(cases, ({ shape: { worldSize, count }, weather, op, codec }) => {
         const inputs = drawn(worldSize, count, weather.seed, 0);
@@ -142,12 +158,11 @@ describe('with a codec', () => {
         const bound = 2 * DROPPED[codec] * (1 + DROPPED[codec]) + 2 ** -23;
         for (const output of outputs) {
           expect(bytesOf(output)).toEqual(bytesOf(outputs[0]!));
-          for (const [at, wanted] of byDefinition(op, inputs).entries()) {
-            expect(Math.abs(output[at]! - wanted)).toBeLessThanOrEqual(bound);
-          }
+          const errors = byDefinition(op, inputs).map((wanted, at) => Math.abs(output[at]! - wanted));
+          expect(Math.max(0, ...errors)).toBeLessThanOrEqual(bound);
         }
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 });
@@ -168,7 +183,11 @@ describe('one poisoner among five honest ranks', () => {
       for (const poisoner of [0, 3]) {
         const honest = drawn(5, COUNT, 11 + poisoner, 0);
         const inputs = [...honest];
-        inputs.splice(poisoner, 0, Float32Array.from({ length: COUNT }, (_, at) => poison(at)));
+        inputs.splice(
+          poisoner,
+          0,
+          Float32Array.from({ length: COUNT }, (_, at) => poison(at)),
+        );
         const request: PlanRequest = { kind: 'allReduce', algorithm: 'direct', worldSize: 6, count: COUNT, root: 0 };
         const base = { request, dtype: 'f32', codec, seed: 3, slotsTaken: 0, cancelAfter: null } as const;
         /** Elements outside what the honest ranks have, widened by what a codec drops and by so much more. */

@@ -115,7 +115,11 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
   test('members that ask for different parameters are told so', async () => {
     await using members = await Members.form(2, { engine });
     const calls: readonly [AllReduceOptions, AllReduceOptions, RegExp][] = [
-      [{ op: 'trimmed-mean', trim: 0.1 }, { op: 'trimmed-mean', trim: 0.2 }, /trim 0\.1.*trim 0\.2|trim 0\.2.*trim 0\.1/],
+      [
+        { op: 'trimmed-mean', trim: 0.1 },
+        { op: 'trimmed-mean', trim: 0.2 },
+        /trim 0\.1.*trim 0\.2|trim 0\.2.*trim 0\.1/,
+      ],
       [{ op: 'trimmed-mean' }, { op: 'median' }, /trimmed-mean/],
       [{ op: 'centered-clip', clipRadius: 1 }, { op: 'centered-clip', clipRadius: 2 }, /clip radius/],
     ];
@@ -135,8 +139,16 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
     const culprit = members.groups[1]!;
     const inputs: readonly [TransferOptions, (tensors: Float32Array[]) => void, RegExp][] = [
       [{ guard: { finite: true } }, (tensors) => tensors[1]!.set([Number.NaN], 3), /element 3 of tensor 1 is NaN/],
-      [{ guard: { finite: true } }, (tensors) => tensors[0]!.set([-1 / 0], 99_999), /element 99999 of tensor 0 is -Inf/],
-      [{ guard: { maxNorm: 1_000 } }, (tensors) => tensors[0]!.set([1e6], 5), /norm is 1000000\.0\d*, above .* of 1000/],
+      [
+        { guard: { finite: true } },
+        (tensors) => tensors[0]!.set([-1 / 0], 99_999),
+        /element 99999 of tensor 0 is -Inf/,
+      ],
+      [
+        { guard: { maxNorm: 1_000 } },
+        (tensors) => tensors[0]!.set([1e6], 5),
+        /norm is 1000000\.0\d*, above .* of 1000/,
+      ],
       [{ guard: { maxNorm: 1_000 } }, (tensors) => tensors[1]!.set([Number.NaN], 0), /element 0 of tensor 1 is NaN/],
     ];
     for (const [options, poison, message] of inputs) {

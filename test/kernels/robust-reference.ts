@@ -25,7 +25,11 @@ function meanOf(values: readonly number[]): number {
   return Math.min(Math.max(mean, values[0]!), values.at(-1)!);
 }
 
-function exactly({ op, cut = 0, radius = 0 }: Average, sound: readonly number[], round: (value: number) => number): number {
+function exactly(
+  { op, cut = 0, radius = 0 }: Average,
+  sound: readonly number[],
+  round: (value: number) => number,
+): number {
   const median = round(medianOf(sound));
   if (op === 'median') return median;
   if (op === 'trimmed-mean') {

@@ -104,8 +104,13 @@ describe.each<RobustDtype>(['f32', 'f64'])('%s', (dtype) => {
   });
 
   test('the order of the rows changes nothing', () => {
-    const rows = [1, 2, 3, 4, 5, 6, 7].map((row) => Array.from({ length: 33 }, (_, at) => Math.fround(Math.cos(row * at))));
-    for (const average of [{ op: 'trimmed-mean', cut: 1 }, { op: 'centered-clip', radius: 0.3 }] as const) {
+    const rows = [1, 2, 3, 4, 5, 6, 7].map((row) =>
+      Array.from({ length: 33 }, (_, at) => Math.fround(Math.cos(row * at))),
+    );
+    for (const average of [
+      { op: 'trimmed-mean', cut: 1 },
+      { op: 'centered-clip', radius: 0.3 },
+    ] as const) {
       const results = [rows, [...rows].reverse(), [...rows.slice(3), ...rows.slice(0, 3)]].map((some) =>
         run(dtype, average, some),
       );

@@ -23,7 +23,9 @@ function reduceOnce(peer: PeerProcess, bases: Bases, recovery: 'restart' | 'salv
         return (sorted[Math.floor((sorted.length - 1) / 2)]! + sorted[Math.ceil((sorted.length - 1) / 2)]!) / 2;
       };
       let wrong = 0;
-      for (const { start, end, contributors: of } of ranges.length > 0 ? ranges : [{ start: 0, end: count, contributors }]) {
+      for (const { start, end, contributors: of } of ranges.length > 0
+        ? ranges
+        : [{ start: 0, end: count, contributors }]) {
         const base = medianOf(of);
         for (let index = start; index < end; index++) if (tensor[index] !== base + (index % 7)) wrong += 1;
       }
