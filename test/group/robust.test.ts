@@ -44,7 +44,7 @@ function strays(result: Float32Array, honest: readonly Float32Array[], margin: n
 }
 
 test('one of six that sends NaN, infinity and 1e30 moves no robust average out of what the others sent', async () => {
-  const count = 200_003;
+  const count = 100_003;
   await using members = await Members.form(6, { engine: 'inline' });
   const inputs = members.groups.map((_, rank) =>
     rank === 2
@@ -163,7 +163,9 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
         expect(outcomes[rank]).toBeInstanceOf(WithdrawnError);
         expect(outcomes[rank]).toMatchObject({ peer: culprit.peerId });
       }
-      expect(tensors).toEqual(before);
+      for (const [rank, pair] of tensors.entries()) {
+        for (const [index, tensor] of pair.entries()) expectSameBits([tensor, before[rank]![index]!]);
+      }
     }
     // One norm for all tensors of a call: √(100,000 + 40) here.
     const sound = members.groups.map(() => [new Float32Array(100_000).fill(1), new Float32Array(10).fill(2)]);
