@@ -28,7 +28,7 @@ import type { Span } from '../wire/ranges.ts';
 import { BLOCK_ELEMENTS, type Codec, isBlockCodec, roundsByChance, wireLength } from './codec.ts';
 import type { ChunkProgram, Instruction, Plan, Rank } from './program.ts';
 import { averageRows, hasRobustAverages, type RobustAverage } from './robust.ts';
-import { type FlushListener, NO_SLOT, ROWS_BYTES, STAGE_BYTES, type Workspace } from './workspace.ts';
+import { type FlushListener, NO_SLOT, STAGE_BYTES, type Workspace } from './workspace.ts';
 
 /** The way to one peer. */
 export interface SegmentPort {
@@ -652,7 +652,7 @@ export class Transfer implements FlushListener {
     const { codec, dtype } = this.#spec;
     const size = this.#elementBytes;
     const count = this.#elements(chunk, segment);
-    const stride = Math.min(STAGE_BYTES, Math.floor(ROWS_BYTES / (1 + frames.length) / 64) * 64);
+    const stride = this.#workspace.rowStride(1 + frames.length);
     const most = Math.floor(stride / size / BLOCK_ELEMENTS[codec]) * BLOCK_ELEMENTS[codec];
     const rows = { offset: stageRows, stride, count: 1 + frames.length };
     // Options that would lead here are refused before a call is made.

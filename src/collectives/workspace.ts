@@ -13,11 +13,13 @@ export const SEGMENT_BYTES: number = 256 * 1024;
 /** Operands outside the arena are staged in blocks of this many bytes, which fit the L1/L2 caches. */
 export const STAGE_BYTES: number = 64 * 1024;
 
+const CACHE_LINE_BYTES = 64;
+
 /**
- * Contributions of part of a segment, side by side, while a robust average is made of them: a block of any codec but `topk` of as
- * many as a run may have, and few enough to stay in the L2 cache.
+ * Contributions of part of a segment, side by side, while a robust average is made of them: few enough to stay in the L2 cache, and
+ * a block of any codec but `topk` of as many as a run may have, with a cache line more for each.
  */
-export const ROWS_BYTES: number = MAX_WORLD_SIZE * 64 * 4;
+const ROWS_BYTES = MAX_WORLD_SIZE * (64 * 4 + CACHE_LINE_BYTES);
 
 /** Payloads start here in a slot; the header stands right before it, so that both leave in one write. */
 const PAYLOAD_OFFSET = 64;
@@ -73,7 +75,7 @@ export class Workspace {
   readonly stageOwn: number;
   readonly stageArrived: number;
   readonly stageWire: number;
-  /** Staging of `ROWS_BYTES`. */
+  /** Staging for rows of values, as long as `rowStride` says. */
   readonly stageRows: number;
   readonly segmentBytes: number;
 
@@ -141,6 +143,12 @@ export class Workspace {
   frame(slot: number, payloadBytes: number): Uint8Array {
     const start = this.header(slot);
     return this.bytes.subarray(start, start + HEADER_BYTES + payloadBytes);
+  }
+
+  /** Bytes from row to row where so many are staged: an odd number of cache lines, or the rows would compete for a few places in the cache. */
+  rowStride(rows: number): number {
+    const lines = Math.floor(Math.min(STAGE_BYTES, ROWS_BYTES / rows) / CACHE_LINE_BYTES);
+    return (lines % 2 === 1 ? lines : lines - 1) * CACHE_LINE_BYTES;
   }
 
   ticket(): SendTicket {

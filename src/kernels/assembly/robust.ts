@@ -91,10 +91,17 @@ const GROUP_BYTES: usize = 64;
   return (sum - sum == 0 ? sum * half : low * half + high * half) as T;
 }
 
+/** As of a vector, which takes two instructions: WASM's own minimum heeds NaNs, of which there are none here, and a choice would branch. */
+// @ts-ignore: decorator
+@inline function clamp(value: f64, low: f64, high: f64): f64 {
+  const raised = f64x2.pmax(f64x2.splat(low), f64x2.splat(value));
+  return f64x2.extract_lane(f64x2.pmin(f64x2.splat(high), raised), 0);
+}
+
 /** Between the lowest and the highest value that it is made of, however their sum was rounded. */
 // @ts-ignore: decorator
 @inline function within<T>(value: f64, at: usize, stride: usize, first: usize, last: usize): T {
-  return <T>min<f64>(max<f64>(value, <f64>load<T>(at + first * stride)), <f64>load<T>(at + last * stride));
+  return <T>clamp(value, <f64>load<T>(at + first * stride), <f64>load<T>(at + last * stride));
 }
 
 // @ts-ignore: decorator
@@ -111,7 +118,7 @@ const GROUP_BYTES: usize = 64;
   const centre = <f64>medianOf<T>(at, stride, count);
   let sum: f64 = 0;
   for (let row: usize = 0; row < count; row++) {
-    sum += min<f64>(max<f64>(<f64>load<T>(at + row * stride) - centre, -radius), radius);
+    sum += clamp(<f64>load<T>(at + row * stride) - centre, -radius, radius);
   }
   return within<T>(centre + sum / <f64>count, at, stride, 0, count - 1);
 }
