@@ -112,10 +112,10 @@ export function predictSeconds(choice: Choice, algorithm: Algorithm): number {
 }
 
 /**
- * What `auto` chooses among. Robust averages need all contributions at one rank, so they go straight. With a codec that drops bits, recursive doubling is out: there every rank
- * computes the result for itself, from its own exact value and its partner's rounded one, so two ranks would differ. Codecs that
- * share scales are coarse, and what they drop adds up at each hop, so they go straight, where there are two whatever N is. All
- * else goes by ways that were measured to be the best of a kind that adds up: straight is none of them.
+ * What `auto` chooses among. Robust averages need all contributions at one rank, so they go straight. So do, in an all-reduce, codecs
+ * that share scales: they are coarse, and what they drop adds up at each hop, of which there are two that way whatever N is. With
+ * any codec that drops bits, recursive doubling is out: there every rank computes the result for itself, from its own exact value and
+ * its partner's rounded one, so two ranks would differ. What else adds up was not measured to be faster straight.
  */
 function candidatesFor({ kind, codec, op }: Choice): readonly Algorithm[] {
   const offered = algorithmsOf(kind);
