@@ -3,6 +3,7 @@ import type { PeerId, Report } from './collectives/call.ts';
 import { shareOf } from './collectives/partition.ts';
 import { tensorSizes } from './collectives/plan.ts';
 import type { CollectiveKind, Rank } from './collectives/program.ts';
+import type { PathKind } from './engine/peers.ts';
 import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
 import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
 import { createThreadEngine } from './engine/thread.ts';
@@ -29,6 +30,11 @@ export interface GroupMember {
   readonly peerId: PeerId;
   readonly rank: Rank;
   readonly site: string;
+  /**
+   * How this peer reaches it: `unix`, `tcp`, `webrtc`, or `turn` for WebRTC through a relay server. Null for this peer itself, and
+   * for one that was not reached yet: what is for it goes through other members. `status()` tells why better ways failed.
+   */
+  readonly path: PathKind | null;
 }
 
 export interface GroupStatus extends RuntimeStatus {
@@ -103,11 +109,23 @@ function countOf(parts: readonly TensorPart[]): number {
 export async function join(address?: string, options: JoinOptions = {}): Promise<Group> {
   const resolved = resolveJoin(address, options, process.env);
   options.signal?.throwIfAborted();
-  // The engine's code is loaded where it runs: in its own thread, or here.
-  const createEngine =
-    resolved.engine === 'worker' ? createThreadEngine : (await import('./engine/inline.ts')).createInlineEngine;
+  const createEngine = await engineMaker(resolved);
   options.signal?.throwIfAborted();
   return Group.join(createEngine, resolved, options.signal);
+}
+
+/** The engine's code is loaded where it runs: in its own thread, or here. */
+async function engineMaker({
+  engine,
+  runtime,
+}: ResolvedJoin): Promise<(onMessage: (message: EngineMessage) => void) => Engine> {
+  const usesRtc = runtime.transports.includes('webrtc');
+  if (engine === 'worker')
+    return usesRtc ? (await import('./engine/rtc-engine.ts')).createRtcThreadEngine : createThreadEngine;
+  const { createInlineEngine } = await import('./engine/inline.ts');
+  if (!usesRtc) return createInlineEngine;
+  const { createRtcInlineEngine } = await import('./engine/rtc-engine.ts');
+  return (onMessage) => createRtcInlineEngine(createInlineEngine(onMessage));
 }
 
 /** Collectives after which all members hold the same result. */
@@ -132,6 +150,8 @@ export class Group {
   /** Calls that `leave` waits for. */
   readonly #pending: Set<Promise<void>> = new Set();
   #members: readonly GroupMember[] = [];
+  /** How the peers known are reached, by id. */
+  readonly #paths: Map<PeerId, PathKind> = new Map();
   #epoch = 0;
   #next = 1;
   /** The boundary just passed, until the first collective after it. */
@@ -230,9 +250,14 @@ export class Group {
   /**
    * Combines the tensors of all members element by element; every member gets the same bits.
    *
+   * `op: 'median'`, `'trimmed-mean'` and `'centered-clip'` are averages that a minority of poisoned contributions (NaN, infinite,
+   * huge, malicious) can't move far, of f32 and f64: the coordinate-wise median and trimmed mean of Yin et al. (ICML 2018), and
+   * centered clipping after Karimireddy et al. (ICML 2021). `guard` refuses a poisoned input where it arises.
+   *
    * @param tensor shape and dtype equal on all members; receives the result unless `out` is given, and only on success
    * @returns who contributed, how it went
-   * @throws MismatchError, QuorumError, TimeoutError, PeerLostError, EvictedError, ExcludedError, WithdrawnError, ConnectError
+   * @throws MismatchError, QuorumError, TimeoutError, PeerLostError, EvictedError, ExcludedError, WithdrawnError, PoisonedInputError,
+   *   ConnectError
    * @example const { contributors } = await group.allReduce(gradients, { op: 'avg' });
    */
   allReduce(tensor: Tensor, options: AllReduceOptions = {}): Promise<Report> {
@@ -465,7 +490,9 @@ export class Group {
     this.#observer?.note({ type: 'begun', kind });
     const { input, output, atomic } = staged;
     const op = shape.reduces ? resolved.op : null;
-    const spec = { ...resolved, kind, dtype, op, count, root, laidOutFor, input, output, atomic };
+    const tensors = shape.input.map((part) => part.count);
+    const guard = resolved.guard === null ? null : { ...resolved.guard, tensors };
+    const spec = { ...resolved, kind, dtype, op, guard, count, root, laidOutFor, input, output, atomic };
     const request = { type: 'call' as const, call, spec, progress: options.onProgress !== undefined, wake };
     return { staged, request };
   }
@@ -568,7 +595,12 @@ export class Group {
     switch (event.type) {
       case 'view':
         this.#epoch = event.view.epoch;
-        this.#members = event.view.members.map(({ peerId, site }, rank) => ({ peerId, rank, site }));
+        this.#members = event.view.members.map(({ peerId, site }, rank) => ({
+          peerId,
+          rank,
+          site,
+          path: this.#paths.get(peerId) ?? null,
+        }));
         this.#observer?.note({
           type: 'view',
           epoch: this.#epoch,
@@ -577,6 +609,7 @@ export class Group {
         this.#emit('view', { epoch: this.#epoch, members: this.#members });
         break;
       case 'peer-lost':
+        this.#paths.delete(event.peerId);
         this.#observer?.note({ type: 'peer-lost', peer: event.peerId, reason: event.reason, epoch: event.epoch });
         this.#emit('peer-lost', { peerId: event.peerId, reason: event.reason, epoch: event.epoch });
         break;
@@ -586,6 +619,11 @@ export class Group {
         this.#emit('slow-peer', detail);
         break;
       }
+      case 'path':
+        if (event.path === null) this.#paths.delete(event.peerId);
+        else this.#paths.set(event.peerId, event.path);
+        this.#members = this.#members.map((one) => (one.peerId === event.peerId ? { ...one, path: event.path } : one));
+        break;
       case 'coordinator-lost':
         this.#observer?.note({ type: 'coordinator-lost' });
         this.#emit('coordinator-lost', { reason: event.reason });

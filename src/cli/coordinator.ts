@@ -14,6 +14,8 @@ interface CoordinatorOptions {
   readonly cert?: string;
   readonly key?: string;
   readonly ca?: string;
+  readonly ice: readonly string[];
+  readonly turnSecret?: string;
 }
 
 const HELP = `
@@ -36,17 +38,24 @@ Examples:
   One that can be started again: peers wait for it, and go on where they were.
     $ skein coordinator --store runs.json
 
+  For peers behind NATs, who use WebRTC (transports: ['unix', 'tcp', 'webrtc']):
+    $ SKEIN_TOKEN=… SKEIN_TURN_SECRET=… skein coordinator --host 0.0.0.0 --ice stun:turn.example:3478 turn:turn.example:3478
+
   A peer joins it, from any machine:
     $ SKEIN_COORDINATOR=tcp://host:7400 SKEIN_RUN=my-run SKEIN_TOKEN=… node train.js
   or four of them at once:
     $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
 
 async function serve(options: CoordinatorOptions): Promise<void> {
-  const { host, port, token, store, cert, key, ca } = options;
+  const { host, port, token, store, ice, turnSecret, cert, key, ca } = options;
   const read = (path: string) => readFileSync(path, 'utf8');
+  const iceServers = ice.map((url) =>
+    turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
+  );
   const coordinator = await Coordinator.listen({
     host,
     port,
+    iceServers,
     ...(token === undefined ? {} : { token }),
     ...(store === undefined ? {} : { store }),
     ...(cert === undefined ? {} : { cert: read(cert) }),
@@ -79,6 +88,12 @@ export function coordinatorCommand(): Command {
     .option('--cert <file>', 'certificate for TLS, PEM, made out for the host that peers dial', nonEmpty)
     .option('--key <file>', 'its private key, PEM', nonEmpty)
     .option('--ca <file>', 'authority by which peers are known, PEM', nonEmpty)
+    .option('--ice <url...>', 'STUN and TURN servers for peers behind NATs, as stun:host:3478', [])
+    .addOption(
+      new Option('--turn-secret <secret>', 'shared secret of the TURN servers')
+        .env('SKEIN_TURN_SECRET')
+        .argParser(nonEmpty),
+    )
     .addHelpText('after', HELP)
     .action(serve);
 }

@@ -24,6 +24,7 @@ import { ControlConnection, type ControlHandler } from './control-connection.ts'
 import type { TransportKind } from './host.ts';
 import type { Platform } from './platform.ts';
 import { controlDialer, encrypts, type Security } from './security.ts';
+import { tokenKey } from './token.ts';
 
 export interface Credentials {
   readonly run: string;
@@ -70,7 +71,8 @@ export async function greet(
   report: (() => RunReport) | null,
   signal: AbortSignal,
 ): Promise<Greeted> {
-  const { run, token, startWorldSize, name, description } = credentials;
+  const { claims, key } = tokenKey(credentials.token);
+  const { run, startWorldSize, name, description } = credentials;
   const raw = await dial(platform, address, credentials, signal).catch((error: unknown) => {
     // Whoever stands in the middle can forge a refusal of TLS: it must not cost a peer its place in the run.
     if (report === null || !(error instanceof UnauthorizedError)) throw error;
@@ -96,14 +98,14 @@ export async function greet(
     });
     const send = (message: PeerMessage) => connection.send(message, 0, 0);
     const onChallenge = (message: Extract<CoordinatorMessage, { type: 'challenge' }>) => {
-      if (!sameProof(message.proof, prove(token, 'coordinator', { ...about, own: message.nonce, theirs: own }))) {
+      if (!sameProof(message.proof, prove(key, 'coordinator', { ...about, own: message.nonce, theirs: own }))) {
         const text = `The coordinator at ${raw.remote} does not know this token: check \`token\` (or SKEIN_TOKEN) on both sides. If they are the same, somebody stands in the middle.`;
         fail(new UnauthorizedError(text, context));
         return;
       }
       // It knows the token: the welcome, which lists all peers, may be long.
       connection.trust();
-      const proof = prove(token, 'peer', { ...about, own, theirs: message.nonce });
+      const proof = prove(key, 'peer', { ...about, own, theirs: message.nonce });
       send({ type: 'prove', proof, startWorldSize, name, resume: report !== null, ...description });
       if (report !== null) send({ type: 'resume', report: report() });
     };
@@ -141,6 +143,6 @@ export async function greet(
       }
     };
     const connection: PeerConnection = new ControlConnection(raw, COORDINATOR_MESSAGES, { onMessage, onClosed });
-    send({ type: 'hello', version: PROTOCOL_VERSION, run, nonce: own });
+    send({ type: 'hello', version: PROTOCOL_VERSION, run, claims, nonce: own });
   });
 }

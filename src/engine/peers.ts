@@ -3,11 +3,13 @@
  */
 import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
+import { UnauthorizedError } from '../errors.ts';
 import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
-import { Link, type LinkEvents } from '../transport/link.ts';
+import { type LaneName, Link, type LinkEvents } from '../transport/link.ts';
 import { Lobby, type Visitor } from '../transport/lobby.ts';
 import { type Psk, pairPsk } from '../transport/psk.ts';
 import type { Address, Connection } from '../transport/transport.ts';
+import type { WebRtcTransport } from '../transport/webrtc.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_UNAUTHENTICATED } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
 import type { TransportKind } from './host.ts';
@@ -21,15 +23,30 @@ const DIAL_CONCURRENCY = 16;
 /** TCP's buffers are deep: smaller reads stay in the cache next to what is worked on. */
 const TCP_READ_BYTES = 64 * 1024;
 
+/** A session has to find its path first, perhaps in a second attempt (ms). */
+const WEBRTC_TIMEOUT_MS = 15_000;
+
+/** What a better path has before the next one is tried as well (ms). */
+const HEAD_START_MS = 250;
+
 /** Wait before a lane that broke is dialled again (ms): doubled from the first to the last. */
 const REDIAL_FIRST_MS = 20;
 const REDIAL_LAST_MS = 1_000;
+
+/** How long a peer that we receive from has to dial its own lane, before we dial it as well (ms): doubled each time. */
+const REVERSE_FIRST_MS = 1_000;
+const REVERSE_LAST_MS = 10_000;
+
+/** The longest wait before TLS is tried again with somebody who refuses our key, and may not have been told of it yet (ms). */
+const EARLY_LAST_MS = 320;
 
 /** How long a leaving peer waits for the others to close their sides (ms). */
 const END_MS = 2_000;
 
 export interface PeersOptions {
   readonly platform: Platform;
+  /** Null for a peer that does not use WebRTC. */
+  readonly webrtc: WebRtcTransport | null;
   readonly run: string;
   readonly self: string;
   readonly hostKey: string;
@@ -37,6 +54,14 @@ export interface PeersOptions {
   readonly security: Security;
   readonly stripes: number;
   readonly readBuffers: ArenaPool;
+}
+
+/** How a peer is reached: as its addresses say, or by WebRTC through a TURN server. */
+export type PathKind = Address['kind'] | 'turn';
+
+export interface PathFailure {
+  readonly path: Address['kind'];
+  readonly reason: string;
 }
 
 interface PeerEntry {
@@ -48,6 +73,11 @@ interface PeerEntry {
   cancelRedial: (() => void) | null;
   /** A dial is under way. Two at once would make two lanes, of which the other peer keeps one: they would close one another. */
   dialling: boolean;
+  /** Stops what would dial the other lane as well; null while nothing would. */
+  cancelReverse: (() => void) | null;
+  reverseMs: number;
+  /** Ways that were tried in vain when the peer was last dialled, and why. */
+  failures: readonly PathFailure[];
   /** Settles when the first attempt to reach the peer has ended, either way. */
   warmed: Promise<void>;
 }
@@ -60,19 +90,32 @@ export class Peers {
   readonly #introductions: Map<string, Set<(key: Uint8Array | null) => void>> = new Map();
   readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
   readonly #abort: AbortController = new AbortController();
+  readonly #onPath: (peerId: string, path: PathKind) => void;
   /** Those in the handshake. */
   readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED });
 
-  /** @param events what a link to this peer tells; `onLaneClosed` is called after the redial was planned */
-  constructor(options: PeersOptions, events: (peerId: string) => LinkEvents) {
+  /**
+   * @param events what a link to this peer tells; `onLaneClosed` is called after the redial was planned
+   * @param onPath a peer was dialled, and this is how
+   */
+  constructor(
+    options: PeersOptions,
+    events: (peerId: string) => LinkEvents,
+    onPath: (peerId: string, path: PathKind) => void,
+  ) {
     this.#options = options;
     this.#events = events;
+    this.#onPath = onPath;
     // Every dial under way listens, and there are as many as a run has peers.
     setMaxListeners(0, this.#abort.signal);
   }
 
   get(peerId: string): Link | undefined {
     return this.#entries.get(peerId)?.link;
+  }
+
+  failures(peerId: string): readonly PathFailure[] {
+    return this.#entries.get(peerId)?.failures ?? [];
   }
 
   ids(): IterableIterator<string> {
@@ -95,7 +138,7 @@ export class Peers {
       ...bound(events),
       onLaneClosed: (lane, error) => {
         const entry = this.#entries.get(peerId);
-        if (lane === 'inbound' && entry !== undefined) this.#redial(entry);
+        if (entry !== undefined) this.#repair(entry);
         events.onLaneClosed(lane, error);
       },
     });
@@ -106,14 +149,17 @@ export class Peers {
       redialMs: REDIAL_FIRST_MS,
       cancelRedial: null,
       dialling: true,
+      cancelReverse: null,
+      reverseMs: REVERSE_FIRST_MS,
+      failures: [],
       warmed: Promise.resolve(),
     };
     this.#entries.set(peerId, entry);
     entry.warmed = this.#queue
       .add(() => this.#dial(entry))
       .then(
-        () => undefined,
-        () => this.#redial(entry),
+        () => this.#repair(entry),
+        () => this.#repair(entry),
       );
     for (const settle of [...(this.#introductions.get(peerId) ?? [])]) settle(introduction.key);
   }
@@ -134,7 +180,7 @@ export class Peers {
     const entry = this.#entries.get(peerId);
     if (entry === undefined) return;
     entry.link.dropInbound(new Error(reason));
-    this.#redial(entry);
+    this.#repair(entry);
   }
 
   remove(peerId: string, reason: string): void {
@@ -142,6 +188,7 @@ export class Peers {
     if (entry === undefined) return;
     this.#entries.delete(peerId);
     entry.cancelRedial?.();
+    entry.cancelReverse?.();
     entry.link.destroy(new Error(reason));
   }
 
@@ -155,7 +202,7 @@ export class Peers {
     this.#lobby.enter(visitor);
     const { run, self, platform } = this.#options;
     try {
-      const { from, session, rest } = await acceptHandshake(
+      const { from, session, lane, rest } = await acceptHandshake(
         connection,
         { run, peerId: self },
         (peerId) => {
@@ -166,7 +213,8 @@ export class Peers {
       );
       const link = this.get(from);
       if (link === undefined) connection.destroy();
-      else link.accept(connection, session, rest);
+      else if (lane === 'inbound') link.accept(connection, session, rest);
+      else link.acceptReversed(connection, session, rest);
     } catch {
       // A stranger, or a peer that went away: the handshake has closed the connection, and nobody here waits for it.
     } finally {
@@ -201,20 +249,46 @@ export class Peers {
     });
   }
 
+  /** Sees to both lanes, as far as they are gone. */
+  #repair(entry: PeerEntry): void {
+    if (this.#entries.get(entry.introduction.peerId) !== entry || this.#abort.signal.aborted) return;
+    if (!entry.link.receives) this.#redial(entry);
+    else if (!entry.link.up) this.#reverse(entry);
+  }
+
+  /** The other peer would have dialled its lane by now, if it could: dials that one as well. */
+  #reverse(entry: PeerEntry): void {
+    if (entry.cancelReverse !== null) return;
+    entry.cancelReverse = this.#options.platform.clock.schedule(entry.reverseMs, () => {
+      entry.reverseMs = Math.min(REVERSE_LAST_MS, 2 * entry.reverseMs);
+      const isWanted = entry.link.receives && !entry.link.up;
+      const dial = isWanted ? this.#openLane(entry, 'outbound') : Promise.resolve();
+      dial
+        .then(() => {
+          if (entry.link.up) entry.reverseMs = REVERSE_FIRST_MS;
+        })
+        .catch(() => {}) // nothing that could be said but that it is not up yet
+        .finally(() => {
+          entry.cancelReverse = null;
+          this.#repair(entry);
+        });
+    });
+  }
+
   #redial(entry: PeerEntry): void {
     const { peerId } = entry.introduction;
     // A dial that is under way ends with a new lane, or comes back here.
     if (entry.dialling || entry.cancelRedial !== null) return;
-    if (this.#entries.get(peerId) !== entry || this.#abort.signal.aborted) return;
     entry.cancelRedial = this.#options.platform.clock.schedule(entry.redialMs, () => {
       entry.cancelRedial = null;
-      if (this.#entries.get(peerId) !== entry) return;
+      if (this.#entries.get(peerId) !== entry || entry.link.receives) return;
       entry.dialling = true;
       this.#dial(entry).then(
         () => {
           entry.redialMs = REDIAL_FIRST_MS;
+          this.#repair(entry);
         },
-        () => this.#redial(entry),
+        () => this.#repair(entry),
       );
     });
     entry.redialMs = Math.min(REDIAL_LAST_MS, entry.redialMs * 2);
@@ -222,34 +296,114 @@ export class Peers {
 
   async #dial(entry: PeerEntry): Promise<void> {
     try {
-      await this.#openLane(entry);
+      await this.#openLane(entry, 'inbound');
     } finally {
       entry.dialling = false;
     }
   }
 
-  /** Opens all stripes of the inbound lane, by the best path that works. */
-  async #openLane({ introduction, link }: PeerEntry): Promise<void> {
-    const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
-    let failure: unknown = new Error(`${introduction.peerId} told no address that we can use`);
-    for (const address of this.#paths(introduction)) {
+  /** Opens all stripes of a lane, by the best path that works. */
+  async #openLane(entry: PeerEntry, lane: LaneName): Promise<void> {
+    const { introduction, link } = entry;
+    const { peerId } = introduction;
+    const failures: PathFailure[] = [];
+    if (lane === 'inbound') entry.failures = failures;
+    // WebRTC sessions reach both ends, or neither.
+    let paths = this.#paths(introduction).filter(({ kind }) => lane === 'inbound' || kind !== 'webrtc');
+    while (paths.length > 0) {
+      const { first, address } = await this.#race(paths, introduction, failures);
+      const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
       try {
-        const stripes = await this.#openAll(address, introduction, session);
-        if (this.get(introduction.peerId) !== link) for (const connection of stripes) connection.destroy();
-        else if (!link.dialled(stripes, session)) throw new Error('a stripe was lost while the others were dialled');
+        const stripes = await this.#openAll(first, address, introduction, session, lane);
+        if (this.get(peerId) !== link) {
+          for (const connection of stripes) connection.destroy();
+          return;
+        }
+        const isKept = lane === 'inbound' ? link.dialled(stripes, session) : link.dialledReversed(stripes, session);
+        if (!isKept) throw new Error('a stripe was lost while the others were dialled');
+        this.#onPath(peerId, first.relayed === true ? 'turn' : address.kind);
         return;
       } catch (error) {
-        failure = error;
+        // Somebody is there, but perhaps not the one who is sought: private addresses mean another machine elsewhere.
+        failures.push({ path: address.kind, reason: error instanceof Error ? error.message : String(error) });
+        paths = paths.filter((path) => path !== address);
       }
     }
-    throw failure;
+    throw new Error(`${peerId} can't be reached: ${failures.map(({ reason }) => reason).join('; ')}`);
   }
 
-  /** All stripes of a lane, or none. */
-  async #openAll(address: Address, introduction: Introduction, session: number): Promise<Connection[]> {
-    const attempts = await Promise.allSettled(
-      Array.from({ length: this.#options.stripes }, () => this.#open(address, introduction, session)),
-    );
+  /**
+   * Dials by all paths at once, but each better one has a head start over the next; takes the first that answers.
+   *
+   * @throws Error when none does
+   */
+  #race(
+    paths: readonly Address[],
+    introduction: Introduction,
+    failures: PathFailure[],
+  ): Promise<{ first: Connection; address: Address }> {
+    const { clock } = this.#options.platform;
+    const losers = new AbortController();
+    const cancel = () => losers.abort(this.#abort.signal.reason);
+    return new Promise((resolve, reject) => {
+      let next = 0;
+      let running = 0;
+      let isOver = false;
+      let stopTimer = () => {};
+      const end = () => {
+        isOver = true;
+        stopTimer();
+        this.#abort.signal.removeEventListener('abort', cancel);
+        losers.abort();
+      };
+      const start = () => {
+        stopTimer();
+        const address = paths[next++];
+        if (address === undefined) return;
+        if (next < paths.length) stopTimer = clock.schedule(HEAD_START_MS, start);
+        running += 1;
+        this.#dialPath(address, introduction, losers.signal).then(
+          (first) => {
+            if (isOver) {
+              first.destroy();
+              return;
+            }
+            end();
+            resolve({ first, address });
+          },
+          (error: unknown) => {
+            running -= 1;
+            if (isOver) return;
+            failures.push({ path: address.kind, reason: error instanceof Error ? error.message : String(error) });
+            if (next < paths.length) start();
+            else if (running === 0) {
+              end();
+              reject(error);
+            }
+          },
+        );
+      };
+      if (this.#abort.signal.aborted) cancel();
+      this.#abort.signal.addEventListener('abort', cancel, { once: true });
+      start();
+    });
+  }
+
+  /** All stripes of a lane, or none. `first`: one of them, which is open already. */
+  async #openAll(
+    first: Connection,
+    address: Address,
+    introduction: Introduction,
+    session: number,
+    lane: LaneName,
+  ): Promise<Connection[]> {
+    const attempts = await Promise.allSettled([
+      this.#greet(first, introduction, session, lane),
+      ...Array.from({ length: this.#options.stripes - 1 }, async () => {
+        const connection = await this.#dialPath(address, introduction, this.#abort.signal, first.relayed);
+        return this.#greet(connection, introduction, session, lane);
+      }),
+    ]);
     const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
     const failed = attempts.find((attempt) => attempt.status === 'rejected');
     if (failed === undefined) return opened;
@@ -257,32 +411,68 @@ export class Peers {
     throw failed.reason;
   }
 
-  #paths({ addresses, hostKey }: Introduction): Address[] {
+  /** Best first. */
+  #paths({ peerId, addresses, hostKey }: Introduction): Address[] {
     const { transports, hostKey: ownHost, security } = this.#options;
-    const usable = (address: Address) =>
-      (address.kind === 'unix' && hostKey === ownHost && transports.includes('unix')) ||
+    type Told = Introduction['addresses'][number];
+    const rank = ({ kind }: Told) => transports.indexOf(kind === 'tls' ? 'tcp' : kind);
+    const usable = (address: Told) =>
+      rank(address) >= 0 &&
+      (address.kind !== 'unix' || hostKey === ownHost) &&
       // What is to be encrypted is not, because somebody tells such an address, sent in the clear.
-      (address.kind === 'tcp' && transports.includes('tcp') && !encrypts(security, address.host)) ||
-      (address.kind === 'tls' && transports.includes('tcp')) ||
-      (address.kind === 'memory' && transports.includes('memory'));
-    const rank = ({ kind }: Address) => transports.indexOf(kind === 'tls' ? 'tcp' : kind);
-    return addresses.filter(usable).sort((left, right) => rank(left) - rank(right));
+      (address.kind !== 'tcp' || !encrypts(security, address.host));
+    return addresses
+      .filter(usable)
+      .sort((left, right) => rank(left) - rank(right))
+      .map((address) => (address.kind === 'webrtc' ? { kind: 'webrtc', peerId } : address));
   }
 
-  async #open(address: Address, introduction: Introduction, session: number): Promise<Connection> {
-    const { run, self, platform, security } = this.#options;
-    const { peerId, key } = introduction;
-    const readBuffer = this.#options.readBuffers.take();
+  async #dialPath(
+    address: Address,
+    introduction: Introduction,
+    signal: AbortSignal,
+    relayed = false,
+  ): Promise<Connection> {
+    if (address.kind !== 'tls') return this.#dialOnce(address, introduction, signal, relayed);
+    // Who has not been told of us yet refuses our key: that is no reason to take a worse path.
+    for (let delayMs = REDIAL_FIRST_MS; ; delayMs *= 2) {
+      try {
+        return await this.#dialOnce(address, introduction, signal, relayed);
+      } catch (error) {
+        if (!(error instanceof UnauthorizedError) || signal.aborted || delayMs > EARLY_LAST_MS) throw error;
+      }
+      await new Promise<void>((resolve) => void this.#options.platform.clock.schedule(delayMs, resolve));
+    }
+  }
+
+  async #dialOnce(
+    address: Address,
+    { peerId, key }: Introduction,
+    signal: AbortSignal,
+    relayed: boolean,
+  ): Promise<Connection> {
+    const { platform, webrtc, readBuffers, security, self } = this.#options;
+    const readBuffer = readBuffers.take();
+    const isTcp = address.kind === 'tcp' || address.kind === 'tls';
     const options = {
-      timeoutMs: HANDSHAKE_TIMEOUT_MS,
-      signal: this.#abort.signal,
-      readBuffer:
-        address.kind === 'tcp' || address.kind === 'tls' ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
-      onReadBufferFree: () => this.#options.readBuffers.give(readBuffer),
+      timeoutMs: address.kind === 'webrtc' ? WEBRTC_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS,
+      signal,
+      relayed,
+      readBuffer: isTcp ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
+      onReadBufferFree: () => readBuffers.give(readBuffer),
     };
-    const tls = address.kind === 'tls' ? dataDialer(security, key, self, peerId) : null;
-    const connection = await platform.dial(address, options, tls);
-    const identity = { run, from: self, to: peerId, session, key };
+    if (address.kind === 'webrtc' && webrtc !== null) return webrtc.dial(address, options);
+    return platform.dial(address, options, address.kind === 'tls' ? dataDialer(security, key, self, peerId) : null);
+  }
+
+  async #greet(
+    connection: Connection,
+    introduction: Introduction,
+    session: number,
+    lane: LaneName,
+  ): Promise<Connection> {
+    const { run, self, platform } = this.#options;
+    const identity = { run, from: self, to: introduction.peerId, session, lane, key: introduction.key };
     await dialHandshake(connection, identity, platform);
     return connection;
   }
@@ -308,7 +498,10 @@ export class Peers {
     for (const settle of [...this.#introductions.values()].flatMap((waiting) => [...waiting])) settle(null);
     const entries = [...this.#entries.values()];
     this.#entries.clear();
-    for (const { cancelRedial } of entries) cancelRedial?.();
+    for (const { cancelRedial, cancelReverse } of entries) {
+      cancelRedial?.();
+      cancelReverse?.();
+    }
     return entries.map(({ link }) => link);
   }
 }

@@ -4,11 +4,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { Workspace } from '../collectives/workspace.ts';
-import { ArgumentError } from '../errors.ts';
+import { ArgumentError, ConnectError } from '../errors.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { shortcutOf } from '../transport/address.ts';
 import { type Clock, systemClock } from '../transport/clock.ts';
 import type { RateLimits } from '../transport/rate.ts';
+import type { RtcDriver } from '../transport/rtc.ts';
 import { tcpOnly, tcpTransport } from '../transport/tcp.ts';
 import { dialTls, type TlsDialer } from '../transport/tls.ts';
 import { listenTls } from '../transport/tls-listener.ts';
@@ -17,6 +18,7 @@ import { unixTransport } from '../transport/unix.ts';
 import { MAX_WORLD_SIZE } from '../wire/limits.ts';
 import { type Door, dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
 import { ArenaPool } from './memory.ts';
+import { loadRtc } from './native-rtc.ts';
 import { encrypts } from './security.ts';
 
 /** What an engine works in. */
@@ -50,6 +52,8 @@ export interface Platform {
     options: DialOptions,
     tls: TlsDialer | null,
   ): Promise<Connection>;
+  /** Loads WebRTC. @throws ConnectError where there is none */
+  rtc(): Promise<RtcDriver>;
   /** Opens a coordinator's listeners; the first is the one that peers are told of. */
   listenCoordinator(address: Address, door: Door): Promise<readonly Listener[]>;
 }
@@ -122,6 +126,14 @@ export const systemPlatform: Platform = {
   listen: (kinds, coordinator, door) =>
     openListeners(kinds, dataHost(coordinator.kind === 'tcp' ? coordinator.host : '127.0.0.1'), door),
   dial: dialAny,
+  async rtc() {
+    try {
+      return await loadRtc();
+    } catch (cause) {
+      const text = `WebRTC can't be used here: node-datachannel could not be loaded: ${cause}. Install it, or leave 'webrtc' out of \`transports\`.`;
+      throw new ConnectError(text, { cause, phase: 'join' });
+    }
+  },
   async dialCoordinator(address, kinds, options, tls) {
     const shortcut = kinds.includes('unix') ? shortcutOf(address) : null;
     const near = shortcut === null ? null : await unixTransport.dial(shortcut, options).catch(() => null);

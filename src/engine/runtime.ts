@@ -25,14 +25,15 @@ import { hasCut, type Pair } from '../membership/ways.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
-import type { CoordinatorMessage, RunReport } from '../wire/messages.ts';
+import type { CoordinatorMessage, PeerDescription, RunReport } from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
 import type { Listeners, TransportKind } from './host.ts';
 import { ScratchPool } from './memory.ts';
-import { Peers, type PeersOptions } from './peers.ts';
+import { type PathFailure, type PathKind, Peers, type PeersOptions } from './peers.ts';
 import type { EngineMemory, Platform } from './platform.ts';
 import { Refusals } from './refusals.ts';
 import { dataAcceptor, type Security } from './security.ts';
+import { Signalling } from './signalling.ts';
 
 export interface RuntimeOptions {
   readonly coordinator: Address;
@@ -70,6 +71,7 @@ export type RuntimeEvent =
   | { readonly type: 'view'; readonly view: RuntimeView }
   | { readonly type: 'peer-lost'; readonly peerId: PeerId; readonly reason: string; readonly epoch: number }
   | { readonly type: 'slow-peer'; readonly slow: SlowPeer; readonly epoch: number }
+  | { readonly type: 'path'; readonly peerId: PeerId; readonly path: PathKind | null }
   | { readonly type: 'coordinator-lost'; readonly reason: string }
   | { readonly type: 'coordinator-back' }
   | { readonly type: 'refused'; readonly reason: string }
@@ -78,6 +80,8 @@ export type RuntimeEvent =
 export interface LinkStatus {
   readonly peerId: PeerId;
   readonly path: string | null;
+  /** Better ways that were tried in vain when the peer was last dialled, and why. */
+  readonly failures: readonly PathFailure[];
   readonly up: boolean;
   readonly queuedBytes: number;
 }
@@ -103,6 +107,9 @@ const ASLEEP_MS = 1_000;
 
 /** How long a newcomer waits for its links to come up before it asks to be admitted all the same (ms). */
 const WARM_MS = 3_000;
+
+/** The same where paths through NATs are sought, and several sessions on each (ms). */
+const WARM_WEBRTC_MS = 10_000;
 
 /** How long a leaving peer waits for the coordinator to let it go (ms). */
 const LEAVE_MS = 2_000;
@@ -130,6 +137,7 @@ export class Runtime {
   readonly peerId: PeerId;
   readonly #client: CoordinatorClient;
   readonly #listeners: Listeners;
+  readonly #signalling: Signalling | null;
   readonly #peers: Peers;
   readonly #collectives: Collectives;
   readonly #emit: (event: RuntimeEvent) => void;
@@ -169,6 +177,36 @@ export class Runtime {
     platform: Platform,
   ): Promise<{ runtime: Runtime; admission: Admission }> {
     const startedAt = platform.clock.now();
+    const runtime = await Runtime.#open(options, emit, platform);
+    try {
+      return { runtime, admission: await runtime.#enter(options, startedAt) };
+    } catch (error) {
+      await runtime.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Comes to a run and connects to its peers, but takes no part. Tells how each is reached, or why not.
+   *
+   * @throws ConnectError, UnauthorizedError, ProtocolError
+   */
+  static async diagnose(options: RuntimeOptions, platform: Platform): Promise<readonly LinkStatus[]> {
+    const runtime = await Runtime.#open(options, () => {}, platform);
+    try {
+      await runtime.#peers.warmed();
+      return runtime.status().links;
+    } finally {
+      await runtime.leave();
+    }
+  }
+
+  /** Listens, authenticates, and begins to dial whom it is introduced to. */
+  static async #open(
+    options: RuntimeOptions,
+    emit: (event: RuntimeEvent) => void,
+    platform: Platform,
+  ): Promise<Runtime> {
     const { run, token, security, startWorldSize, name, site, transports, stripes, coordinator } = options;
     const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
@@ -177,26 +215,30 @@ export class Runtime {
       toRuntime = resolve;
     });
     const early = { connections: new Set<Connection>(), messages: [] as CoordinatorMessage[] };
+    const onConnection = (connection: Connection) => {
+      connection.pause();
+      early.connections.add(connection);
+      void ready.then((runtime) => {
+        early.connections.delete(connection);
+        const accepted = runtime.#peers.accept(connection);
+        connection.resume();
+        return accepted;
+      });
+    };
+    let signalling: Signalling | null = null;
     let runtime: Runtime | null = null;
     const refusals = new Refusals(platform.clock, (reason) => emit({ type: 'refused', reason }));
     const listeners = await platform.listen(transports, coordinator, {
       security,
       acceptor: dataAcceptor(security, (identity) => (runtime === null ? null : runtime.#peers.pskKeyOf(identity))),
-      onConnection: (connection) => {
-        connection.pause();
-        early.connections.add(connection);
-        void ready.then((runtime) => {
-          early.connections.delete(connection);
-          const accepted = runtime.#peers.accept(connection);
-          connection.resume();
-          return accepted;
-        });
-      },
+      onConnection,
       onRefused: (reason) => refusals.tell(reason),
     });
     try {
+      if (transports.includes('webrtc')) signalling = await Signalling.open(platform, onConnection);
       const hostKey = await platform.hostKey();
-      const description = { hostKey, site, addresses: [...listeners.addresses] };
+      const description = { hostKey, site, addresses: [...listeners.addresses].map(toldAddress) };
+      if (signalling !== null) description.addresses.push({ kind: 'webrtc' });
       const client = await CoordinatorClient.connect(
         platform,
         coordinator,
@@ -214,18 +256,18 @@ export class Runtime {
         },
       );
       const { readBuffers } = memory;
+      signalling?.connect((message) => client.send(message), client.welcome.ice);
+      const webrtc = signalling?.transport ?? null;
       const self = client.welcome.peerId;
-      const peersOptions = { platform, run, self, hostKey, transports, security, stripes, readBuffers };
-      const joined = new Runtime(client, listeners, peersOptions, memory, emit);
+      const peersOptions = { platform, webrtc, run, self, hostKey, transports, security, stripes, readBuffers };
+      const joined = new Runtime(client, listeners, signalling, peersOptions, memory, emit);
       runtime = joined;
       toRuntime(joined);
       for (const message of early.messages) joined.#onMessage(message);
-      const admission = await joined.#enter(options, startedAt);
-      return { runtime: joined, admission };
+      return joined;
     } catch (error) {
       for (const connection of early.connections) connection.destroy();
-      if (runtime === null) await listeners.close();
-      else await (runtime as Runtime).close();
+      await Promise.all([listeners.close(), signalling?.close()]);
       throw error;
     }
   }
@@ -233,6 +275,7 @@ export class Runtime {
   private constructor(
     client: CoordinatorClient,
     listeners: Listeners,
+    signalling: Signalling | null,
     peersOptions: PeersOptions,
     memory: EngineMemory,
     emit: (event: RuntimeEvent) => void,
@@ -241,6 +284,7 @@ export class Runtime {
     const { clock } = platform;
     this.#client = client;
     this.#listeners = listeners;
+    this.#signalling = signalling;
     this.#emit = emit;
     this.#platform = platform;
     this.#memory = memory;
@@ -259,7 +303,11 @@ export class Runtime {
       takeScratch: (byteLength) => scratch.take(byteLength),
       giveScratch: (memory) => scratch.give(memory),
     });
-    this.#peers = new Peers(peersOptions, (peerId) => this.#linkEvents(peerId));
+    this.#peers = new Peers(
+      peersOptions,
+      (peerId) => this.#linkEvents(peerId),
+      (peerId, path) => this.#emit({ type: 'path', peerId, path }),
+    );
     this.#timers.push(
       every(clock, client.welcome.heartbeatMs, () => {
         client.send({ type: 'beat', sent: clock.now() });
@@ -297,14 +345,10 @@ export class Runtime {
   /** Waits until all peers known so far can be reached both ways, within reason. */
   async #warm(): Promise<void> {
     const { clock } = this.#platform;
-    const deadline = clock.now() + WARM_MS;
-    let dialled = false;
-    void this.#peers.warmed().then(() => {
-      dialled = true;
-      this.#onLinkUp();
-    });
+    const deadline = clock.now() + (this.#signalling === null ? WARM_MS : WARM_WEBRTC_MS);
+    void this.#peers.warmed().then(() => this.#onLinkUp());
     // One that tells addresses where nobody answers must not keep the others out.
-    while (!(dialled && this.#peers.allUp) && clock.now() < deadline) {
+    while (!this.#peers.allUp && clock.now() < deadline) {
       await new Promise<void>((resolve) => {
         this.#onLinkUp = resolve;
         clock.schedule(TICK_MS, resolve);
@@ -345,8 +389,13 @@ export class Runtime {
       case 'introduce':
         this.#peers.add(message.peer);
         break;
+      case 'signal':
+      case 'ice':
+        this.#signalling?.onMessage(message);
+        break;
       case 'dismiss':
         this.#peers.remove(message.peerId, 'the peer is gone');
+        this.#emit({ type: 'path', peerId: message.peerId, path: null });
         this.#collectives.forget(message.peerId);
         break;
       case 'admitted':
@@ -657,7 +706,8 @@ export class Runtime {
     const now = this.#platform.clock.now();
     const links = [...this.#peers.ids()].map((peerId) => {
       const link = this.#peers.get(peerId)!; // listed just now
-      return { peerId, path: link.path, up: link.up, queuedBytes: link.queuedBytes };
+      const failures = this.#peers.failures(peerId);
+      return { peerId, path: link.path, failures, up: link.up, queuedBytes: link.queuedBytes };
     });
     const collectives = this.#collectives.open().map((operation) => ({
       op: operation.title,
@@ -702,9 +752,14 @@ export class Runtime {
     this.#collectives.failAll((operation) => dead(operation.title));
     // Whoever left in good order has waited for the coordinator's farewell.
     this.#client.close();
-    await this.#listeners.close();
+    await Promise.all([this.#listeners.close(), this.#signalling?.close()]);
     await closed;
   }
+}
+
+/** As the others are told of it: who told it, they know. */
+function toldAddress(address: Address): PeerDescription['addresses'][number] {
+  return address.kind === 'webrtc' ? { kind: 'webrtc' } : address;
 }
 
 function otherOf([one, other]: Pair, self: PeerId): PeerId {

@@ -1,8 +1,9 @@
 /** Which connections are encrypted, and by what their two ends know one another. */
 import { ArgumentError } from '../errors.ts';
 import { isLoopback } from '../transport/address.ts';
-import { pairPsk, tokenPsk } from '../transport/psk.ts';
+import { claimsOf, MAX_IDENTITY_LENGTH, pairPsk, tokenPsk } from '../transport/psk.ts';
 import { type Certificates, checkCertificates, type TlsAcceptor, type TlsDialer } from '../transport/tls.ts';
+import { keyOfClaims, tokenKey } from './token.ts';
 
 export type Encryption = 'off-loopback' | 'always';
 
@@ -57,16 +58,26 @@ export function encrypts({ encryption }: Security, host: string): boolean {
   return encryption === 'always' || !isLoopback(host);
 }
 
+/** @throws ArgumentError when the token is a pass that is too long to be told in a TLS handshake */
 export function controlDialer({ certificates }: Security, token: string): TlsDialer {
-  return certificates === null ? { psk: tokenPsk(token) } : { certificates, checksHost: true };
+  if (certificates !== null) return { certificates, checksHost: true };
+  const { claims, key } = tokenKey(token);
+  if (claims.length > MAX_IDENTITY_LENGTH) {
+    throw new ArgumentError('This pass is too long for TLS: make one for a run with a shorter name, or for any run.');
+  }
+  return { psk: tokenPsk(claims, key) };
 }
 
 /** null: there is nothing by which anybody could be known, so nothing but loopback can be served. */
 export function controlAcceptor({ certificates }: Security, token: string): TlsAcceptor | null {
   if (certificates !== null) return { certificates };
   if (token === '') return null;
-  const { identity, key } = tokenPsk(token);
-  return { keyOf: (asked) => (asked === identity ? key : null) };
+  return {
+    keyOf: (identity) => {
+      const claims = claimsOf(identity);
+      return tokenPsk(claims, keyOfClaims(token, claims)).key;
+    },
+  };
 }
 
 /** Peers come from anywhere, so their certificates need not be made out for an address: the pair's key is proved besides. */

@@ -1,5 +1,5 @@
 /** An engine in a worker thread: a busy training thread delays neither heartbeats nor segments. */
-import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { SkeinError } from '../errors.ts';
 import type { Engine, EngineMessage, PlainOutcome } from './protocol.ts';
 
@@ -9,7 +9,14 @@ import type { Engine, EngineMessage, PlainOutcome } from './protocol.ts';
  */
 const YOUNG_MIB = 4;
 
-export function createThreadEngine(onMessage: (message: EngineMessage) => void): Engine {
+/** A worker that can serve one engine after another. */
+export interface EngineThread {
+  readonly worker: Worker;
+  /** Where the result of a blocking call comes. */
+  readonly syncPort: MessagePort;
+}
+
+export function startThread(): EngineThread {
   const { port1: syncPort, port2: workerSyncPort } = new MessageChannel();
   const worker = new Worker(new URL('./worker.js', import.meta.url), {
     name: 'skein-engine',
@@ -17,13 +24,28 @@ export function createThreadEngine(onMessage: (message: EngineMessage) => void):
     workerData: { syncPort: workerSyncPort },
     transferList: [workerSyncPort],
   });
-  worker.on('message', onMessage);
   worker.on('error', (error) => {
     // Every fault that can be foreseen is a message; this one is a defect, and the process must not go on as if all were well.
     throw new SkeinError('SKEIN_INTERNAL', `The engine thread failed: ${error.stack ?? error.message}`, {
       cause: error,
     });
   });
+  return { worker, syncPort };
+}
+
+async function endThread({ worker, syncPort }: EngineThread): Promise<void> {
+  syncPort.close();
+  await worker.terminate();
+}
+
+/** @param release what becomes of the thread when the engine has ended */
+export function createThreadEngine(
+  onMessage: (message: EngineMessage) => void,
+  thread: EngineThread = startThread(),
+  release: (thread: EngineThread) => Promise<void> = endThread,
+): Engine {
+  const { worker, syncPort } = thread;
+  worker.on('message', onMessage);
   return {
     isThread: true,
     post: (request) => worker.postMessage(request),
@@ -36,8 +58,8 @@ export function createThreadEngine(onMessage: (message: EngineMessage) => void):
       return received.message.outcome;
     },
     async terminate(): Promise<void> {
-      syncPort.close();
-      await worker.terminate();
+      worker.off('message', onMessage);
+      await release(thread);
     },
   };
 }

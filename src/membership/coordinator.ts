@@ -34,6 +34,7 @@ import type {
   CoordinatorMessage,
   Excludable,
   Exclusion,
+  IceServers,
   Introduction,
   PeerDescription,
   PeerMessage,
@@ -56,6 +57,8 @@ export interface CoordinatorOptions {
   readonly bounds: DetectorBounds;
   /** Cryptographically strong random bytes. */
   random(length: number): Uint8Array;
+  /** STUN and TURN servers, with credentials for a peer. */
+  iceServers(peerId: PeerId): IceServers;
   /** What an earlier coordinator of the run stored; null when there was none, or its store is gone. */
   readonly stored: StoredRun | null;
   /** Milliseconds in which members of a run that an earlier coordinator led may come back before a new one begins. */
@@ -384,7 +387,8 @@ export class CoordinatorMachine {
     const peer = this.#enroll(peerId, event);
     for (const other of peers) peer.knows.set(other.peerId, other.pair);
     const { heartbeatMs, bounds } = this.#options;
-    this.#send(peerId, { type: 'welcome', peerId, heartbeatMs, boundMs: bounds.minimumMs, peers });
+    const ice = this.#options.iceServers(peerId);
+    this.#send(peerId, { type: 'welcome', peerId, heartbeatMs, boundMs: bounds.minimumMs, ice, peers });
   }
 
   #introduce(to: PeerRecord, peer: Introduction): void {
@@ -615,6 +619,9 @@ export class CoordinatorMachine {
       case 'path':
         this.#onPath(peer, message);
         break;
+      case 'signal':
+      case 'ice':
+        break; // the server's affair: they change nothing
       case 'waits':
         this.#stragglers.report(peer.peerId, message.waits, this.#now);
         break;

@@ -14,6 +14,7 @@ import {
   type Connection,
   type ConnectionHandler,
   type DialOptions,
+  IDLE_HANDLER,
   type Listener,
   NO_BINDING,
   type Transport,
@@ -51,8 +52,6 @@ const FAIR: Weather = {
   windowBytes: 256 * 1024,
   cutChance: 0,
 };
-
-const IDLE: ConnectionHandler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
 
 interface Write {
   readonly head: Uint8Array;
@@ -292,7 +291,7 @@ class MemoryConnection implements Connection {
   readonly remoteHost: string;
   readonly remote: string;
   readonly binding: Uint8Array = NO_BINDING;
-  handler: ConnectionHandler = IDLE;
+  handler: ConnectionHandler = IDLE_HANDLER;
   queuedBytes = 0;
   readonly #network: MemoryNetwork;
   readonly #onFree: (() => void) | null;

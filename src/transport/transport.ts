@@ -5,12 +5,13 @@
 
 /**
  * A place to dial. `tcp`, `tls`: host and port (IPv6 without brackets), in the clear or encrypted. `unix`: a socket's path.
- * `memory`: a name in a simulated network.
+ * `webrtc`: a peer, who is reached through signalling first. `memory`: a name in a simulated network.
  */
 export type Address =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'tls'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'webrtc'; readonly peerId: string }
   | { readonly kind: 'memory'; readonly name: string };
 
 export interface ConnectionHandler {
@@ -27,6 +28,9 @@ export interface ConnectionHandler {
 /** Of connections that nobody can stand in the middle of, or that are not protected against it. */
 export const NO_BINDING: Uint8Array = new Uint8Array(0);
 
+/** Of a connection that nobody has taken yet. */
+export const IDLE_HANDLER: ConnectionHandler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
+
 export interface Connection {
   /** For messages and logs, e.g. `tcp 127.0.0.1:7400`. */
   readonly remote: string;
@@ -37,6 +41,8 @@ export interface Connection {
   readonly binding: Uint8Array;
   /** Bytes accepted by `write` that have not left this process yet. */
   readonly queuedBytes: number;
+  /** Its bytes go through a TURN server. */
+  readonly relayed?: boolean;
   /** It is gone, or will be by the end of this turn. */
   readonly closed: boolean;
   /** Must be set in the same turn of the event loop in which the connection was handed over; nothing is delivered before that. */
@@ -71,6 +77,8 @@ export interface DialOptions {
    * may ignore it; then `onData` gets views on its own buffers.
    */
   readonly readBuffer?: Uint8Array;
+  /** Only by a TURN server, where the transport knows of one: a direct path was looked for a moment ago, and not found. */
+  readonly relayed?: boolean;
   /** Called once when the transport has no more use for `readBuffer`, also when the attempt fails. */
   readonly onReadBufferFree?: () => void;
 }

@@ -10,11 +10,15 @@
 import { Packr } from 'msgpackr';
 import * as v from 'valibot';
 import {
+  MAX_CANDIDATE_LENGTH,
+  MAX_CLAIMS_LENGTH,
   MAX_CUTS,
+  MAX_ICE_SERVERS,
   MAX_KEPT_RANGES,
   MAX_OPEN_COLLECTIVES,
   MAX_REPORTED_FAILURES,
   MAX_REPORTED_VIEWS,
+  MAX_SDP_LENGTH,
   MAX_TAG_LENGTH,
   MAX_TEXT_LENGTH,
   MAX_TOLD_STRAGGLING,
@@ -52,6 +56,8 @@ const address = v.variant('kind', [
   v.strictObject({ kind: v.literal('tcp'), host: name, port: v.pipe(u32, v.maxValue(65_535)) }),
   v.strictObject({ kind: v.literal('tls'), host: name, port: v.pipe(u32, v.maxValue(65_535)) }),
   v.strictObject({ kind: v.literal('unix'), path: name }),
+  /** Through signals that the coordinator passes on. */
+  v.strictObject({ kind: v.literal('webrtc') }),
   v.strictObject({ kind: v.literal('memory'), name }),
 ]);
 
@@ -113,8 +119,39 @@ const runReport = v.strictObject({
   excluded: exclusions,
 });
 
+/** From one end of a WebRTC session to the other (see transport/webrtc.ts). */
+const sdp = v.pipe(v.string(), v.maxLength(MAX_SDP_LENGTH));
+const signal = v.variant('kind', [
+  v.strictObject({ kind: v.literal('offer'), session: u32, relay: v.boolean(), sdp }),
+  v.strictObject({ kind: v.literal('answer'), session: u32, sdp }),
+  v.strictObject({
+    kind: v.literal('candidate'),
+    session: u32,
+    fromDialler: v.boolean(),
+    candidate: v.pipe(v.string(), v.maxLength(MAX_CANDIDATE_LENGTH)),
+    mid: v.pipe(v.string(), v.maxLength(256)),
+  }),
+  v.strictObject({ kind: v.literal('end'), session: u32, fromDialler: v.boolean(), reason: text }),
+]);
+
+/** STUN and TURN servers, and for how long their credentials are good. */
+const ice = v.strictObject({
+  servers: v.pipe(
+    v.array(v.strictObject({ url: name, username: v.optional(name), credential: v.optional(name) })),
+    v.maxLength(MAX_ICE_SERVERS),
+  ),
+  validMs: milliseconds,
+});
+
 const peerMessage = v.variant('type', [
-  v.strictObject({ type: v.literal('hello'), version: u32, run: name, nonce: secret }),
+  /** `claims`: of the pass that its bearer will prove to have; empty for the coordinator's token itself. */
+  v.strictObject({
+    type: v.literal('hello'),
+    version: u32,
+    run: name,
+    claims: v.pipe(v.string(), v.maxLength(MAX_CLAIMS_LENGTH)),
+    nonce: secret,
+  }),
   /** `resume`: a `resume` message follows. */
   v.strictObject({
     type: v.literal('prove'),
@@ -158,6 +195,9 @@ const peerMessage = v.variant('type', [
   }),
   v.strictObject({ type: v.literal('withdraw'), id: collectiveId, generation: u32, reason: text }),
   v.strictObject({ type: v.literal('link-closed'), peerId: name }),
+  v.strictObject({ type: v.literal('signal'), to: name, signal }),
+  /** Asks for servers whose credentials are good for longer. */
+  v.strictObject({ type: v.literal('ice') }),
   /** Whether this peer can reach the other one: told when that has changed, and was so for a while. */
   v.strictObject({ type: v.literal('path'), peerId: name, open: v.boolean() }),
   /** How long this peer waited for others in the last second, if that is worth telling. */
@@ -178,6 +218,7 @@ const coordinatorMessage = v.variant('type', [
     peerId: name,
     heartbeatMs: milliseconds,
     boundMs: milliseconds,
+    ice,
     peers: v.pipe(v.array(introduction), v.maxLength(MAX_WORLD_SIZE)),
   }),
   /** The answer to `resume`. */
@@ -185,6 +226,8 @@ const coordinatorMessage = v.variant('type', [
   v.strictObject({ type: v.literal('refuse'), code: name, message: text }),
   v.strictObject({ type: v.literal('introduce'), peer: introduction }),
   v.strictObject({ type: v.literal('dismiss'), peerId: name }),
+  v.strictObject({ type: v.literal('signal'), from: name, signal }),
+  v.strictObject({ type: v.literal('ice'), ice }),
   v.strictObject({
     type: v.literal('admitted'),
     index: u32,
@@ -240,6 +283,8 @@ const dialMessage = v.variant('type', [
     from: name,
     to: name,
     session: u32,
+    /** As the dialler sees it: `inbound`, it reads; `outbound`, it writes. */
+    lane: v.picklist(['inbound', 'outbound']),
     nonce: secret,
   }),
   v.strictObject({ type: v.literal('dial-accept'), nonce: secret, proof: secret }),
@@ -251,6 +296,7 @@ export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessage>;
 export type DialMessage = v.InferOutput<typeof dialMessage>;
 export type Introduction = v.InferOutput<typeof introduction>;
 export type PeerDescription = Pick<Introduction, 'hostKey' | 'site' | 'addresses'>;
+export type IceServers = v.InferOutput<typeof ice>;
 export type HeldResult = v.InferOutput<typeof heldResult>;
 export type FinishedRanges = v.InferOutput<typeof finished>;
 export type Excludable = v.InferOutput<typeof excludable>[number];

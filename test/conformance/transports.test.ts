@@ -3,15 +3,17 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { ConnectError } from '../../src/errors.ts';
 import { systemClock } from '../../src/transport/clock.ts';
 import { MemoryNetwork, type Weather } from '../../src/transport/memory.ts';
+import { nativeRtc, releaseNative } from '../../src/transport/rtc-native.ts';
 import { tcpTransport } from '../../src/transport/tcp.ts';
 import { dialTls, type TlsAcceptor, type TlsDialer } from '../../src/transport/tls.ts';
 import { listenTls } from '../../src/transport/tls-listener.ts';
 import type { Address, Connection, Transport } from '../../src/transport/transport.ts';
 import { unixTransport } from '../../src/transport/unix.ts';
+import { type Signal, WebRtcTransport } from '../../src/transport/webrtc.ts';
 import { TestAuthority } from '../harness/certificates.ts';
 import { requireIPv6, requireOpenssl } from '../harness/requirements.ts';
 import { describeTransport, type TransportUnderTest } from './suite.ts';
@@ -70,6 +72,37 @@ function memory(weather: Partial<Weather>): () => TransportUnderTest {
   };
 }
 
+/** Both ends are one transport; what it signals comes back to it, in order, as a coordinator would pass it on. */
+function webrtc(): TransportUnderTest {
+  const self = 'self';
+  const deliver = (to: string, signal: Signal) => {
+    if (to === self) transport.onSignal(self, signal);
+    else if (signal.kind === 'offer') {
+      transport.onSignal(to, {
+        kind: 'end',
+        session: signal.session,
+        fromDialler: false,
+        reason: 'there is no such peer',
+      });
+    }
+  };
+  const transport: WebRtcTransport = new WebRtcTransport({
+    driver: nativeRtc,
+    clock: systemClock,
+    random: (length) => new Uint8Array(randomBytes(length)),
+    signal: (to, signal) => void setImmediate(deliver, to, signal),
+    iceServers: () => [],
+  });
+  return {
+    transport,
+    address: () => ({ kind: 'webrtc', peerId: self }),
+    nobody: () => ({ kind: 'webrtc', peerId: 'nobody' }),
+    resources: () => nativeRtc.openSessions,
+  };
+}
+
+afterAll(() => releaseNative());
+
 describeTransport('tcp, IPv4', () => tcp('127.0.0.1'));
 describeTransport('tcp, IPv6', () => tcp('::1'), requireIPv6);
 describeTransport('tls by a pre-shared key', () => {
@@ -99,6 +132,7 @@ describeTransport('unix, abstract name', () => ({
   nobody: () => ({ kind: 'unix', path: '\0skein-conformance nobody' }),
   resources: sockets,
 }));
+describeTransport('webrtc', webrtc);
 describeTransport('memory, fair weather', memory({}));
 describeTransport(
   'memory, slow and crumbling',

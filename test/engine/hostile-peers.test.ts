@@ -96,7 +96,14 @@ async function impostor(...says: readonly CoordinatorMessage[]): Promise<Address
     opened.push(connection);
     greetAsCoordinator(connection, '', () => {
       const send = (message: CoordinatorMessage) => write(connection, encodeControl(message, 1, 0));
-      void send({ type: 'welcome', peerId: 'me', heartbeatMs: 100, boundMs: 10_000, peers: [] });
+      void send({
+        type: 'welcome',
+        peerId: 'me',
+        heartbeatMs: 100,
+        boundMs: 10_000,
+        ice: { servers: [], validMs: 1_000 },
+        peers: [],
+      });
       const onData = async () => {
         ignore(connection);
         for (const message of says) await send(message);

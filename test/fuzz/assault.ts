@@ -2,7 +2,7 @@
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import type { Address, Connection } from '../../src/transport/transport.ts';
 import { HEADER_BYTES, hashTag } from '../../src/wire/frame.ts';
-import { encodeControl, type PeerMessage } from '../../src/wire/messages.ts';
+import { encodeControl, type Introduction, type PeerMessage } from '../../src/wire/messages.ts';
 import type { Random } from '../sim/random.ts';
 import { damagedControl, damagedFrame } from './bytes.ts';
 import { type Corpus, type Said, TOKEN } from './corpus.ts';
@@ -45,6 +45,10 @@ function hostileMessage({ bytes, message }: Sendable, epoch: number, random: Ran
   if (how < 0.08) return random.bytes(random.integer(1, 400));
   if (how < 0.5) return twistedMessage(message, TERM, epoch, random);
   return damagedControl(bytes, random);
+}
+
+function socketsOf({ addresses }: Introduction): (Address & { kind: 'tcp' | 'unix' })[] {
+  return addresses.filter((address) => address.kind === 'tcp' || address.kind === 'unix');
 }
 
 export class Assault {
@@ -115,7 +119,7 @@ export class Assault {
   async #stranger(scout: HostilePeer, random: Random): Promise<void> {
     const isControl = random.chance(0.5);
     const victims = this.#victims(scout);
-    const address = isControl ? random.pick(this.#ports) : random.pick(victims.flatMap((one) => one.addresses));
+    const address = isControl ? random.pick(this.#ports) : random.pick(victims.flatMap(socketsOf));
     const sources: readonly Sendable[] = isControl
       ? this.#corpus.toCoordinator
       : random.chance(0.8)
@@ -137,7 +141,7 @@ export class Assault {
   /** Frames on connections of both lanes: those that this peer dialled, and those by which the others receive. */
   async #fireFrames(peer: HostilePeer, random: Random): Promise<void> {
     for (const victim of this.#victims(peer)) {
-      const usable = victim.addresses.filter(({ kind }) => kind !== 'memory');
+      const usable = socketsOf(victim);
       const session = this.#sessions++;
       const stripes = random.integer(1, 2);
       for (let stripe = 0; stripe < stripes; stripe++) {

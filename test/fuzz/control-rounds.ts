@@ -104,6 +104,7 @@ function stepMachine(controls: readonly Control<PeerMessage>[], random: Random):
     heartbeatMs: 250,
     bounds: { minimumMs: 3_000, maximumMs: 12_000 },
     random: (length) => random.bytes(length),
+    iceServers: () => ({ servers: [], validMs: 1_000 }),
     stored: null,
     graceMs: 0,
   });

@@ -146,7 +146,14 @@ export function greetAsCoordinator(connection: Connection, token: string, onProv
 /** Plays the coordinator on one connection. */
 function serve(connection: Connection, corpus: Corpus, random: Random, tally: ImpostorTally): void {
   const attack = async () => {
-    const welcome: CoordinatorMessage = { type: 'welcome', peerId: VICTIM, heartbeatMs: 50, boundMs: 5_000, peers: [] };
+    const welcome: CoordinatorMessage = {
+      type: 'welcome',
+      peerId: VICTIM,
+      heartbeatMs: 50,
+      boundMs: 5_000,
+      ice: { servers: [], validMs: 1_000 },
+      peers: [],
+    };
     if (random.chance(0.15)) await write(connection, twistedMessage(welcome, 1, 0, random));
     else await write(connection, encodeControl(welcome, 1, 0));
     const members = [{ peerId: VICTIM, site: '' }];

@@ -1,5 +1,5 @@
 /** Every collective through the public API, with both engines: what users get for what they pass in. */
-import { type Dtype, type Report, sharedTensor } from 'skein';
+import { type Dtype, type JoinOptions, type Report, sharedTensor } from 'skein';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster } from '../harness/cluster.ts';
 import { type EngineKind, Members } from './members.ts';
@@ -54,11 +54,23 @@ function sameReports(reports: readonly Report[]): void {
   }
 }
 
-describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (engine) => {
+interface Way extends Pick<JoinOptions, 'transports'> {
+  readonly engine: EngineKind;
+  readonly path: RegExp;
+}
+
+// A process can have one engine thread that uses WebRTC; see test/processes for several processes.
+const WAYS: readonly Way[] = [
+  { engine: 'inline', path: /^unix / },
+  { engine: 'worker', path: /^unix / },
+  { engine: 'inline', transports: ['webrtc'], path: /^webrtc p/ },
+];
+
+describe.each(WAYS)('with an engine that is $engine, over $path', ({ engine, path, ...transports }) => {
   let members: Members;
 
   beforeAll(async () => {
-    members = await Members.form(WORLD, { engine });
+    members = await Members.form(WORLD, { engine, ...transports });
   });
   afterAll(async () => {
     await members[Symbol.asyncDispose]();
@@ -313,7 +325,7 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
     const status = await first!.status();
     expect(status.members.map((member) => member.peerId)).toEqual(members.groups.map((group) => group.peerId));
     expect(status.links).toHaveLength(WORLD - 1);
-    for (const link of status.links) expect(link).toMatchObject({ up: true, path: expect.stringMatching(/^unix /) });
+    for (const link of status.links) expect(link).toMatchObject({ up: true, path: expect.stringMatching(path) });
     expect(status.collectives).toEqual([
       expect.objectContaining({
         op: expect.stringContaining('"slow"'),

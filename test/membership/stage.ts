@@ -31,6 +31,7 @@ export function newMachine(stored: StoredRun | null = null, graceMs = 0): Coordi
     heartbeatMs: HEARTBEAT_MS,
     bounds: BOUNDS,
     random: (length) => new Uint8Array(length).fill(count++ & 0xff),
+    iceServers: (peerId) => ({ servers: [{ url: 'stun:192.0.2.1:3478', username: peerId }], validMs: 1_000 }),
     stored,
     graceMs,
   });
@@ -238,7 +239,9 @@ export class Stage {
         return BEAT;
       case 'challenge':
       case 'refuse':
-        throw new Error(`the machine has no part in the handshake, but sent ${message.type}`);
+      case 'signal':
+      case 'ice':
+        throw new Error(`that is the server's affair, but the machine sent ${message.type}`);
     }
   }
 

@@ -1,5 +1,8 @@
+import type { JoinOptions } from 'skein';
 import { describe, expect, test } from 'vitest';
 import { Cluster, type PeerProcess } from '../harness/cluster.ts';
+
+type Transport = NonNullable<JoinOptions['transports']>[number];
 
 /** 4 MiB: large enough for every phase of a ring to take several turns of the event loop. */
 const COUNT = 1 << 20;
@@ -72,7 +75,9 @@ async function dieIn(peer: PeerProcess, phase: Phase, count: number): Promise<vo
   await expect(death).rejects.toThrow(/ended/);
 }
 
-describe('a peer is killed', () => {
+const WAYS: readonly (readonly Transport[])[] = [['unix', 'tcp'], ['webrtc']];
+
+describe.each(WAYS)('a peer is killed, over %s', (...transports) => {
   const phases: Phase[] = [
     'before open',
     'during reduce',
@@ -83,7 +88,7 @@ describe('a peer is killed', () => {
   test.each(phases)('%s: the survivors agree on a result, and on the next one', async (phase) => {
     await using cluster = await Cluster.start();
     // The victim's engine is inline, so that it dies at the very instruction.
-    const peers = await cluster.form(4, { engine: phase === 'before open' ? 'worker' : 'inline' });
+    const peers = await cluster.form(4, { transports, engine: phase === 'before open' ? 'worker' : 'inline' });
     const ids = await Promise.all(peers.map(idOf));
     const bases = new Map(ids.map((peerId, index) => [peerId, index === 2 ? 1000 : index + 1]));
     const survivors = peers.filter((_, index) => index !== 2);
@@ -110,7 +115,7 @@ describe('a peer is killed', () => {
 
   test('at a boundary: the survivors pass it, and go on', async () => {
     await using cluster = await Cluster.start();
-    const peers = await cluster.form(3, { engine: 'inline' });
+    const peers = await cluster.form(3, { transports, engine: 'inline' });
     const ids = await Promise.all(peers.map(idOf));
     await dieIn(peers[1]!, 'at a boundary', 0).catch(() => {});
     const survivors = [peers[0]!, peers[2]!];

@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { resolveSecurity } from '../../src/engine/security.ts';
 import { ArgumentError } from '../../src/errors.ts';
-import { Coordinator, type CoordinatorListenOptions, type JoinOptions, join } from '../../src/index.ts';
+import { Coordinator, type CoordinatorListenOptions, type JoinOptions, join, makePass } from '../../src/index.ts';
 import { formatTcpAddress, parseTcpAddress } from '../../src/transport/address.ts';
 import { dialTls } from '../../src/transport/tls.ts';
 import { listenTls } from '../../src/transport/tls-listener.ts';
@@ -166,6 +166,35 @@ describe('strangers at the ports of a run over TLS', () => {
   });
 });
 
+describe('passes', () => {
+  const options: JoinOptions = { ...OVER_TLS, engine: 'inline', timeout: BOUND_MS };
+
+  test('let their bearers in over TLS, which finds the key by what a pass says', async () => {
+    const run = await cluster(ALWAYS);
+    const group = await join(run.coordinator.address, { ...options, token: makePass(TOKEN, { run: 'default' }) });
+    expect(group.worldSize).toBe(1);
+    await group.leave();
+  });
+
+  test('of another secret, or that say more than they were made for, are refused', async () => {
+    const run = await cluster(ALWAYS);
+    const good = makePass(TOKEN, { run: 'elsewhere' }).split('.');
+    const other = makePass(TOKEN).split('.');
+    for (const token of [makePass('another secret'), `${good[0]}.${other[1]}.${good[2]}`]) {
+      const error = await failure(join(run.coordinator.address, { ...options, token }));
+      expect(error.code).toBe('SKEIN_UNAUTHORIZED');
+      expect(error.message).toContain('refused the TLS handshake');
+    }
+  });
+
+  test('that TLS has no room for are refused with advice', async () => {
+    const token = makePass(TOKEN, { run: 'x'.repeat(200) });
+    const error = await failure(join('tcp://127.0.0.1:1', { ...options, token }));
+    expect(error.code).toBe('SKEIN_ARGUMENT');
+    expect(error.message).toContain('shorter name');
+  });
+});
+
 test('a peer that dials one who has not been told of it yet is refused, and dials again', async () => {
   const coordinator = await Coordinator.listen({ port: 0, ...ALWAYS });
   // What the coordinator tells the member comes late, so that the newcomer knows it first.
@@ -182,10 +211,11 @@ test('a peer that dials one who has not been told of it yet is refused, and dial
       const tensor = Float32Array.of(group.rank + 1);
       await group.allReduce(tensor);
       const { links } = await group.status();
-      return { sum: tensor[0], path: links[0]?.path, up: links[0]?.up };
+      return { sum: tensor[0], path: links[0]?.path, up: links[0]?.up, failures: links[0]?.failures };
     });
-    for (const { sum, path, up } of await Promise.all(tensors)) {
-      expect([sum, up]).toEqual([3, true]);
+    for (const { sum, path, up, failures } of await Promise.all(tensors)) {
+      // It was no failure, for which a worse path would have been taken.
+      expect([sum, up, failures]).toEqual([3, true, []]);
       expect(path).toMatch(/^tls /);
     }
     expect(refused.join()).toContain('does not know the key');

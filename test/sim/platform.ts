@@ -56,6 +56,7 @@ export function simPlatform(process: SimProcess, around: SimSurroundings): Platf
       return { addresses: [listener.address], close: () => listener.close() };
     },
     dial: (address, options) => transport.dial(address, options),
+    rtc: () => Promise.reject(new Error('there is no WebRTC in the simulation')),
     dialCoordinator: (address, _kinds, options) => transport.dial(address, options),
     listenCoordinator: async (address, { onConnection }) => [await transport.listen(address, onConnection)],
   };

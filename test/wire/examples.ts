@@ -33,7 +33,7 @@ const view: WireView = {
 };
 
 export const PEER_EXAMPLES = {
-  hello: { type: 'hello', version: 1, run: 'default', nonce: secretOf(1) },
+  hello: { type: 'hello', version: 1, run: 'default', claims: 'e30', nonce: secretOf(1) },
   prove: { type: 'prove', proof: secretOf(2), startWorldSize: 4, name: 'worker 3', resume: true, ...description },
   resume: {
     type: 'resume',
@@ -66,6 +66,8 @@ export const PEER_EXAMPLES = {
   mismatch: { type: 'mismatch', id: '3:a:0', generation: 3, mine: 'allReduce(…)', theirs: 'barrier(…)', with: 'p1' },
   withdraw: { type: 'withdraw', id: '3:a:0', generation: 3, reason: 'it ran out of time' },
   'link-closed': { type: 'link-closed', peerId: 'p1' },
+  signal: { type: 'signal', to: 'p1', signal: { kind: 'offer', session: 7, relay: false, sdp: 'v=0' } },
+  ice: { type: 'ice' },
   path: { type: 'path', peerId: 'p1', open: false },
   waits: {
     type: 'waits',
@@ -83,6 +85,7 @@ export const COORDINATOR_EXAMPLES = {
     peerId: 'p1',
     heartbeatMs: 250,
     boundMs: 3_000,
+    ice: { servers: [{ url: 'turn:192.0.2.1:3478', username: '1:p1', credential: 'secret' }], validMs: 86_400_000 },
     peers: [
       { peerId: 'p0', pair: 1, key: secretOf(5), ...description },
       { peerId: 'p2', pair: 2, key: secretOf(6), hostKey: 'machine-2', site: '', addresses: [] },
@@ -91,6 +94,12 @@ export const COORDINATOR_EXAMPLES = {
   refuse: { type: 'refuse', code: 'unauthorized', message: 'The token is wrong.' },
   introduce: { type: 'introduce', peer: { peerId: 'p2', pair: 3, key: secretOf(7), ...description } },
   dismiss: { type: 'dismiss', peerId: 'p2' },
+  signal: {
+    type: 'signal',
+    from: 'p2',
+    signal: { kind: 'candidate', session: U32_MAX, fromDialler: true, candidate: 'candidate:1 1 UDP', mid: '0' },
+  },
+  ice: { type: 'ice', ice: { servers: [{ url: 'stun:192.0.2.1:3478' }], validMs: 1 } },
   admitted: { type: 'admitted', index: 1, view, joined: ['p0-00000000'], failed: [], excluded: [] },
   boundary: {
     type: 'boundary',
@@ -119,7 +128,16 @@ export const COORDINATOR_EXAMPLES = {
 } satisfies OneOfEach<CoordinatorMessage>;
 
 export const DIAL_EXAMPLES = {
-  dial: { type: 'dial', version: 1, run: 'default', from: 'p0', to: 'p1', session: U32_MAX, nonce: secretOf(8) },
+  dial: {
+    type: 'dial',
+    version: 1,
+    run: 'default',
+    from: 'p0',
+    to: 'p1',
+    session: U32_MAX,
+    lane: 'inbound',
+    nonce: secretOf(8),
+  },
   'dial-accept': { type: 'dial-accept', nonce: secretOf(9), proof: secretOf(10) },
   'dial-prove': { type: 'dial-prove', proof: secretOf(11) },
 } satisfies OneOfEach<DialMessage>;
