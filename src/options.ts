@@ -5,12 +5,13 @@ import { algorithmsOf } from './collectives/plan.ts';
 import type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 import { hasRobustAverages } from './collectives/robust.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
+import { type EncryptionOptions, resolveSecurity } from './engine/security.ts';
 import { ArgumentError } from './errors.ts';
 import { type Dtype, isFloat, isRobust, REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
 import { parseTcpAddress } from './transport/address.ts';
 import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 
-export interface JoinOptions {
+export interface JoinOptions extends EncryptionOptions {
   /** Name of the job. @default SKEIN_RUN, else 'default' */
   readonly run?: string;
   /** The coordinator's token, or a pass that was made from it (`makePass`). @default SKEIN_TOKEN, else none */
@@ -206,6 +207,7 @@ export function resolveJoin(
     MAX_WORLD_SIZE,
     'startWorldSize',
   );
+  const token = options.token ?? environment['SKEIN_TOKEN'] ?? '';
   const observe = environment['SKEIN_OBSERVE'];
   return {
     ...(observe === undefined || observe === '' ? {} : { observe }),
@@ -213,7 +215,8 @@ export function resolveJoin(
     runtime: {
       coordinator: parseTcpAddress(coordinator),
       run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
-      token: options.token ?? environment['SKEIN_TOKEN'] ?? '',
+      token,
+      security: resolveSecurity(options, token),
       minWorldSize,
       startWorldSize: Math.max(startWorldSize, minWorldSize),
       name: checkName(options.name ?? environment['SKEIN_NAME'] ?? environment['SKEIN_LOCAL_RANK'] ?? ''),

@@ -1,4 +1,5 @@
 /** `skein coordinator`: the one process of a run that peers must be able to find. */
+import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import pc from 'picocolors';
 import { Coordinator } from '../index.ts';
@@ -11,11 +12,18 @@ interface CoordinatorOptions {
   readonly store?: string;
   readonly ice: readonly string[];
   readonly turnSecret?: string;
+  /** Paths of PEM files. */
+  readonly cert?: string;
+  readonly key?: string;
+  readonly ca?: string;
 }
 
 const HELP = `
 Peers find each other through a coordinator. It admits them, notices when one is lost, and decides what becomes of
 what that one was part of. Tensors never pass through it. One coordinator serves any number of runs.
+
+Connections from other machines are TLS 1.3, with keys that come from the token, or with certificates of your own: give
+--cert, --key and --ca, and the same to every peer.
 
 Without a token it listens on the loopback interface only. Give the token by SKEIN_TOKEN: unlike an option, it is
 not shown in the list of processes.
@@ -39,16 +47,20 @@ Examples:
     $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
 
 async function serve(options: CoordinatorOptions): Promise<void> {
-  const { host, port, token, store, ice, turnSecret } = options;
+  const { host, port, token, store, ice, turnSecret, cert, key, ca } = options;
   const iceServers = ice.map((url) =>
     turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
   );
+  const read = (path: string) => readFileSync(path, 'utf8');
   const coordinator = await Coordinator.listen({
     host,
     port,
     iceServers,
     ...(token === undefined ? {} : { token }),
     ...(store === undefined ? {} : { store }),
+    ...(cert === undefined ? {} : { cert: read(cert) }),
+    ...(key === undefined ? {} : { key: read(key) }),
+    ...(ca === undefined ? {} : { ca: read(ca) }),
   });
   // Before anybody can read the address, and think of ending it.
   const stopped = new Promise<void>((resolve) => {
@@ -79,6 +91,9 @@ export function coordinatorCommand(): Command {
         .env('SKEIN_TURN_SECRET')
         .argParser(nonEmpty),
     )
+    .option('--cert <file>', 'certificate for TLS, PEM, made out for the host that peers dial', nonEmpty)
+    .option('--key <file>', 'its private key, PEM', nonEmpty)
+    .option('--ca <file>', 'authority by which peers are known, PEM', nonEmpty)
     .addHelpText('after', HELP)
     .action(serve);
 }
