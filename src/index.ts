@@ -19,6 +19,7 @@ export {
   ExcludedError,
   MismatchError,
   PeerLostError,
+  PoisonedInputError,
   ProtocolError,
   QuorumError,
   SkeinError,
@@ -30,6 +31,7 @@ export { Group, type GroupEvents, type GroupMember, type GroupStatus, join, type
 export type {
   AllReduceOptions,
   CallOptions,
+  GuardOptions,
   JoinOptions,
   ReduceOptions,
   RootedReduceOptions,
@@ -41,6 +43,7 @@ export {
   type HalfTensor,
   type PlainTensor,
   type ReduceOp,
+  type RobustOp,
   type SingleTensor,
   sharedTensor,
   type Tensor,

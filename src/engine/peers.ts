@@ -373,7 +373,7 @@ export class Peers {
     const attempts = await Promise.allSettled([
       this.#greet(first, introduction, session, lane),
       ...Array.from({ length: this.#options.stripes - 1 }, async () =>
-        this.#greet(await this.#dialPath(address, this.#abort.signal), introduction, session, lane),
+        this.#greet(await this.#dialPath(address, this.#abort.signal, first.relayed), introduction, session, lane),
       ),
     ]);
     const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
@@ -393,13 +393,14 @@ export class Peers {
       .map((address) => (address.kind === 'webrtc' ? { kind: 'webrtc', peerId } : address));
   }
 
-  async #dialPath(address: Address, signal: AbortSignal): Promise<Connection> {
+  async #dialPath(address: Address, signal: AbortSignal, relayed = false): Promise<Connection> {
     const { platform, webrtc, readBuffers } = this.#options;
     const readBuffer = readBuffers.take();
     const transport = address.kind === 'webrtc' && webrtc !== null ? webrtc : platform;
     return transport.dial(address, {
       timeoutMs: address.kind === 'webrtc' ? WEBRTC_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS,
       signal,
+      relayed,
       readBuffer: address.kind === 'tcp' ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
       onReadBufferFree: () => readBuffers.give(readBuffer),
     });

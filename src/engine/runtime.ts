@@ -104,6 +104,9 @@ const ASLEEP_MS = 1_000;
 /** How long a newcomer waits for its links to come up before it asks to be admitted all the same (ms). */
 const WARM_MS = 3_000;
 
+/** The same where paths through NATs are sought, and several sessions on each (ms). */
+const WARM_WEBRTC_MS = 10_000;
+
 /** How long a leaving peer waits for the coordinator to let it go (ms). */
 const LEAVE_MS = 2_000;
 
@@ -332,7 +335,7 @@ export class Runtime {
   /** Waits until all peers known so far can be reached both ways, within reason. */
   async #warm(): Promise<void> {
     const { clock } = this.#platform;
-    const deadline = clock.now() + WARM_MS;
+    const deadline = clock.now() + (this.#signalling === null ? WARM_MS : WARM_WEBRTC_MS);
     void this.#peers.warmed().then(() => this.#onLinkUp());
     // One that tells addresses where nobody answers must not keep the others out.
     while (!this.#peers.allUp && clock.now() < deadline) {

@@ -133,11 +133,13 @@ export class WebRtcTransport implements Transport {
 
   #dial(peerId: string, options: DialOptions): Promise<Connection> {
     const { clock } = this.#options;
-    const { timeoutMs, signal } = options;
+    const { timeoutMs, signal, relayed = false } = options;
     const remote = `webrtc ${peerId}`;
     return new Promise((resolve, reject) => {
       const attempts = new Set<() => void>();
       let reason = 'no path was found';
+      const hasRelays = this.#options.iceServers().some(({ url }) => url.startsWith('turn'));
+      const onlyRelays = relayed && hasRelays;
       let retried = false;
       const settle = () => {
         stopTimer();
@@ -168,7 +170,6 @@ export class WebRtcTransport implements Transport {
         });
         attempts.add(cancel);
       };
-      const hasRelays = this.#options.iceServers().some(({ url }) => url.startsWith('turn'));
       /** @returns whether there was anything left to try */
       const retry = () => {
         if (retried) return false;
@@ -179,13 +180,13 @@ export class WebRtcTransport implements Transport {
       const stopTimer = clock.schedule(timeoutMs, () =>
         fail(`${remote} could not be reached within ${timeoutMs} ms: ${reason}.`),
       );
-      const stopRetry = hasRelays ? clock.schedule(RELAY_AFTER_MS, () => void retry()) : () => {};
+      const stopRetry = hasRelays && !onlyRelays ? clock.schedule(RELAY_AFTER_MS, () => void retry()) : () => {};
       if (signal?.aborted === true) {
         onAbort();
         return;
       }
       signal?.addEventListener('abort', onAbort, { once: true });
-      attempt(false);
+      attempt(onlyRelays);
     });
   }
 
