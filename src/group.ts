@@ -31,7 +31,7 @@ export interface GroupMember {
   readonly rank: Rank;
   readonly site: string;
   /**
-   * How this peer reaches it: `unix`, `tcp`, `webrtc`, or `turn` for WebRTC through a relay server. Null for this peer itself, and
+   * How this peer reaches it: `unix`, `tcp`, `tls` (TCP, encrypted), `webrtc`, or `turn` for WebRTC through a relay server. Null for this peer itself, and
    * for one that was not reached yet: what is for it goes through other members. `status()` tells why better ways failed.
    */
   readonly path: PathKind | null;

@@ -10,12 +10,12 @@ interface CoordinatorOptions {
   readonly port: number;
   readonly token?: string;
   readonly store?: string;
+  readonly ice: readonly string[];
+  readonly turnSecret?: string;
   /** Paths of PEM files. */
   readonly cert?: string;
   readonly key?: string;
   readonly ca?: string;
-  readonly ice: readonly string[];
-  readonly turnSecret?: string;
 }
 
 const HELP = `
@@ -48,10 +48,10 @@ Examples:
 
 async function serve(options: CoordinatorOptions): Promise<void> {
   const { host, port, token, store, ice, turnSecret, cert, key, ca } = options;
-  const read = (path: string) => readFileSync(path, 'utf8');
   const iceServers = ice.map((url) =>
     turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
   );
+  const read = (path: string) => readFileSync(path, 'utf8');
   const coordinator = await Coordinator.listen({
     host,
     port,
@@ -85,15 +85,15 @@ export function coordinatorCommand(): Command {
     .option('--port <port>', 'port to listen on; 0 takes a free one', wholeNumber(0, 65_535), 7400)
     .addOption(new Option('--token <token>', 'secret that peers must know').env('SKEIN_TOKEN').argParser(nonEmpty))
     .option('--store <file>', 'where to keep what a restarted coordinator must know', nonEmpty)
-    .option('--cert <file>', 'certificate for TLS, PEM, made out for the host that peers dial', nonEmpty)
-    .option('--key <file>', 'its private key, PEM', nonEmpty)
-    .option('--ca <file>', 'authority by which peers are known, PEM', nonEmpty)
     .option('--ice <url...>', 'STUN and TURN servers for peers behind NATs, as stun:host:3478', [])
     .addOption(
       new Option('--turn-secret <secret>', 'shared secret of the TURN servers')
         .env('SKEIN_TURN_SECRET')
         .argParser(nonEmpty),
     )
+    .option('--cert <file>', 'certificate for TLS, PEM, made out for the host that peers dial', nonEmpty)
+    .option('--key <file>', 'its private key, PEM', nonEmpty)
+    .option('--ca <file>', 'authority by which peers are known, PEM', nonEmpty)
     .addHelpText('after', HELP)
     .action(serve);
 }

@@ -115,9 +115,9 @@ export class CoordinatorServer {
   /** Members of an earlier coordinator's runs may come back until then. */
   readonly #graceUntil: number;
   readonly #stopTicks: () => void;
+  readonly #passes: UsedPasses = new UsedPasses();
   readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED });
   readonly #refusals: Refusals;
-  readonly #passes: UsedPasses = new UsedPasses();
   #nextSession = 1;
   #closed = false;
 

@@ -311,7 +311,7 @@ export class Peers {
     // WebRTC sessions reach both ends, or neither.
     let paths = this.#paths(introduction).filter(({ kind }) => lane === 'inbound' || kind !== 'webrtc');
     while (paths.length > 0) {
-      const { first, address } = await this.#race(paths, introduction, failures);
+      const { first, address } = await this.#race(introduction, paths, failures);
       const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
       try {
         const stripes = await this.#openAll(first, address, introduction, session, lane);
@@ -338,8 +338,8 @@ export class Peers {
    * @throws Error when none does
    */
   #race(
-    paths: readonly Address[],
     introduction: Introduction,
+    paths: readonly Address[],
     failures: PathFailure[],
   ): Promise<{ first: Connection; address: Address }> {
     const { clock } = this.#options.platform;
@@ -399,10 +399,14 @@ export class Peers {
   ): Promise<Connection[]> {
     const attempts = await Promise.allSettled([
       this.#greet(first, introduction, session, lane),
-      ...Array.from({ length: this.#options.stripes - 1 }, async () => {
-        const connection = await this.#dialPath(address, introduction, this.#abort.signal, first.relayed);
-        return this.#greet(connection, introduction, session, lane);
-      }),
+      ...Array.from({ length: this.#options.stripes - 1 }, async () =>
+        this.#greet(
+          await this.#dialPath(address, introduction, this.#abort.signal, first.relayed),
+          introduction,
+          session,
+          lane,
+        ),
+      ),
     ]);
     const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
     const failed = attempts.find((attempt) => attempt.status === 'rejected');
@@ -414,9 +418,8 @@ export class Peers {
   /** Best first. */
   #paths({ peerId, addresses, hostKey }: Introduction): Address[] {
     const { transports, hostKey: ownHost, security } = this.#options;
-    type Told = Introduction['addresses'][number];
-    const rank = ({ kind }: Told) => transports.indexOf(kind === 'tls' ? 'tcp' : kind);
-    const usable = (address: Told) =>
+    const rank = ({ kind }: { readonly kind: Address['kind'] }) => transports.indexOf(kind === 'tls' ? 'tcp' : kind);
+    const usable = (address: Introduction['addresses'][number]) =>
       rank(address) >= 0 &&
       (address.kind !== 'unix' || hostKey === ownHost) &&
       // What is to be encrypted is not, because somebody tells such an address, sent in the clear.

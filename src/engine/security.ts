@@ -1,7 +1,7 @@
 /** Which connections are encrypted, and by what their two ends know one another. */
 import { ArgumentError } from '../errors.ts';
 import { isLoopback } from '../transport/address.ts';
-import { claimsOf, MAX_IDENTITY_LENGTH, pairPsk, tokenPsk } from '../transport/psk.ts';
+import { claimsOf, controlPsk, pairPsk } from '../transport/psk.ts';
 import { type Certificates, checkCertificates, type TlsAcceptor, type TlsDialer } from '../transport/tls.ts';
 import { keyOfClaims, tokenKey } from './token.ts';
 
@@ -58,14 +58,10 @@ export function encrypts({ encryption }: Security, host: string): boolean {
   return encryption === 'always' || !isLoopback(host);
 }
 
-/** @throws ArgumentError when the token is a pass that is too long to be told in a TLS handshake */
 export function controlDialer({ certificates }: Security, token: string): TlsDialer {
   if (certificates !== null) return { certificates, checksHost: true };
   const { claims, key } = tokenKey(token);
-  if (claims.length > MAX_IDENTITY_LENGTH) {
-    throw new ArgumentError('This pass is too long for TLS: make one for a run with a shorter name, or for any run.');
-  }
-  return { psk: tokenPsk(claims, key) };
+  return { psk: controlPsk(claims, key) };
 }
 
 /** null: there is nothing by which anybody could be known, so nothing but loopback can be served. */
@@ -75,7 +71,7 @@ export function controlAcceptor({ certificates }: Security, token: string): TlsA
   return {
     keyOf: (identity) => {
       const claims = claimsOf(identity);
-      return tokenPsk(claims, keyOfClaims(token, claims)).key;
+      return claims === null ? null : controlPsk(claims, keyOfClaims(token, claims)).key;
     },
   };
 }

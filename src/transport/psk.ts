@@ -1,4 +1,4 @@
-/** Pre-shared keys for TLS, derived from what both ends know already. No key tells what it comes from. */
+/** Pre-shared keys for TLS, derived from what both ends know already. Neither a key nor its identity tells what it comes from. */
 import { createHash, hkdfSync } from 'node:crypto';
 
 export interface Psk {
@@ -9,12 +9,8 @@ export interface Psk {
 
 const KEY_BYTES = 32;
 
-/** What OpenSSL takes, less than the names of runs and peers may have. */
-export const MAX_IDENTITY_LENGTH = 255;
+/** OpenSSL takes identities of up to 256 bytes, whatever the names of peers are. */
 const IDENTITY_BYTES = 16;
-
-/** With the token itself; the claims of a pass are never this. */
-const TOKEN_IDENTITY = 'skein';
 
 /** HKDF-SHA-256 (RFC 5869). Names may be longer than what it takes as `info`, so it gets their hash. */
 function derive(secret: Uint8Array | string, bytes: number, ...purpose: readonly string[]): Uint8Array {
@@ -22,19 +18,22 @@ function derive(secret: Uint8Array | string, bytes: number, ...purpose: readonly
   return new Uint8Array(hkdfSync('sha256', secret, new Uint8Array(0), info, bytes));
 }
 
+const CONTROL_IDENTITY = 'skein';
+
 /**
- * For control connections.
+ * For control connections: whoever knows the token knows it, or whoever has a pass.
  *
- * @param claims of the pass that the key belongs to, at most MAX_IDENTITY_LENGTH; empty for the token itself
+ * @param claims of the pass, which the identity tells; empty for the token itself
  */
-export function tokenPsk(claims: string, key: Uint8Array | string): Psk {
-  const identity = claims === '' ? TOKEN_IDENTITY : claims;
-  return { identity, key: derive(key, KEY_BYTES, 'skein tls', 'control', 'key') };
+export function controlPsk(claims: string, secret: Uint8Array | string): Psk {
+  const identity = claims === '' ? CONTROL_IDENTITY : `${CONTROL_IDENTITY}.${claims}`;
+  return { identity, key: derive(secret, KEY_BYTES, 'skein tls', 'control', 'key') };
 }
 
-/** The claims that an identity of `tokenPsk` tells. */
-export function claimsOf(identity: string): string {
-  return identity === TOKEN_IDENTITY ? '' : identity;
+/** The claims that such an identity tells; null for what is none. */
+export function claimsOf(identity: string): string | null {
+  if (identity === CONTROL_IDENTITY) return '';
+  return identity.startsWith(`${CONTROL_IDENTITY}.`) ? identity.slice(CONTROL_IDENTITY.length + 1) : null;
 }
 
 /** For data connections that `from` dials to `to`, whose key the coordinator made for these two. */

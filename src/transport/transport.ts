@@ -25,11 +25,10 @@ export interface ConnectionHandler {
   onClose(error?: Error): void;
 }
 
-/** Of connections that nobody can stand in the middle of, or that are not protected against it. */
-export const NO_BINDING: Uint8Array = new Uint8Array(0);
-
 /** Of a connection that nobody has taken yet. */
 export const IDLE_HANDLER: ConnectionHandler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
+/** Of connections that nobody can stand in the middle of, or that are not protected against it. */
+export const NO_BINDING: Uint8Array = new Uint8Array(0);
 
 export interface Connection {
   /** For messages and logs, e.g. `tcp 127.0.0.1:7400`. */

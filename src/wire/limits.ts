@@ -46,8 +46,8 @@ export const MAX_OPEN_BYTES: number = 2 * 1024;
 export const MAX_SDP_LENGTH: number = 8 * 1024;
 export const MAX_CANDIDATE_LENGTH = 1_024;
 
-/** Largest claims of a pass, in characters. */
-export const MAX_CLAIMS_LENGTH = 1_024;
+/** Largest claims of a pass, in characters: they are part of a name by which TLS finds a key, and that has 256 at most. */
+export const MAX_CLAIMS_LENGTH = 240;
 
 /** STUN and TURN servers that a coordinator may tell its peers of. */
 export const MAX_ICE_SERVERS = 8;

@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { resolveSecurity } from '../../src/engine/security.ts';
 import { ArgumentError } from '../../src/errors.ts';
-import { Coordinator, type CoordinatorListenOptions, type JoinOptions, join, makePass } from '../../src/index.ts';
+import { Coordinator, type CoordinatorListenOptions, type JoinOptions, join } from '../../src/index.ts';
 import { formatTcpAddress, parseTcpAddress } from '../../src/transport/address.ts';
 import { dialTls } from '../../src/transport/tls.ts';
 import { listenTls } from '../../src/transport/tls-listener.ts';
@@ -163,35 +163,6 @@ describe('strangers at the ports of a run over TLS', () => {
     const run = await cluster({ token: TOKEN });
     const peers = await run.form(2, OVER_TLS);
     for (const peer of peers) expect((await pathsOf(peer))[0]).toMatch(/^tls /);
-  });
-});
-
-describe('passes', () => {
-  const options: JoinOptions = { ...OVER_TLS, engine: 'inline', timeout: BOUND_MS };
-
-  test('let their bearers in over TLS, which finds the key by what a pass says', async () => {
-    const run = await cluster(ALWAYS);
-    const group = await join(run.coordinator.address, { ...options, token: makePass(TOKEN, { run: 'default' }) });
-    expect(group.worldSize).toBe(1);
-    await group.leave();
-  });
-
-  test('of another secret, or that say more than they were made for, are refused', async () => {
-    const run = await cluster(ALWAYS);
-    const good = makePass(TOKEN, { run: 'elsewhere' }).split('.');
-    const other = makePass(TOKEN).split('.');
-    for (const token of [makePass('another secret'), `${good[0]}.${other[1]}.${good[2]}`]) {
-      const error = await failure(join(run.coordinator.address, { ...options, token }));
-      expect(error.code).toBe('SKEIN_UNAUTHORIZED');
-      expect(error.message).toContain('refused the TLS handshake');
-    }
-  });
-
-  test('that TLS has no room for are refused with advice', async () => {
-    const token = makePass(TOKEN, { run: 'x'.repeat(200) });
-    const error = await failure(join('tcp://127.0.0.1:1', { ...options, token }));
-    expect(error.code).toBe('SKEIN_ARGUMENT');
-    expect(error.message).toContain('shorter name');
   });
 });
 
