@@ -6,7 +6,7 @@ import type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
 import { ArgumentError } from './errors.ts';
 import { REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
-import { parseTcpAddress } from './transport/address.ts';
+import { parseCoordinatorAddress } from './transport/address.ts';
 import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 
 export interface JoinOptions {
@@ -180,7 +180,7 @@ export function resolveJoin(
     ...(observe === undefined || observe === '' ? {} : { observe }),
     engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
     runtime: {
-      coordinator: parseTcpAddress(coordinator),
+      coordinator: parseCoordinatorAddress(coordinator),
       run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
       token: options.token ?? environment['SKEIN_TOKEN'] ?? '',
       minWorldSize,

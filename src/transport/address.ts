@@ -1,4 +1,4 @@
-/** Coordinator addresses as users write them: `tcp://host:port`, IPv6 in brackets. */
+/** Coordinator addresses as users write them: `tcp://host:port`, IPv6 in brackets, or the URL of a WebSocket. */
 import { ArgumentError } from '../errors.ts';
 import type { Address } from './transport.ts';
 
@@ -17,6 +17,17 @@ export function parseTcpAddress(text: string): Extract<Address, { kind: 'tcp' }>
     );
   }
   return { kind: 'tcp', host, port };
+}
+
+/** @throws ArgumentError when it is no address */
+export function parseCoordinatorAddress(text: string): Address {
+  if (!/^wss?:/.test(text)) return parseTcpAddress(text);
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || url.hash !== '' || url.username !== '' || url.password !== '')
+    throw new ArgumentError(
+      `${JSON.stringify(text)} is not a coordinator's address: write ws://host:port, or wss://host.`,
+    );
+  return { kind: 'ws', url: url.href };
 }
 
 /**

@@ -76,7 +76,7 @@ export class HostilePeer {
           description: {
             hostKey: await systemPlatform.hostKey(),
             site: '',
-            addresses: [...(told ?? listeners.addresses)],
+            addresses: (told ?? listeners.addresses).filter((address) => address.kind !== 'ws'),
           },
         },
         {

@@ -1,0 +1,102 @@
+/** A tab of a browser is a peer like any other. */
+
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { TestBrowser } from '../harness/chromium.ts';
+import { Cluster } from '../harness/cluster.ts';
+import type { PeerScope } from '../harness/peer-process.ts';
+import { CHROMIUM, requireChromium } from '../harness/requirements.ts';
+
+const FOLDER = fileURLToPath(new URL('../../dist/browser/', import.meta.url));
+const HTTP = { http: { port: 0, folder: FOLDER } };
+const TRANSPORTS = ['unix', 'tcp', 'webrtc'] as const;
+
+/** A start takes a second or two: all tests share one browser, and each has its own tabs. */
+let browser: TestBrowser | null = null;
+
+beforeAll(async () => {
+  if (existsSync(CHROMIUM)) browser = await TestBrowser.launch();
+});
+
+afterAll(() => browser?.[Symbol.asyncDispose]());
+
+beforeEach((context) => requireChromium(context));
+
+async function openTab(cluster: Cluster) {
+  return browser!.open(cluster.coordinator.httpAddress!); // both are there: the tests are skipped otherwise
+}
+
+function webSocketOf(cluster: Cluster): string {
+  return cluster.coordinator.httpAddress!.replace(/^http/, 'ws');
+}
+
+interface Joining {
+  readonly address: string;
+  readonly options: object;
+}
+
+async function join({ skein, state }: PeerScope, { address, options }: Joining): Promise<string> {
+  state.group = await skein.join(address, { timeout: 30_000, ...options });
+  return state.group.peerId;
+}
+
+/** All-reduces a tensor that depends on the rank; returns a hash of the result, and where it is wrong. */
+async function reduceOnce({ state }: PeerScope, count: number) {
+  const group = state.group!;
+  const tensor = new Float32Array(count);
+  // Sums of such values are rounded: only the same order of additions gives the same bits.
+  for (let index = 0; index < count; index++)
+    tensor[index] = Math.sin(index + 1) * 10 ** (group.rank % 2 === 0 ? 3 : -2);
+  const started = performance.now();
+  const report = await group.allReduce(tensor, { algorithm: 'ring' });
+  const elapsed = performance.now() - started;
+  let hash = 0x811c9dc5;
+  for (const word of new Uint32Array(tensor.buffer)) hash = Math.imul(hash ^ word, 0x01000193) >>> 0;
+  let wrong = -1;
+  for (let index = 0; index < count && wrong < 0; index++) {
+    const exact = Math.sin(index + 1) * (10 ** 3 + 10 ** -2);
+    if (!(Math.abs(tensor[index]! - exact) <= 1e-6 * Math.abs(exact) + 1e-9)) wrong = index;
+  }
+  const { id, epoch, contributors, retries } = report;
+  return { hash, wrong, id, epoch, contributors, retries, elapsed, paths: group.members.map((member) => member.path) };
+}
+
+describe('a tab and a process', () => {
+  test('all-reduce 16 MiB over WebRTC, and have the same bits', async () => {
+    await using cluster = await Cluster.start(HTTP);
+    const peer = cluster.spawn();
+    const tab = await openTab(cluster);
+    const options = { startWorldSize: 2, transports: TRANSPORTS };
+    await Promise.all([
+      peer.run(join, { address: cluster.coordinator.address, options }),
+      tab.run(join, { address: webSocketOf(cluster), options }),
+    ]);
+    const count = (16 * 1024 * 1024) / 4;
+    const [here, there] = await Promise.all([peer.run(reduceOnce, count), tab.run(reduceOnce, count)]);
+    console.info(`16 MiB in ${Math.round(there.elapsed)} ms`);
+    expect(there).toMatchObject({ hash: here.hash, id: here.id, epoch: here.epoch, contributors: here.contributors });
+    expect([here.wrong, there.wrong]).toEqual([-1, -1]);
+    expect(here.contributors).toHaveLength(2);
+    for (const { paths } of [here, there]) expect([...paths].sort()).toEqual([null, 'webrtc'].sort());
+    await Promise.all([peer, tab].map((one) => one.run(({ state }) => state.group!.leave())));
+    await tab.close();
+  });
+
+  test('a wrong token is refused in both', async () => {
+    await using cluster = await Cluster.start({ ...HTTP, token: 'a-secret-of-this-test' });
+    const tab = await openTab(cluster);
+    const codeOf = (token: string) =>
+      tab.run(
+        ({ skein }, { address, token }) =>
+          skein.join(address, { token, timeout: 10_000 }).then(
+            (group) => group.leave().then(() => 'joined'),
+            (error) => `${error.name} ${error.code}`,
+          ),
+        { address: webSocketOf(cluster), token },
+      );
+    expect(await codeOf('another')).toBe('UnauthorizedError SKEIN_UNAUTHORIZED');
+    expect(await codeOf('a-secret-of-this-test')).toBe('joined');
+    await tab.close();
+  });
+});
