@@ -1,5 +1,6 @@
 /** Joining a run from a page. */
 import { createInlineEngine } from '../engine/inline.ts';
+import type { Engine, EngineMessage } from '../engine/protocol.ts';
 import { ArgumentError } from '../errors.ts';
 import { Group } from '../group.ts';
 import { type JoinOptions, resolveJoin } from '../options.ts';
@@ -27,5 +28,20 @@ export async function join(address: string, options: JoinOptions = {}): Promise<
   }
   const resolved = resolveJoin(address, { ...options, transports: ['webrtc'], engine }, {});
   signal?.throwIfAborted();
-  return Group.join((onMessage) => createInlineEngine(onMessage, browserPlatform), resolved, signal);
+  return Group.join(createPageEngine, resolved, signal);
+}
+
+/** An engine that leaves the run when its page goes: the others then need not find out that it is gone. */
+function createPageEngine(onMessage: (message: EngineMessage) => void): Engine {
+  const engine = createInlineEngine(onMessage, browserPlatform);
+  // Nobody waits for the reply.
+  const leave = () => engine.post({ type: 'leave', request: 0 });
+  addEventListener('pagehide', leave);
+  return {
+    ...engine,
+    async terminate() {
+      removeEventListener('pagehide', leave);
+      await engine.terminate();
+    },
+  };
 }

@@ -3,13 +3,15 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { TestBrowser } from '../harness/chromium.ts';
+import { type Tab, TestBrowser } from '../harness/chromium.ts';
 import { Cluster } from '../harness/cluster.ts';
 import type { PeerScope } from '../harness/peer-process.ts';
 import { CHROMIUM, requireChromium } from '../harness/requirements.ts';
 
 const FOLDER = fileURLToPath(new URL('../../dist/browser/', import.meta.url));
 const HTTP = { http: { port: 0, folder: FOLDER } };
+/** The detector's bound (ms). */
+const LOST_AFTER_MS = 2_000;
 const TRANSPORTS = ['unix', 'tcp', 'webrtc'] as const;
 
 /** A start takes a second or two: all tests share one browser, and each has its own tabs. */
@@ -62,6 +64,31 @@ async function reduceOnce({ state }: PeerScope, count: number) {
   return { hash, wrong, id, epoch, contributors, retries, elapsed, paths: group.members.map((member) => member.path) };
 }
 
+/** All-reduces step by step until the others have gone on without the tab for so long. */
+async function train({ state, tell }: PeerScope, stepsAfter: number) {
+  const group = state.group!;
+  const size = group.worldSize;
+  const tensor = new Float32Array(20_000);
+  let after = 0;
+  let steps = 0;
+  let longestMs = 0;
+  let previous = performance.now();
+  for await (const { index } of group.steps()) {
+    tensor.fill(1);
+    const { contributors } = await group.allReduce(tensor);
+    if (tensor.some((element) => element !== contributors.length)) throw new Error(`the sum of step ${index} is wrong`);
+    const now = performance.now();
+    longestMs = Math.max(longestMs, now - previous);
+    previous = now;
+    steps += 1;
+    if (steps === 10) tell('trains');
+    if (contributors.length < size) after += 1;
+    if (after === stepsAfter) break;
+  }
+  await group.leave();
+  return { steps, longestMs, worldSize: tensor[0] };
+}
+
 describe('a tab and a process', () => {
   test('all-reduce 16 MiB over WebRTC, and have the same bits', async () => {
     await using cluster = await Cluster.start(HTTP);
@@ -99,4 +126,36 @@ describe('a tab and a process', () => {
     expect(await codeOf('a-secret-of-this-test')).toBe('joined');
     await tab.close();
   });
+});
+
+test.each([
+  // A page that is closed leaves; a crash is noticed.
+  { end: 'closed', boundMs: 2_500, how: (tab: Tab) => tab.close() },
+  { end: 'crashed', boundMs: LOST_AFTER_MS + 2_000, how: (tab: Tab) => tab.crash() },
+])('three processes go on when the tab that trains with them is $end', async ({ end, boundMs, how }) => {
+  await using cluster = await Cluster.start({ ...HTTP, lostAfterMs: LOST_AFTER_MS });
+  const tab = await openTab(cluster);
+  const options = { startWorldSize: 4, transports: TRANSPORTS };
+  const peers = [1, 2, 3].map(() => cluster.spawn());
+  await Promise.all([
+    ...peers.map((peer) => peer.run(join, { address: cluster.coordinator.address, options })),
+    tab.run(join, { address: webSocketOf(cluster), options }),
+  ]);
+  const inTab = tab.run(train, 20).then(
+    () => 'done',
+    () => 'gone',
+  );
+  const others = peers.map((peer) => peer.run(train, 20));
+  await tab.told('trains');
+  await how(tab);
+  const ends = await Promise.all(others);
+  expect(await inTab).toBe('gone');
+  console.info(
+    `${end}: steps ${ends.map((end) => end.steps)}, longest ${ends.map((end) => Math.round(end.longestMs))} ms`,
+  );
+  for (const { steps, longestMs, worldSize } of ends) {
+    expect(worldSize).toBe(3);
+    expect(steps).toBe(ends[0]!.steps);
+    expect(longestMs).toBeLessThan(boundMs);
+  }
 });

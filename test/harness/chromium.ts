@@ -71,6 +71,15 @@ export class Tab {
   close(): Promise<void> {
     return this.page.close();
   }
+
+  /** Its process ends at once. */
+  async crash(): Promise<void> {
+    const session = await this.page.context().newCDPSession(this.page);
+    const crashed = new Promise((resolve) => this.page.once('crash', resolve));
+    // It is not answered.
+    session.send('Page.crash').catch(() => {});
+    await crashed;
+  }
 }
 
 export class TestBrowser {
