@@ -44,6 +44,7 @@ async function bundle(input, folder, html) {
   await copyFile(html, `${folder}/index.html`);
 }
 
-const library = { skein: browserFace, diloco: 'src/diloco/index.ts', page: 'src/browser/page.ts' };
+const worker = 'src/browser/worker.ts';
+const library = { skein: browserFace, worker, diloco: 'src/diloco/index.ts', page: 'src/browser/page.ts' };
 await bundle(library, 'dist/browser', 'src/browser/page.html');
-await bundle({ tab: 'examples/browser/tab.ts' }, 'dist/examples/browser/page', 'examples/browser/page.html');
+await bundle({ tab: 'examples/browser/tab.ts', worker }, 'dist/examples/browser/page', 'examples/browser/page.html');

@@ -4,9 +4,9 @@ import type { Platform } from '../engine/platform.ts';
 import { ConnectError } from '../errors.ts';
 import { instantiateKernels } from '../kernels/instantiate.ts';
 import type { Kernels } from '../kernels/kernels.ts';
+import type { RtcDriver } from '../transport/rtc.ts';
 import { dialWebSocket } from '../transport/websocket.ts';
 import { browserClock } from './clock.ts';
-import { browserRtc } from './rtc.ts';
 
 /** The kernels lie beside the bundle. */
 async function loadKernels(): Promise<Kernels> {
@@ -26,31 +26,26 @@ const random = (length: number): Uint8Array => crypto.getRandomValues(new Uint8A
 /** Nobody shares a Unix-domain socket with a page, so its key is its own. */
 const hostKey = `browser ${[...random(12)].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
 
-export const browserPlatform: Platform = {
-  clock: browserClock,
-  random,
-  abortController: () => new AbortController(),
-  memory: async () => divideArena(await loadKernels()),
-  hostKey: async () => hostKey,
-  listen: async () => ({ addresses: [], close: async () => {} }),
-  async dial({ kind }) {
-    throw new ConnectError(`A browser can't dial by ${kind}.`, { phase: 'dial' });
-  },
-  async rtc() {
-    if (typeof RTCPeerConnection === 'undefined')
-      throw new ConnectError('This browser has no WebRTC here: join from a page, not from a worker.', {
-        phase: 'join',
-      });
-    return browserRtc;
-  },
-  async dialCoordinator(address, _kinds, options) {
-    if (address.kind !== 'ws')
-      throw new ConnectError(`A browser reaches a coordinator by WebSocket only, not by ${address.kind}.`, {
-        phase: 'join',
-      });
-    return dialWebSocket((url) => new WebSocket(url), address.url, options, browserClock);
-  },
-  async listenCoordinator() {
-    throw new ConnectError('A browser can be no coordinator.', { phase: 'listen' });
-  },
-};
+/** @param loadRtc @throws ConnectError where there is no WebRTC */
+export function browserPlatform(loadRtc: () => Promise<RtcDriver>): Platform {
+  return {
+    clock: browserClock,
+    random,
+    abortController: () => new AbortController(),
+    memory: async () => divideArena(await loadKernels()),
+    hostKey: async () => hostKey,
+    listen: async () => ({ addresses: [], close: async () => {} }),
+    async dial({ kind }) {
+      throw new ConnectError(`A browser can't dial by ${kind}.`, { phase: 'dial' });
+    },
+    rtc: loadRtc,
+    async dialCoordinator(address, _kinds, options) {
+      if (address.kind !== 'ws')
+        throw new ConnectError(`A browser can't reach a coordinator by ${address.kind}.`, { phase: 'join' });
+      return dialWebSocket((url) => new WebSocket(url), address.url, options, browserClock);
+    },
+    async listenCoordinator() {
+      throw new ConnectError('A browser can be no coordinator.', { phase: 'listen' });
+    },
+  };
+}

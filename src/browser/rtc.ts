@@ -1,11 +1,7 @@
-/**
- * The driver on a browser's RTCPeerConnection. Its descriptions and statistics come by promises: what is asked of a session is
- * done in turn, and a channel is told of once it is known how its ends reach one another.
- */
+/** The driver on what browsers have. A channel is told of once it is known how its ends reach one another. */
 import {
   BUFFERED_LOW_BYTES,
   type DescriptionKind,
-  type IceServer,
   type RtcChannel,
   type RtcChannelHandler,
   type RtcDriver,
@@ -13,9 +9,10 @@ import {
   type RtcSession,
   type RtcSessionEvents,
 } from '../transport/rtc.ts';
+import type { Peering, PeeringEvents, PeeringSettings } from './peering.ts';
 
-/** Of a message, where the browser does not tell: what all of them take. */
-const SAFE_MESSAGE_BYTES: number = 64 * 1024;
+/** What every browser takes, and libdatachannel. */
+const MESSAGE_BYTES: number = 64 * 1024;
 
 const IDLE: RtcChannelHandler = {
   onOpen: () => {},
@@ -24,20 +21,17 @@ const IDLE: RtcChannelHandler = {
   onClose: () => {},
 };
 
-/** Sessions that are not closed. */
-const open = new Set<BrowserSession>();
-
 class BrowserChannel implements RtcChannel {
   handler: RtcChannelHandler = IDLE;
-  readonly maxMessageSize: number;
-  readonly #channel: RTCDataChannel;
-  /** What happened before its owner was told of it; null afterwards. */
+  readonly maxMessageSize: number = MESSAGE_BYTES;
+  /** Null until it was made, perhaps in another thread. */
+  #channel: RTCDataChannel | null = null;
+  /** What happened before its owner was told that it is open; null afterwards. */
   #held: (() => void)[] | null = [];
   #closed = false;
 
-  constructor(channel: RTCDataChannel, maxMessageSize: number) {
+  attach(channel: RTCDataChannel, onOpen: () => void): void {
     this.#channel = channel;
-    this.maxMessageSize = maxMessageSize;
     channel.binaryType = 'arraybuffer';
     channel.bufferedAmountLowThreshold = BUFFERED_LOW_BYTES;
     channel.onmessage = ({ data }: MessageEvent<unknown>) => {
@@ -46,14 +40,16 @@ class BrowserChannel implements RtcChannel {
     };
     channel.onbufferedamountlow = () => this.#tell(() => this.handler.onBufferedAmountLow());
     channel.onclose = () => this.lose();
+    if (channel.readyState === 'open') onOpen();
+    else channel.onopen = onOpen;
   }
 
   get bufferedAmount(): number {
-    return this.#closed ? 0 : this.#channel.bufferedAmount;
+    return this.#closed ? 0 : (this.#channel?.bufferedAmount ?? 0);
   }
 
   send(message: Uint8Array | string): void {
-    if (this.#closed || this.#channel.readyState !== 'open') return;
+    if (this.#closed || this.#channel?.readyState !== 'open') return;
     try {
       if (typeof message === 'string') this.#channel.send(message);
       // Shared memory is refused.
@@ -93,157 +89,98 @@ class BrowserChannel implements RtcChannel {
 
 class BrowserSession implements RtcSession {
   path: RtcPath | null = null;
-  readonly #connection: RTCPeerConnection;
+  readonly #peering: Peering;
   readonly #events: RtcSessionEvents;
+  readonly #onGone: (session: BrowserSession) => void;
   #channel: BrowserChannel | null = null;
-  /** Tells the channel's owner that it is gone. */
-  #lose: () => void = () => {};
-  /** What was asked of it, one after another: a candidate is refused before its description. */
-  #work: Promise<void> = Promise.resolve();
-  /** Candidates found before the description was told; null afterwards. */
-  #candidates: RTCIceCandidate[] | null = [];
+  /** It was made here, and its owner has it already. */
+  #isOwn = false;
   #closed = false;
 
-  constructor(iceServers: readonly IceServer[], relayOnly: boolean, events: RtcSessionEvents) {
+  constructor(
+    open: (events: PeeringEvents) => Peering,
+    events: RtcSessionEvents,
+    onGone: (session: BrowserSession) => void,
+  ) {
     this.#events = events;
-    this.#connection = new RTCPeerConnection({
-      iceServers: iceServers.map(({ url, username, credential }) => ({
-        urls: url,
-        ...(username === undefined ? {} : { username, credential: credential ?? '' }),
-      })),
-      iceTransportPolicy: relayOnly ? 'relay' : 'all',
+    this.#onGone = onGone;
+    this.#peering = open({
+      onDescription: (kind, sdp) => {
+        if (!this.#closed) events.onDescription(kind, sdp);
+      },
+      onCandidate: (candidate, mid) => {
+        if (!this.#closed) events.onCandidate(candidate, mid);
+      },
+      onChannel: (raw) => this.#attach(raw),
+      onFailed: (reason) => this.#fail(reason),
     });
-    open.add(this);
-    this.#listen();
   }
 
-  #listen(): void {
-    const connection = this.#connection;
-    connection.onicecandidate = ({ candidate }) => {
-      if (candidate === null) return;
-      if (this.#candidates === null) this.#tellCandidate(candidate);
-      else this.#candidates.push(candidate);
-    };
-    connection.onconnectionstatechange = () => {
-      if (this.#closed || connection.connectionState !== 'failed') return;
-      if (this.#channel === null) this.#events.onFailed('no path was found');
-      else this.#lose();
-    };
-    connection.ondatachannel = ({ channel }) => {
-      if (this.#closed || this.#channel !== null) return;
-      const accepted = new BrowserChannel(channel, this.#maxMessageSize);
-      this.#channel = accepted;
-      this.#lose = () => accepted.lose();
-      void this.#findPath().then(() => {
+  #fail(reason: string): void {
+    if (this.#closed) return;
+    if (this.#channel === null) {
+      this.#events.onFailed(reason);
+      return;
+    }
+    // Its owner may never come to be told that it is open.
+    if (this.#isOwn) this.#channel.release();
+    this.#channel.lose();
+  }
+
+  #attach(raw: RTCDataChannel): void {
+    if (this.#closed) {
+      raw.close();
+      return;
+    }
+    const channel = this.#channel ?? new BrowserChannel();
+    this.#channel = channel;
+    channel.attach(raw, () => {
+      void this.#peering.findPath().then((path) => {
         if (this.#closed) return;
-        this.#events.onChannel(accepted);
-        accepted.release();
+        this.path = path;
+        if (this.#isOwn) channel.handler.onOpen();
+        else this.#events.onChannel(channel);
+        channel.release();
       });
-    };
+    });
   }
 
   createChannel(): RtcChannel {
-    const raw = this.#connection.createDataChannel('skein');
-    const channel = new BrowserChannel(raw, SAFE_MESSAGE_BYTES);
-    this.#channel = channel;
-    raw.onopen = () => {
-      void this.#findPath().then(() => {
-        if (this.#closed) return;
-        channel.handler.onOpen();
-        channel.release();
-      });
-    };
-    // It has its owner already, who may never come to be told that it is open.
-    this.#lose = () => {
-      channel.release();
-      channel.lose();
-    };
-    raw.onclose = () => this.#lose();
-    this.#do('make an offer', async () => {
-      await this.#connection.setLocalDescription();
-      this.#tellDescription('offer');
-    });
-    return channel;
+    this.#isOwn = true;
+    this.#channel = new BrowserChannel();
+    this.#peering.createChannel();
+    return this.#channel;
   }
 
   setRemoteDescription(kind: DescriptionKind, sdp: string): void {
-    this.#do(`use its ${kind}`, async () => {
-      await this.#connection.setRemoteDescription({ type: kind, sdp });
-      if (kind === 'answer' || this.#closed) return;
-      await this.#connection.setLocalDescription();
-      this.#tellDescription('answer');
-    });
+    if (!this.#closed) this.#peering.setRemoteDescription(kind, sdp);
   }
 
   addRemoteCandidate(candidate: string, mid: string): void {
-    this.#do('use a candidate', async () => {
-      // One of a kind that is not known here is no loss: there are others.
-      await this.#connection.addIceCandidate({ candidate, sdpMid: mid }).catch(() => {});
-    });
-  }
-
-  #do(what: string, task: () => Promise<void>): void {
-    this.#work = this.#work
-      .then(() => (this.#closed ? undefined : task()))
-      .catch((error: unknown) => {
-        const reason = error instanceof Error ? error.message : String(error);
-        if (!this.#closed) this.#events.onFailed(`the browser can't ${what}: ${reason}`);
-      });
-  }
-
-  #tellDescription(kind: DescriptionKind): void {
-    const description = this.#connection.localDescription;
-    if (this.#closed || description === null) return;
-    this.#events.onDescription(kind, description.sdp);
-    const early = this.#candidates ?? [];
-    this.#candidates = null;
-    for (const candidate of early) this.#tellCandidate(candidate);
-  }
-
-  #tellCandidate({ candidate, sdpMid }: RTCIceCandidate): void {
-    if (!this.#closed && candidate !== '') this.#events.onCandidate(candidate, sdpMid ?? '0');
-  }
-
-  get #maxMessageSize(): number {
-    return Math.min(SAFE_MESSAGE_BYTES, this.#connection.sctp?.maxMessageSize ?? SAFE_MESSAGE_BYTES);
-  }
-
-  /** Finds which pair of candidates was chosen, if the browser tells. */
-  async #findPath(): Promise<void> {
-    const entries = new Map<string, Record<string, unknown>>();
-    try {
-      (await this.#connection.getStats()).forEach((entry: { readonly id: string }) => {
-        entries.set(entry.id, { ...entry });
-      });
-    } catch {
-      return; // it is closed, or has nothing to tell
-    }
-    const all = [...entries.values()];
-    const chosen = all.find((entry) => entry['type'] === 'transport')?.['selectedCandidatePairId'];
-    const pair =
-      entries.get(String(chosen)) ??
-      all.find(
-        (entry) => entry['type'] === 'candidate-pair' && entry['nominated'] === true && entry['state'] === 'succeeded',
-      );
-    if (pair === undefined) return;
-    const kinds = ['localCandidateId', 'remoteCandidateId'].map(
-      (end) => entries.get(String(pair[end]))?.['candidateType'],
-    );
-    this.path = kinds.includes('relay') ? 'relayed' : 'direct';
+    if (!this.#closed) this.#peering.addRemoteCandidate(candidate, mid);
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#channel?.forget();
-    this.#connection.close();
-    open.delete(this);
+    this.#peering.close();
+    this.#onGone(this);
   }
 }
 
-export const browserRtc: RtcDriver = {
-  get openSessions() {
-    return open.size;
-  },
-  open: ({ iceServers, relayOnly }, events) => new BrowserSession(iceServers, relayOnly, events),
-};
+/** @param openPeering where the connections are made: in this thread, or in that of the page */
+export function browserRtc(openPeering: (settings: PeeringSettings, events: PeeringEvents) => Peering): RtcDriver {
+  const sessions = new Set<BrowserSession>();
+  return {
+    get openSessions() {
+      return sessions.size;
+    },
+    open(settings, events) {
+      const open = (peeringEvents: PeeringEvents) => openPeering(settings, peeringEvents);
+      const session = new BrowserSession(open, events, (gone) => void sessions.delete(gone));
+      sessions.add(session);
+      return session;
+    },
+  };
+}

@@ -90,25 +90,28 @@ async function train({ state, tell }: PeerScope, stepsAfter: number) {
 }
 
 describe('a tab and a process', () => {
-  test('all-reduce 16 MiB over WebRTC, and have the same bits', async () => {
-    await using cluster = await Cluster.start(HTTP);
-    const peer = cluster.spawn();
-    const tab = await openTab(cluster);
-    const options = { startWorldSize: 2, transports: TRANSPORTS };
-    await Promise.all([
-      peer.run(join, { address: cluster.coordinator.address, options }),
-      tab.run(join, { address: webSocketOf(cluster), options }),
-    ]);
-    const count = (16 * 1024 * 1024) / 4;
-    const [here, there] = await Promise.all([peer.run(reduceOnce, count), tab.run(reduceOnce, count)]);
-    console.info(`16 MiB in ${Math.round(there.elapsed)} ms`);
-    expect(there).toMatchObject({ hash: here.hash, id: here.id, epoch: here.epoch, contributors: here.contributors });
-    expect([here.wrong, there.wrong]).toEqual([-1, -1]);
-    expect(here.contributors).toHaveLength(2);
-    for (const { paths } of [here, there]) expect([...paths].sort()).toEqual([null, 'webrtc'].sort());
-    await Promise.all([peer, tab].map((one) => one.run(({ state }) => state.group!.leave())));
-    await tab.close();
-  });
+  test.each(['inline', 'worker'])(
+    'all-reduce 16 MiB over WebRTC, and have the same bits (engine: %s)',
+    async (engine) => {
+      await using cluster = await Cluster.start(HTTP);
+      const peer = cluster.spawn();
+      const tab = await openTab(cluster);
+      const options = { startWorldSize: 2, transports: TRANSPORTS };
+      await Promise.all([
+        peer.run(join, { address: cluster.coordinator.address, options }),
+        tab.run(join, { address: webSocketOf(cluster), options: { ...options, engine } }),
+      ]);
+      const count = (16 * 1024 * 1024) / 4;
+      const [here, there] = await Promise.all([peer.run(reduceOnce, count), tab.run(reduceOnce, count)]);
+      console.info(`16 MiB in ${Math.round(there.elapsed)} ms`);
+      expect(there).toMatchObject({ hash: here.hash, id: here.id, epoch: here.epoch, contributors: here.contributors });
+      expect([here.wrong, there.wrong]).toEqual([-1, -1]);
+      expect(here.contributors).toHaveLength(2);
+      for (const { paths } of [here, there]) expect([...paths].sort()).toEqual([null, 'webrtc'].sort());
+      await Promise.all([peer, tab].map((one) => one.run(({ state }) => state.group!.leave())));
+      await tab.close();
+    },
+  );
 
   test('a wrong token is refused in both', async () => {
     await using cluster = await Cluster.start({ ...HTTP, token: 'a-secret-of-this-test' });
