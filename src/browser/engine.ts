@@ -17,13 +17,31 @@ export function createPageEngine(onMessage: (message: EngineMessage) => void): E
   return leavingWithPage(createInlineEngine(onMessage, platform));
 }
 
-/** @throws ArgumentError where no memory can be shared with it */
-export function createWorkerEngine(onMessage: (message: EngineMessage) => void): Engine {
-  if (!globalThis.crossOriginIsolated) {
-    throw new ArgumentError(
-      "An engine in a worker needs memory to share: serve the page with COOP and COEP headers, or join with `engine: 'inline'`.",
-    );
+/** Whether data channels can be handed to workers. */
+function canHandOver(): boolean {
+  if (typeof RTCPeerConnection === 'undefined') return false;
+  const connection = new RTCPeerConnection();
+  const { port1 } = new MessageChannel();
+  try {
+    const channel = connection.createDataChannel('');
+    port1.postMessage(channel, [channel as unknown as Transferable]);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    port1.close();
+    connection.close();
   }
+}
+
+/** Why there can be no engine in a worker; null where there can. */
+export function workerMissing(): string | null {
+  if (!globalThis.crossOriginIsolated)
+    return 'the page is not cross-origin isolated: serve it with COOP and COEP headers';
+  return canHandOver() ? null : 'this browser does not let data channels go to workers';
+}
+
+export function createWorkerEngine(onMessage: (message: EngineMessage) => void): Engine {
   const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'skein-engine' });
   const engine = new MessageChannel();
   const peerings = new MessageChannel();

@@ -6,7 +6,7 @@ import type { DescriptionKind, RtcPath } from '../transport/rtc.ts';
 import { PagePeering, type Peering, type PeeringEvents, type PeeringSettings } from './peering.ts';
 
 /** From the worker. `id` names a peering. */
-export type PeeringRequest = { readonly id: number } & (
+type PeeringRequest = { readonly id: number } & (
   | { readonly type: 'open'; readonly settings: PeeringSettings }
   | { readonly type: 'create-channel' }
   | { readonly type: 'description'; readonly kind: DescriptionKind; readonly sdp: string }

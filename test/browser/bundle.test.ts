@@ -1,8 +1,11 @@
 /** What browsers load. */
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const read = (name: string): string => readFileSync(new URL(`../../dist/browser/${name}`, import.meta.url), 'utf8');
 
 /** Names in static and dynamic imports of minified code. */
@@ -38,6 +41,7 @@ test('the reader of imports sees them', () => {
 
 test.each([
   ['skein.js', 80],
+  ['worker.js', 80],
   ['diloco.js', 90],
   ['page.js', 85],
 ])('%s, with what it imports, is at most %i KiB when gzipped, and imports nothing else', (entry, limit) => {
@@ -46,6 +50,14 @@ test.each([
   console.info(`${entry}: ${(bytes / 1024).toFixed(1)} KiB`);
   expect(bytes).toBeLessThan(limit * 1024);
   expect(bytes).toBeGreaterThan(10 * 1024);
+});
+
+test('whoever asks for the condition `browser` gets it', () => {
+  const code = "console.log(['skein', 'skein/diloco'].map((name) => import.meta.resolve(name)).join(' '))";
+  const node = (...conditions: string[]) =>
+    execFileSync(process.execPath, [...conditions, '--input-type=module', '-e', code], { cwd: ROOT, encoding: 'utf8' });
+  expect(node('--conditions=browser')).toMatch(/dist\/browser\/skein\.js .*dist\/browser\/diloco\.js\n$/);
+  expect(node()).toMatch(/dist\/src\/index\.js .*dist\/src\/diloco\/index\.js\n$/);
 });
 
 test('the kernels lie beside it, and are those of Node', () => {

@@ -90,30 +90,56 @@ async function train({ state, tell }: PeerScope, stepsAfter: number) {
 }
 
 describe('a tab and a process', () => {
-  test.each(['inline', 'worker'])(
-    'all-reduce 16 MiB over WebRTC, and have the same bits (engine: %s)',
-    async (engine) => {
-      await using cluster = await Cluster.start(HTTP);
-      const peer = cluster.spawn();
-      const tab = await openTab(cluster);
-      const options = { startWorldSize: 2, transports: TRANSPORTS };
-      await Promise.all([
-        peer.run(join, { address: cluster.coordinator.address, options }),
-        tab.run(join, { address: webSocketOf(cluster), options: { ...options, engine } }),
-      ]);
-      const count = (16 * 1024 * 1024) / 4;
-      const [here, there] = await Promise.all([peer.run(reduceOnce, count), tab.run(reduceOnce, count)]);
-      console.info(`16 MiB in ${Math.round(there.elapsed)} ms`);
-      expect(there).toMatchObject({ hash: here.hash, id: here.id, epoch: here.epoch, contributors: here.contributors });
-      expect([here.wrong, there.wrong]).toEqual([-1, -1]);
-      expect(here.contributors).toHaveLength(2);
-      for (const { paths } of [here, there]) expect([...paths].sort()).toEqual([null, 'webrtc'].sort());
-      await Promise.all([peer, tab].map((one) => one.run(({ state }) => state.group!.leave())));
-      await tab.close();
-    },
-  );
+  test.each([
+    [16, 'inline'],
+    [4, 'worker'],
+  ] as const)('all-reduce %i MiB over WebRTC, and have the same bits (engine: %s)', async (mebibytes, engine) => {
+    await using cluster = await Cluster.start(HTTP);
+    const peer = cluster.spawn();
+    const tab = await openTab(cluster);
+    const options = { startWorldSize: 2, transports: TRANSPORTS };
+    await Promise.all([
+      peer.run(join, { address: cluster.coordinator.address, options }),
+      tab.run(join, { address: webSocketOf(cluster), options: { ...options, engine } }),
+    ]);
+    const count = (mebibytes * 1024 * 1024) / 4;
+    const [here, there] = await Promise.all([peer.run(reduceOnce, count), tab.run(reduceOnce, count)]);
+    console.info(`${mebibytes} MiB in ${Math.round(there.elapsed)} ms (engine: ${engine})`);
+    expect(there).toMatchObject({ hash: here.hash, id: here.id, epoch: here.epoch, contributors: here.contributors });
+    expect([here.wrong, there.wrong]).toEqual([-1, -1]);
+    expect(here.contributors).toHaveLength(2);
+    for (const { paths } of [here, there]) expect([...paths].sort()).toEqual([null, 'webrtc'].sort());
+    await Promise.all([peer, tab].map((one) => one.run(({ state }) => state.group!.leave())));
+    await tab.close();
+  });
 
-  test('a wrong token is refused in both', async () => {
+  test('share what DiLoCo keeps', async () => {
+    await using cluster = await Cluster.start(HTTP);
+    const peer = cluster.spawn();
+    const tab = await openTab(cluster);
+    const options = { startWorldSize: 2, transports: TRANSPORTS };
+    await Promise.all([
+      peer.run(join, { address: cluster.coordinator.address, options }),
+      tab.run(join, { address: webSocketOf(cluster), options }),
+    ]);
+    const trains = async ({ diloco, state }: PeerScope) => {
+      const weights = new Float32Array(1_000);
+      const shared = await diloco.createDiloco(state.group!, { weights }, { every: 2, wire: { codec: 'int8' } });
+      while (shared.round < 3) {
+        for (let index = 0; index < weights.length; index++) weights[index]! += Math.sin(index) + state.group!.rank;
+        await shared.step();
+      }
+      const { hash } = shared;
+      await state.group!.leave();
+      return { hash, moved: weights[1] };
+    };
+    const [here, there] = await Promise.all([peer.run(trains), tab.run(trains)]);
+    expect(there.hash).toEqual(here.hash);
+    expect(here.moved).not.toBe(0);
+    await tab.close();
+  });
+
+  test('who does not know the token is refused', async () => {
     await using cluster = await Cluster.start({ ...HTTP, token: 'a-secret-of-this-test' });
     const tab = await openTab(cluster);
     const codeOf = (token: string) =>
@@ -131,34 +157,69 @@ describe('a tab and a process', () => {
   });
 });
 
-test.each([
-  // A page that is closed leaves; a crash is noticed.
-  { end: 'closed', boundMs: 2_500, how: (tab: Tab) => tab.close() },
-  { end: 'crashed', boundMs: LOST_AFTER_MS + 2_000, how: (tab: Tab) => tab.crash() },
-])('three processes go on when the tab that trains with them is $end', async ({ end, boundMs, how }) => {
+test('a page may be busy for longer than the detector bears silence when its engine is a worker', async () => {
   await using cluster = await Cluster.start({ ...HTTP, lostAfterMs: LOST_AFTER_MS });
+  const peer = cluster.spawn();
   const tab = await openTab(cluster);
-  const options = { startWorldSize: 4, transports: TRANSPORTS };
-  const peers = [1, 2, 3].map(() => cluster.spawn());
+  const options = { startWorldSize: 2, transports: TRANSPORTS };
   await Promise.all([
-    ...peers.map((peer) => peer.run(join, { address: cluster.coordinator.address, options })),
+    peer.run(join, { address: cluster.coordinator.address, options }),
     tab.run(join, { address: webSocketOf(cluster), options }),
   ]);
-  const inTab = tab.run(train, 20).then(
-    () => 'done',
-    () => 'gone',
+  // All connections are made, which takes the page's thread.
+  const together = () => Promise.all([peer, tab].map((one) => one.run(({ state }) => state.group!.barrier())));
+  await together();
+  const { epoch } = cluster.coordinator.status()['default']!;
+  const inTab = tab.run(
+    async ({ state }, busyMs) => {
+      const end = performance.now() + busyMs;
+      while (performance.now() < end);
+      const { contributors } = await state.group!.allReduce(new Float32Array(1_000));
+      return contributors;
+    },
+    2 * LOST_AFTER_MS + 500,
   );
-  const others = peers.map((peer) => peer.run(train, 20));
-  await tab.told('trains');
-  await how(tab);
-  const ends = await Promise.all(others);
-  expect(await inTab).toBe('gone');
-  console.info(
-    `${end}: steps ${ends.map((end) => end.steps)}, longest ${ends.map((end) => Math.round(end.longestMs))} ms`,
-  );
-  for (const { steps, longestMs, worldSize } of ends) {
-    expect(worldSize).toBe(3);
-    expect(steps).toBe(ends[0]!.steps);
-    expect(longestMs).toBeLessThan(boundMs);
-  }
+  const inProcess = peer.run(({ state }) => state.group!.allReduce(new Float32Array(1_000)));
+  const report = await inProcess;
+  expect(await inTab).toEqual(report.contributors);
+  expect(report.contributors).toHaveLength(2);
+  expect({ epoch: report.epoch, retries: report.retries }).toEqual({ epoch, retries: 0 });
+  await Promise.all([peer, tab].map((one) => one.run(({ state }) => state.group!.leave())));
+  await tab.close();
 });
+
+test.each([
+  // A page that is closed leaves; a crash is noticed.
+  { end: 'closed', engine: 'inline', boundMs: LOST_AFTER_MS, how: (tab: Tab) => tab.close() },
+  { end: 'closed', engine: 'worker', boundMs: LOST_AFTER_MS, how: (tab: Tab) => tab.close() },
+  { end: 'crashed', engine: 'worker', boundMs: LOST_AFTER_MS + 2_000, how: (tab: Tab) => tab.crash() },
+])(
+  'three processes go on when the tab that trains with them is $end (engine: $engine)',
+  async ({ end, engine, boundMs, how }) => {
+    await using cluster = await Cluster.start({ ...HTTP, lostAfterMs: LOST_AFTER_MS });
+    const tab = await openTab(cluster);
+    const options = { startWorldSize: 4, transports: TRANSPORTS };
+    const peers = [1, 2, 3].map(() => cluster.spawn());
+    await Promise.all([
+      ...peers.map((peer) => peer.run(join, { address: cluster.coordinator.address, options })),
+      tab.run(join, { address: webSocketOf(cluster), options: { ...options, engine } }),
+    ]);
+    const inTab = tab.run(train, 20).then(
+      () => 'done',
+      () => 'gone',
+    );
+    const others = peers.map((peer) => peer.run(train, 20));
+    await tab.told('trains');
+    await how(tab);
+    const ends = await Promise.all(others);
+    expect(await inTab).toBe('gone');
+    console.info(
+      `${end}, ${engine}: steps ${ends.map((end) => end.steps)}, longest ${ends.map((end) => Math.round(end.longestMs))} ms`,
+    );
+    for (const { steps, longestMs, worldSize } of ends) {
+      expect(worldSize).toBe(3);
+      expect(steps).toBe(ends[0]!.steps);
+      expect(longestMs).toBeLessThan(boundMs);
+    }
+  },
+);
