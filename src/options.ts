@@ -27,12 +27,15 @@ export interface JoinOptions {
   readonly site?: string;
   /**
    * Ways to reach other peers, best first. `webrtc` also gets through NATs, where the coordinator names STUN and TURN servers.
-   * @default SKEIN_TRANSPORTS (as `unix,tcp,webrtc`), else ['unix', 'tcp']
+   * @default SKEIN_TRANSPORTS (as `unix,tcp,webrtc`), else ['unix', 'tcp']; in a browser ['webrtc']
    */
   readonly transports?: readonly ('unix' | 'tcp' | 'webrtc')[];
   /** Parallel connections per link and direction: what one of them holds in the kernel is soon full. @default 2 */
   readonly stripes?: number;
-  /** `worker`: a thread of its own, so that a busy training thread delays nothing. `inline`: this thread. @default 'worker' */
+  /**
+   * `worker`: a thread of its own, so that a busy training thread delays nothing. `inline`: this thread.
+   * @default 'worker'; in a browser `inline` where it has to be
+   */
   readonly engine?: 'worker' | 'inline';
   /** Milliseconds that joining, and each later call that names no time-out of its own, may take. @default 300000 */
   readonly timeout?: number;

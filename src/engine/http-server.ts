@@ -8,6 +8,7 @@ import { extname, join } from 'node:path';
 import { ArgumentError } from '../errors.ts';
 import type { Connection } from '../transport/transport.ts';
 import { acceptWebSockets, closeHttp, formatUrl, listenHttp } from '../transport/websocket-node.ts';
+import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
 
 export interface CoordinatorHttpOptions {
   /** 0 takes a free one. */
@@ -84,6 +85,13 @@ function answer(files: ReadonlyMap<string, ServedFile>, request: IncomingMessage
   response.end(request.method === 'HEAD' ? undefined : file.bytes);
 }
 
+/** A connection that does not say what it wants is closed, as on the coordinator's other ports. */
+const TIME_LIMITS = {
+  headersTimeout: HANDSHAKE_TIMEOUT_MS,
+  requestTimeout: HANDSHAKE_TIMEOUT_MS,
+  connectionsCheckingInterval: 1_000,
+};
+
 const LOOPBACK_HOSTS = new Set(['127.0.0.1', '[::1]', 'localhost']);
 
 /**
@@ -111,7 +119,7 @@ export async function serveHttp(
     if (error instanceof ArgumentError) throw error;
     throw new ArgumentError(`The folder ${folder} can't be served: ${error instanceof Error ? error.message : error}.`);
   }
-  const server = createServer((request, response) => answer(files, request, response));
+  const server = createServer(TIME_LIMITS, (request, response) => answer(files, request, response));
   acceptWebSockets(server, (origin) => allowsOrigin(origin, hasToken), onConnection);
   const bound = await listenHttp(server, host, port);
   return { url: formatUrl('http', bound.host, bound.port), close: () => closeHttp(server) };

@@ -63,7 +63,8 @@ export function listenHttp(
 export function closeHttp(server: Server): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
-    server.closeIdleConnections();
+    // Those that have become WebSockets are not among them.
+    server.closeAllConnections();
   });
 }
 

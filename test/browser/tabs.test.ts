@@ -1,6 +1,9 @@
 /** A tab of a browser is a peer like any other. */
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join as joinPath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Tab, TestBrowser } from '../harness/chromium.ts';
@@ -31,6 +34,27 @@ async function openTab(cluster: Cluster) {
 
 function webSocketOf(cluster: Cluster): string {
   return cluster.coordinator.httpAddress!.replace(/^http/, 'ws');
+}
+
+/** A server that knows nothing of cross-origin isolation. */
+async function servePlainly() {
+  const server = createServer((request, response) => {
+    const name = request.url === '/' ? 'index.html' : request.url!.slice(1);
+    if (!/^[\w-]+\.\w+$/.test(name) || !existsSync(joinPath(FOLDER, name))) {
+      response.writeHead(404).end();
+      return;
+    }
+    response.setHeader('Content-Type', name.endsWith('.js') ? 'text/javascript' : 'text/html');
+    response.end(readFileSync(joinPath(FOLDER, name)));
+  });
+  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
+  return {
+    address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
 }
 
 interface Joining {
@@ -136,6 +160,34 @@ describe('a tab and a process', () => {
     const [here, there] = await Promise.all([peer.run(trains), tab.run(trains)]);
     expect(there.hash).toEqual(here.hash);
     expect(here.moved).not.toBe(0);
+    await tab.close();
+  });
+
+  test('do so as well when the page is not cross-origin isolated', async () => {
+    await using cluster = await Cluster.start(HTTP);
+    await using plain = await servePlainly();
+    const peer = cluster.spawn();
+    const tab = await browser!.open(plain.address);
+    const options = { startWorldSize: 2, transports: TRANSPORTS };
+    const refused = tab.run(
+      ({ skein }, address) =>
+        skein.join(address, { engine: 'worker' }).catch((error) => `${error.code}: ${error.message}`),
+      webSocketOf(cluster),
+    );
+    expect(await refused).toMatch(/^SKEIN_ARGUMENT: .*the page is not cross-origin isolated/);
+    await Promise.all([
+      peer.run(join, { address: cluster.coordinator.address, options }),
+      tab.run(join, { address: webSocketOf(cluster), options }),
+    ]);
+    const sums = async ({ skein, state }: PeerScope) => {
+      const tensor = skein.sharedTensor('f32', 1_000).fill(1 + state.group!.rank);
+      await state.group!.allReduce(tensor);
+      await state.group!.leave();
+      return { sum: tensor[999], memory: tensor.buffer.constructor.name };
+    };
+    const [here, there] = await Promise.all([peer.run(sums), tab.run(sums)]);
+    expect(here).toEqual({ sum: 3, memory: 'SharedArrayBuffer' });
+    expect(there).toEqual({ sum: 3, memory: 'ArrayBuffer' });
     await tab.close();
   });
 

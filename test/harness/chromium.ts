@@ -6,8 +6,8 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import type { PeerScope } from './peer-process.ts';
 import { CHROMIUM } from './requirements.ts';
 
-/** No browser lives longer than this (ms). */
-const BROWSER_DEADLINE_MS = 90_000;
+/** No browser lives longer than this (ms); one may serve all tests of a file. */
+const BROWSER_DEADLINE_MS = 240_000;
 
 const FLAGS = [
   '--no-sandbox',
