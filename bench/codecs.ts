@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
 import { Bench } from 'tinybench';
-import { namespacesMissing } from '../src/chaos/namespaces.ts';
+import { namespacesMissing } from '../src/chaos/namespace-set.ts';
 import { CODECS } from '../src/collectives/codec.ts';
 import { SEGMENT_BYTES } from '../src/collectives/workspace.ts';
 import { type Codec, Coordinator, type Group, join } from '../src/index.ts';

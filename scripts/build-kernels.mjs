@@ -3,7 +3,7 @@
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import asc from 'assemblyscript/asc';
 
-const sources = ['kernels', 'blocks', 'topk'].map((name) => `src/kernels/assembly/${name}.ts`);
+const sources = ['kernels', 'blocks', 'topk', 'robust'].map((name) => `src/kernels/assembly/${name}.ts`);
 const target = 'src/kernels/generated/kernels-wasm.ts';
 
 const modified = async (path) => (await stat(path).catch(() => null))?.mtimeMs ?? 0;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the benchmarks and some tests use. Needs root; installs only what is missing.
 set -euo pipefail
-packages=(build-essential libgloo-dev openmpi-bin libopenmpi-dev iproute2 nftables socat chromium)
+packages=(build-essential libgloo-dev openmpi-bin libopenmpi-dev iproute2 nftables socat coturn chromium)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -10,6 +10,12 @@ if [ "${#missing[@]}" -eq 0 ]; then exit 0; fi
 if [ "$(id -u)" != 0 ]; then
   echo "missing, and only root can install them: ${missing[*]}" >&2
   exit 1
+fi
+# The tests start a server of their own. Debian's package would start one as well, now and at each boot; where somebody has
+# installed coturn before us, it is left as it is.
+if [[ " ${missing[*]} " == *" coturn "* ]] && [ ! -e /etc/systemd/system/coturn.service ]; then
+  mkdir -p /etc/systemd/system
+  ln -s /dev/null /etc/systemd/system/coturn.service
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq

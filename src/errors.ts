@@ -104,10 +104,17 @@ export class ConnectError extends SkeinError {
   }
 }
 
-/** Another peer withdrew from the collective: its call was cancelled or ran out of time. */
+/** Another peer withdrew from the collective: its call was cancelled, ran out of time, or was stopped by its guard. */
 export class WithdrawnError extends SkeinError {
   constructor(message: string, context?: ErrorContext) {
     super('SKEIN_WITHDRAWN', message, context);
+  }
+}
+
+/** The call's `guard` found this peer's own input to be no good; nothing was sent. The others get a `WithdrawnError`. */
+export class PoisonedInputError extends SkeinError {
+  constructor(message: string, context?: ErrorContext) {
+    super('SKEIN_POISONED_INPUT', message, context);
   }
 }
 
@@ -136,6 +143,7 @@ const CLASSES: Readonly<Record<string, new (message: string, context?: ErrorCont
   SKEIN_TIMEOUT: TimeoutError,
   SKEIN_CONNECT: ConnectError,
   SKEIN_WITHDRAWN: WithdrawnError,
+  SKEIN_POISONED_INPUT: PoisonedInputError,
   SKEIN_EXCLUDED: ExcludedError,
   SKEIN_CLOSED: ClosedError,
 };

@@ -222,9 +222,14 @@ export class Group {
   /**
    * Combines the tensors of all members element by element; every member gets the same bits.
    *
+   * `op: 'median'`, `'trimmed-mean'` and `'centered-clip'` are averages that a minority of poisoned contributions (NaN, infinite,
+   * huge, malicious) can't move far, of f32 and f64: the coordinate-wise median and trimmed mean of Yin et al. (ICML 2018), and
+   * centered clipping after Karimireddy et al. (ICML 2021). `guard` refuses a poisoned input where it arises.
+   *
    * @param tensor shape and dtype equal on all members; receives the result unless `out` is given, and only on success
    * @returns who contributed, how it went
-   * @throws MismatchError, QuorumError, TimeoutError, PeerLostError, EvictedError, ExcludedError, WithdrawnError, ConnectError
+   * @throws MismatchError, QuorumError, TimeoutError, PeerLostError, EvictedError, ExcludedError, WithdrawnError, PoisonedInputError,
+   *   ConnectError
    * @example const { contributors } = await group.allReduce(gradients, { op: 'avg' });
    */
   allReduce(tensor: Tensor, options: AllReduceOptions = {}): Promise<Report> {
@@ -457,7 +462,9 @@ export class Group {
     this.#observer?.note({ type: 'begun', kind });
     const { input, output, atomic } = staged;
     const op = shape.reduces ? resolved.op : null;
-    const spec = { ...resolved, kind, dtype, op, count, root, laidOutFor, input, output, atomic };
+    const tensors = shape.input.map((part) => part.count);
+    const guard = resolved.guard === null ? null : { ...resolved.guard, tensors };
+    const spec = { ...resolved, kind, dtype, op, guard, count, root, laidOutFor, input, output, atomic };
     const request = { type: 'call' as const, call, spec, progress: options.onProgress !== undefined, wake };
     return { staged, request };
   }

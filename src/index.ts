@@ -3,12 +3,14 @@ export type { Consistency, ContributedRange, PeerId, Recovery, Report, Straggler
 export type { Codec, Rounding } from './collectives/codec.ts';
 export type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 export { Coordinator } from './coordinator.ts';
+export { diagnose } from './diagnose.ts';
 export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
 export type { CoordinatorHttpOptions } from './engine/http-server.ts';
 export type { IceServerOptions } from './engine/ice.ts';
 export type { PathFailure, PathKind } from './engine/peers.ts';
-export type { Admission } from './engine/runtime.ts';
+export type { Admission, LinkStatus } from './engine/runtime.ts';
 export type { CoordinatorStore } from './engine/store.ts';
+export { makePass, type PassOptions, type Role } from './engine/token.ts';
 export {
   ArgumentError,
   ClosedError,
@@ -18,6 +20,7 @@ export {
   ExcludedError,
   MismatchError,
   PeerLostError,
+  PoisonedInputError,
   ProtocolError,
   QuorumError,
   SkeinError,
@@ -30,6 +33,7 @@ export { join } from './join.ts';
 export type {
   AllReduceOptions,
   CallOptions,
+  GuardOptions,
   JoinOptions,
   ReduceOptions,
   RootedReduceOptions,
@@ -41,6 +45,7 @@ export {
   type HalfTensor,
   type PlainTensor,
   type ReduceOp,
+  type RobustOp,
   type SingleTensor,
   sharedTensor,
   type Tensor,

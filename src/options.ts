@@ -3,16 +3,17 @@ import type { Consistency, PeerId, Recovery, StragglerPolicy } from './collectiv
 import { CODECS, type Codec, isBlockCodec, ROUNDINGS, type Rounding, roundsByChance } from './collectives/codec.ts';
 import { algorithmsOf } from './collectives/plan.ts';
 import type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
+import { hasRobustAverages } from './collectives/robust.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
 import { ArgumentError } from './errors.ts';
-import { REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
+import { type Dtype, isFloat, isRobust, REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
 import { parseCoordinatorAddress } from './transport/address.ts';
 import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 
 export interface JoinOptions {
   /** Name of the job. @default SKEIN_RUN, else 'default' */
   readonly run?: string;
-  /** Secret of the run. @default SKEIN_TOKEN, else none */
+  /** The coordinator's token, or a pass that was made from it (`makePass`). @default SKEIN_TOKEN, else none */
   readonly token?: string;
   /** Quorum: members without which boundaries and collectives wait. @default SKEIN_MIN_WORLD_SIZE, else 1 */
   readonly minWorldSize?: number;
@@ -61,6 +62,14 @@ export interface CallOptions {
   readonly consistency?: Consistency;
 }
 
+/** What an input of floats must be like. */
+export interface GuardOptions {
+  /** No element may be a NaN or an infinity. @default false */
+  readonly finite?: boolean;
+  /** Largest Euclidean norm over all tensors of the call; what is not finite exceeds any. @default none */
+  readonly maxNorm?: number;
+}
+
 export interface TransferOptions extends CallOptions {
   /** @default 'auto' */
   readonly algorithm?: Algorithm | 'auto';
@@ -71,13 +80,32 @@ export interface TransferOptions extends CallOptions {
   readonly codec?: Codec;
   /** With `int8`, `int4` and `e3m0`: to the nearest, or up or down by a chance that makes the mean exact. @default 'nearest' */
   readonly rounding?: Rounding;
+  /**
+   * Looks at this peer's own input before anything of it is sent. If it is poisoned the call fails for all members: here with a
+   * `PoisonedInputError` that says what was found, on the others with a `WithdrawnError` that names this peer. No tensor changes.
+   * Each member looks for itself, and may look for something else. @default nothing is looked for
+   */
+  readonly guard?: GuardOptions;
   /** Called about twenty times with the share of this peer's part that is done, 0 to 1. */
   readonly onProgress?: (share: number) => void;
 }
 
 export interface ReduceOptions extends TransferOptions {
-  /** @default 'sum' */
+  /**
+   * `median`, `trimmed-mean` and `centered-clip` withstand some poisoned contributions: f32 and f64, in `allReduce` and
+   * `reduceScatter`, straight to the owner of each part (`src/collectives/robust.ts` defines them). @default 'sum'
+   */
   readonly op?: ReduceOp;
+  /**
+   * With `trimmed-mean`: of N contributions to each element the ⌊trim · N⌋ lowest and as many of the highest are left out. From 0
+   * to below 0.5; the same on all members. @default 0.2
+   */
+  readonly trim?: number;
+  /**
+   * With `centered-clip`, which has no default for it: how far from the median of an element a contribution may pull. About what
+   * sound contributions differ by. The same on all members.
+   */
+  readonly clipRadius?: number;
   /** Receives the result instead of the tensor. Its contents are undefined when the call fails. */
   readonly out?: Tensor;
 }
@@ -110,6 +138,9 @@ export interface RootedReduceOptions extends ReduceOptions {
 }
 
 const TRANSPORTS = ['unix', 'tcp', 'webrtc'] as const;
+
+/** Of five contributions one may be poisoned, of ten two. */
+const DEFAULT_TRIM = 0.2;
 
 const DEFAULT_TIMEOUT_MS = 300_000;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
@@ -201,6 +232,9 @@ export function resolveJoin(
 export interface ResolvedCall {
   readonly tag: string;
   readonly op: ReduceOp;
+  readonly trim: number | null;
+  readonly clipRadius: number | null;
+  readonly guard: { readonly maxNorm: number | null } | null;
   readonly algorithm: Algorithm | 'auto';
   readonly codec: Codec;
   readonly rounding: Rounding;
@@ -216,8 +250,63 @@ export interface ResolvedCall {
 /** What the options of a call must fit. */
 interface CallShape {
   readonly kind: CollectiveKind;
-  readonly dtype: string;
+  readonly dtype: Dtype;
   readonly reduces: boolean;
+}
+
+/** Robust averages: where they can be had, and what goes with each. */
+function resolveRobust(
+  options: AllReduceOptions,
+  { kind, dtype, reduces }: CallShape,
+): Pick<ResolvedCall, 'op' | 'trim' | 'clipRadius'> {
+  const op = checkChoice(options.op ?? 'sum', REDUCE_OPS, 'op');
+  const { trim, clipRadius, algorithm = 'auto' } = options;
+  const refuse = (reason: string): never => {
+    throw new ArgumentError(reason);
+  };
+  if (trim !== undefined && op !== 'trimmed-mean') refuse(`\`trim\` is for \`op: 'trimmed-mean'\`, not for ${op}.`);
+  if (clipRadius !== undefined && op !== 'centered-clip') {
+    refuse(`\`clipRadius\` is for \`op: 'centered-clip'\`, not for ${op}.`);
+  }
+  if (!reduces || !isRobust(op)) return { op, trim: null, clipRadius: null };
+  if (kind !== 'allReduce' && kind !== 'reduceScatter') {
+    refuse(`\`op: '${op}'\` is for allReduce and reduceScatter, not for ${kind}.`);
+  }
+  if (!hasRobustAverages(dtype)) refuse(`\`op: '${op}'\` works on f32 and f64 tensors, not on ${dtype}.`);
+  if (algorithm !== 'auto' && algorithm !== 'direct') {
+    refuse(
+      `\`op: '${op}'\` goes 'direct', where one rank sees all contributions to an element, not by '${algorithm}'.`,
+    );
+  }
+  if (options.codec === 'topk') {
+    refuse(`Codec topk can't be used with \`op: '${op}'\`: most elements would have a zero from most members.`);
+  }
+  if (options.errorFeedback === true) {
+    refuse(`\`errorFeedback\` makes up for what sums and averages lose, not for ${op}.`);
+  }
+  if (trim !== undefined && !(trim >= 0 && trim < 0.5)) {
+    refuse(`\`trim\` must be from 0 to below 0.5, not ${trim}: it is left out at both ends.`);
+  }
+  if (
+    op === 'centered-clip' &&
+    !(clipRadius !== undefined && clipRadius > 0 && clipRadius < Number.POSITIVE_INFINITY)
+  ) {
+    refuse(`\`op: 'centered-clip'\` needs a positive \`clipRadius\`, about what sound contributions differ by.`);
+  }
+  return { op, trim: op === 'trimmed-mean' ? (trim ?? DEFAULT_TRIM) : null, clipRadius: clipRadius ?? null };
+}
+
+function resolveGuard(guard: GuardOptions | undefined, dtype: Dtype): ResolvedCall['guard'] {
+  if (guard === undefined) return null;
+  const { finite = false, maxNorm } = guard;
+  if (!finite && maxNorm === undefined) {
+    throw new ArgumentError('`guard` looks for nothing: set `finite: true`, or a `maxNorm`.');
+  }
+  if (maxNorm !== undefined && !(maxNorm >= 0 && maxNorm < Number.POSITIVE_INFINITY)) {
+    throw new ArgumentError(`\`guard.maxNorm\` must be a number from 0, not ${maxNorm}.`);
+  }
+  if (!isFloat(dtype)) throw new ArgumentError(`\`guard\` is for floats, not for ${dtype}.`);
+  return { maxNorm: maxNorm ?? null };
 }
 
 type CodecOptions = Pick<ResolvedCall, 'codec' | 'rounding' | 'errorFeedback' | 'measureError'>;
@@ -237,7 +326,7 @@ function resolveCodec(options: AllReduceOptions, { kind, dtype, reduces }: CallS
       `Codec ${codec} can't be used with 'doubling', whose ranks each compute the result: they would differ. Use 'ring', 'tree' or 'direct'.`,
     );
   }
-  if (isBlockCodec(codec) && reduces && op !== 'sum' && op !== 'avg') {
+  if (isBlockCodec(codec) && reduces && op !== 'sum' && op !== 'avg' && !isRobust(op)) {
     refuse(`Codec ${codec} is for sums and averages, not for ${op}: use bf16 or f16.`);
   }
   if (codec === 'topk') {
@@ -285,9 +374,10 @@ export function resolveCall(
   }
   return {
     tag,
-    op: checkChoice(options.op ?? 'sum', REDUCE_OPS, 'op'),
     algorithm,
+    ...resolveRobust(options, shape),
     ...resolveCodec(options, shape),
+    guard: resolveGuard(options.guard, shape.dtype),
     consistency,
     stragglers,
     recovery: checkChoice(options.recovery ?? 'restart', ['restart', 'salvage', 'fail'], 'recovery'),

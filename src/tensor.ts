@@ -22,12 +22,32 @@ export const DTYPE_BYTES: Readonly<Record<Dtype, number>> = {
   u64: 8,
 };
 
+/** Those that can hold what is not finite. */
+export type FloatDtype = 'f32' | 'f64' | 'f16' | 'bf16';
+
+export function isFloat(dtype: Dtype): dtype is FloatDtype {
+  return dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16';
+}
+
 export const DTYPES: readonly Dtype[] = Object.freeze(Object.keys(DTYPE_BYTES) as Dtype[]); // keys of a Record<Dtype, …>
 
-/** What an element-wise reduction does. `avg` is `sum` divided by the number of contributors. */
-export type ReduceOp = 'sum' | 'avg' | 'min' | 'max' | 'prod';
+/**
+ * Averages that a minority of poisoned contributions can't move far, element by element; what is not finite is left out.
+ * `median`: the middle value, or the mean of the two in the middle. `trimmed-mean`: the mean without a share of the lowest and
+ * of the highest. `centered-clip`: the median and the mean of the distances from it, none counted for more than a radius.
+ */
+export type RobustOp = 'median' | 'trimmed-mean' | 'centered-clip';
 
-export const REDUCE_OPS: readonly ReduceOp[] = ['sum', 'avg', 'min', 'max', 'prod'];
+const ROBUST_OPS: readonly RobustOp[] = ['median', 'trimmed-mean', 'centered-clip'];
+
+/** What an element-wise reduction does. `avg` is `sum` divided by the number of contributors. */
+export type ReduceOp = 'sum' | 'avg' | 'min' | 'max' | 'prod' | RobustOp;
+
+export const REDUCE_OPS: readonly ReduceOp[] = ['sum', 'avg', 'min', 'max', 'prod', ...ROBUST_OPS];
+
+export function isRobust(op: ReduceOp | null): op is RobustOp {
+  return ROBUST_OPS.some((robust) => robust === op);
+}
 
 /** Typed arrays whose dtype is told by their class. */
 export type PlainTensor =

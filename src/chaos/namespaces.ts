@@ -6,11 +6,8 @@
  *     peer 1 ─────── veth ──┤ router ── TUN ── relay (for those whose packets are diverted)
  *     coordinator ── veth ──┘
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-
-/** Debian keeps them where no user's path leads. */
-const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
+import { NamespaceSet, programMissing, runTool } from './namespace-set.ts';
 
 const SUBNET = '10.83.0';
 const ROUTER_ADDRESS = `${SUBNET}.1`;
@@ -27,31 +24,8 @@ const RELAY_TABLE = '83';
 const FROM_RELAY_PRIORITY = '10';
 const DIVERT_PRIORITY = '20';
 
-/** Deletes the namespaces that it is given once nobody holds its stdin any more. */
-const GUARD = 'read -r line; for name in "$@"; do ip netns del "$name" 2>/dev/null; done';
-
 /** Who is behind the router. */
 type Leaf = number | 'coordinator';
-
-function run(program: string, args: readonly string[]): void {
-  try {
-    execFileSync(program, args, { env: { ...process.env, PATH }, stdio: ['ignore', 'ignore', 'pipe'] });
-  } catch (error) {
-    const text = (error as { stderr?: Buffer }).stderr?.toString().trim() ?? '';
-    throw new Error(`${program} ${args.join(' ')} failed: ${text === '' ? String(error) : text}`, { cause: error });
-  }
-}
-
-/** What is missing for namespaces, in words; null when they can be made. */
-export function namespacesMissing(): string | null {
-  if (process.platform !== 'linux') return 'network namespaces are a feature of Linux';
-  if (process.getuid?.() !== 0) return 'network namespaces need root';
-  return (
-    programMissing('ip', '-Version', 'iproute2') ??
-    programMissing('nft', '--version', 'nftables') ??
-    programMissing('tc', '-Version', 'iproute2')
-  );
-}
 
 /** What is missing for the relay of packets besides, in words; null when it can be had. */
 export function relayMissing(): string | null {
@@ -59,84 +33,49 @@ export function relayMissing(): string | null {
   return programMissing('socat', '-V', 'socat');
 }
 
-function programMissing(program: string, argument: string, debianPackage: string): string | null {
-  try {
-    run(program, [argument]);
-    return null;
-  } catch {
-    return `there is no ${program} (Debian package ${debianPackage})`;
-  }
-}
-
 export class Namespaces {
-  readonly #prefix: string;
-  readonly #leaves: readonly Leaf[];
-  readonly #guard: ChildProcess;
+  readonly #set: NamespaceSet;
 
   /** @throws Error when one of the tools fails; what was made until then is removed */
   constructor(peers: number) {
     if (peers > MAX_NAMESPACED_PEERS) throw new Error(`There are addresses for ${MAX_NAMESPACED_PEERS} peers only.`);
-    this.#prefix = `skein${process.pid}`;
-    this.#leaves = [...Array.from({ length: peers }, (_, index) => index), 'coordinator'];
-    this.#guard = this.#startGuard();
+    this.#set = new NamespaceSet();
     try {
       this.#makeRouter();
-      for (const leaf of this.#leaves) this.#makeLeaf(leaf);
+      for (const leaf of [...Array.from({ length: peers }, (_, index) => index), 'coordinator' as const])
+        this.#makeLeaf(leaf);
     } catch (error) {
       this.remove();
       throw error;
     }
   }
 
-  /** Removes the namespaces when this process is killed and can't do it any more. */
-  #startGuard(): ChildProcess {
-    const shell = spawn('/bin/sh', ['-c', GUARD, 'sh', ...this.#names()], {
-      stdio: ['pipe', 'ignore', 'ignore'],
-      env: { PATH },
-      detached: true,
-    });
-    shell.on('error', () => {}); // Without it there is no such protection.
-    shell.stdin.on('error', () => {});
-    shell.unref();
-    return shell;
-  }
-
   #makeRouter(): void {
     const router = this.#name('router');
-    run('ip', ['netns', 'add', router]);
+    this.#set.add('router');
     // A reply may take another way than the packet that it answers.
-    const settings = { ip_forward: 1, 'conf/all/rp_filter': 0, 'conf/default/rp_filter': 0 };
-    for (const [name, value] of Object.entries(settings))
-      this.#inside(router, 'sh', '-c', `echo ${value} > /proc/sys/net/ipv4/${name}`);
-    run('ip', ['-n', router, 'link', 'set', 'lo', 'up']);
-    run('ip', ['-n', router, 'addr', 'add', `${ROUTER_ADDRESS}/32`, 'dev', 'lo']);
+    this.#set.configure('router', { ip_forward: 1, 'conf/all/rp_filter': 0, 'conf/default/rp_filter': 0 });
+    runTool('ip', ['-n', router, 'addr', 'add', `${ROUTER_ADDRESS}/32`, 'dev', 'lo']);
   }
 
   #makeLeaf(leaf: Leaf): void {
     const [router, name, device] = [this.#name('router'), this.#name(leaf), deviceOf(leaf)];
-    run('ip', ['netns', 'add', name]);
-    run('ip', ['-n', router, 'link', 'add', device, 'type', 'veth', 'peer', 'name', 'net', 'netns', name]);
-    run('ip', ['-n', router, 'link', 'set', device, 'up']);
-    run('ip', ['-n', router, 'route', 'add', `${this.address(leaf)}/32`, 'dev', device]);
-    run('ip', ['-n', name, 'addr', 'add', `${this.address(leaf)}/32`, 'dev', 'net']);
-    run('ip', ['-n', name, 'link', 'set', 'net', 'up']);
-    run('ip', ['-n', name, 'link', 'set', 'lo', 'up']);
-    run('ip', ['-n', name, 'route', 'add', 'default', 'via', ROUTER_ADDRESS, 'dev', 'net', 'onlink']);
-    this.#inside(name, 'nft', 'add', 'table', 'inet', 'weather');
-    for (const hook of ['input', 'output'])
-      this.#inside(name, 'nft', 'add', 'chain', 'inet', 'weather', hook, `{ type filter hook ${hook} priority 0; }`);
+    this.#set.add(device);
+    runTool('ip', ['-n', router, 'link', 'add', device, 'type', 'veth', 'peer', 'name', 'net', 'netns', name]);
+    runTool('ip', ['-n', router, 'link', 'set', device, 'up']);
+    runTool('ip', ['-n', router, 'route', 'add', `${this.address(leaf)}/32`, 'dev', device]);
+    runTool('ip', ['-n', name, 'addr', 'add', `${this.address(leaf)}/32`, 'dev', 'net']);
+    runTool('ip', ['-n', name, 'link', 'set', 'net', 'up']);
+    runTool('ip', ['-n', name, 'route', 'add', 'default', 'via', ROUTER_ADDRESS, 'dev', 'net', 'onlink']);
+    this.#set.inside(device, ['nft', 'add', 'table', 'inet', 'weather']);
+    for (const hook of ['input', 'output']) {
+      const kind = `{ type filter hook ${hook} priority 0; }`;
+      this.#set.inside(device, ['nft', 'add', 'chain', 'inet', 'weather', hook, kind]);
+    }
   }
 
   #name(where: Leaf | 'router'): string {
-    return `${this.#prefix}${deviceOf(where)}`;
-  }
-
-  #names(): readonly string[] {
-    return [...this.#leaves, 'router' as const].map((one) => this.#name(one));
-  }
-
-  #inside(name: string, ...command: readonly string[]): void {
-    run('ip', ['netns', 'exec', name, ...command]);
+    return this.#set.nameOf(deviceOf(where));
   }
 
   address(leaf: Leaf): string {
@@ -145,12 +84,12 @@ export class Namespaces {
 
   /** The command that runs `command` in somebody's namespace. */
   wrap(where: Leaf | 'router', command: readonly [string, ...string[]]): [string, ...string[]] {
-    return ['ip', 'netns', 'exec', this.#name(where), ...command];
+    return this.#set.wrap(deviceOf(where), command);
   }
 
   /** Environment for what is wrapped: where `ip` is found. */
   get environment(): NodeJS.ProcessEnv {
-    return { PATH };
+    return this.#set.environment;
   }
 
   /** Drops everything between a peer and these others, or between it and everybody. */
@@ -192,12 +131,12 @@ export class Namespaces {
   }
 
   #addRule(index: number, hook: 'input' | 'output', ...rule: readonly string[]): void {
-    this.#inside(this.#name(index), 'nft', 'add', 'rule', 'inet', 'weather', hook, ...rule);
+    this.#set.inside(deviceOf(index), ['nft', 'add', 'rule', 'inet', 'weather', hook, ...rule]);
   }
 
   /** Ends what `drop`, `lose` and `reset` began. */
   heal(index: number): void {
-    this.#inside(this.#name(index), 'nft', 'flush', 'table', 'inet', 'weather');
+    this.#set.inside(deviceOf(index), ['nft', 'flush', 'table', 'inet', 'weather']);
   }
 
   /** Limits what a peer sends and receives to so many Mbit/s; null ends that. */
@@ -207,10 +146,10 @@ export class Namespaces {
       [this.#name('router'), deviceOf(index)],
     ] as const;
     for (const [name, device] of sides) {
-      if (megabits === null) run('tc', ['-n', name, 'qdisc', 'del', 'dev', device, 'root']);
+      if (megabits === null) runTool('tc', ['-n', name, 'qdisc', 'del', 'dev', device, 'root']);
       else {
         const limits = ['rate', `${megabits}mbit`, 'burst', '256kb', 'latency', '50ms'];
-        run('tc', ['-n', name, 'qdisc', 'replace', 'dev', device, 'root', 'tbf', ...limits]);
+        runTool('tc', ['-n', name, 'qdisc', 'replace', 'dev', device, 'root', 'tbf', ...limits]);
       }
     }
   }
@@ -218,33 +157,25 @@ export class Namespaces {
   /** Makes the door to the relay, through which `divert` sends packets. */
   openRelay(): void {
     const router = this.#name('router');
-    run('ip', ['-n', router, 'tuntap', 'add', 'dev', RELAY_DEVICE, 'mode', 'tun']);
-    run('ip', ['-n', router, 'link', 'set', RELAY_DEVICE, 'txqueuelen', '5000']);
-    run('ip', ['-n', router, 'link', 'set', RELAY_DEVICE, 'up']);
-    run('ip', ['-n', router, 'rule', 'add', 'pref', FROM_RELAY_PRIORITY, 'iif', RELAY_DEVICE, 'lookup', 'main']);
-    run('ip', ['-n', router, 'route', 'add', 'default', 'dev', RELAY_DEVICE, 'table', RELAY_TABLE]);
+    runTool('ip', ['-n', router, 'tuntap', 'add', 'dev', RELAY_DEVICE, 'mode', 'tun']);
+    runTool('ip', ['-n', router, 'link', 'set', RELAY_DEVICE, 'txqueuelen', '5000']);
+    runTool('ip', ['-n', router, 'link', 'set', RELAY_DEVICE, 'up']);
+    runTool('ip', ['-n', router, 'rule', 'add', 'pref', FROM_RELAY_PRIORITY, 'iif', RELAY_DEVICE, 'lookup', 'main']);
+    runTool('ip', ['-n', router, 'route', 'add', 'default', 'dev', RELAY_DEVICE, 'table', RELAY_TABLE]);
   }
 
   /** Sends what a peer sends and receives through the relay, or no longer. */
   divert(index: number, on: boolean): void {
     for (const side of ['from', 'to'])
-      run('ip', [
+      runTool('ip', [
         ...['-n', this.#name('router'), 'rule', on ? 'add' : 'del', 'pref', DIVERT_PRIORITY],
         ...[side, this.address(index), 'lookup', RELAY_TABLE],
       ]);
   }
 
-  /** Removes everything that was made. What still runs in there keeps its namespace until it ends. */
+  /** Removes everything that was made, and kills what still runs in there. */
   remove(): void {
-    for (const name of this.#names()) {
-      try {
-        run('ip', ['netns', 'del', name]);
-      } catch {
-        // It was not made.
-      }
-    }
-    // It must not find namespaces of the same names that this process makes later.
-    this.#guard.kill('SIGKILL');
+    this.#set.remove();
   }
 }
 

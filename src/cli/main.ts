@@ -6,7 +6,9 @@ import pc from 'picocolors';
 import { ArgumentError, SkeinError } from '../errors.ts';
 import { chaosCommand } from './chaos.ts';
 import { coordinatorCommand } from './coordinator.ts';
+import { doctorCommand } from './doctor.ts';
 import { launchCommand } from './launch.ts';
+import { tokenCommand } from './token.ts';
 
 const FAILURE = 1;
 const USAGE = 2;
@@ -41,7 +43,8 @@ Examples:
     $ skein help launch`,
   );
 
-for (const command of [coordinatorCommand(), launchCommand(), chaosCommand()]) skein.addCommand(command);
+for (const command of [coordinatorCommand(), tokenCommand(), launchCommand(), doctorCommand(), chaosCommand()])
+  skein.addCommand(command);
 for (const command of [skein, ...skein.commands])
   command.exitOverride().showHelpAfterError(`\nSee: ${command === skein ? '' : 'skein '}${command.name()} --help`);
 

@@ -14,6 +14,8 @@ const descriptionSchema = v.strictObject({
   tag: v.pipe(v.string(), v.maxLength(MAX_TAG_LENGTH)),
   dtype: v.picklist(DTYPES),
   op: v.nullable(v.picklist(REDUCE_OPS)),
+  trim: v.nullable(v.number()),
+  clipRadius: v.nullable(v.number()),
   codec: v.picklist(CODECS),
   algorithm: v.picklist(ALGORITHMS),
   count: v.pipe(v.number(), v.integer(), v.minValue(0)),

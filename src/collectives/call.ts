@@ -2,6 +2,7 @@
 import type { SkeinError } from '../errors.ts';
 import type { Dtype, ReduceOp } from '../tensor.ts';
 import type { Codec, Rounding } from './codec.ts';
+import type { Guard } from './guard.ts';
 import type { Algorithm, CollectiveKind } from './program.ts';
 
 export type PeerId = string;
@@ -28,6 +29,10 @@ export interface CallSpec {
   readonly dtype: Dtype;
   /** null for collectives that reduce nothing. */
   readonly op: ReduceOp | null;
+  /** Share that a trimmed mean leaves out at each end; null for other ops. */
+  readonly trim: number | null;
+  /** How far from the median a contribution to a centered clip may pull; null for other ops. */
+  readonly clipRadius: number | null;
   readonly codec: Codec;
   readonly rounding: Rounding;
   /** Add what the codec dropped in the last call under this tag to the input. */
@@ -44,6 +49,8 @@ export interface CallSpec {
   readonly stragglers: StragglerPolicy;
   readonly minWorldSize: number;
   readonly timeoutMs: number;
+  /** What this rank's input must be like, or nothing of it is sent; null: anything. */
+  readonly guard: Guard | null;
   readonly input: Uint8Array;
   /** Receives the result. It may be the input itself. */
   readonly output: Uint8Array;
@@ -99,6 +106,8 @@ export interface Description {
   readonly tag: string;
   readonly dtype: Dtype;
   readonly op: ReduceOp | null;
+  readonly trim: number | null;
+  readonly clipRadius: number | null;
   readonly codec: Codec;
   readonly algorithm: Algorithm;
   readonly count: number;
@@ -114,6 +123,8 @@ export interface Description {
 export function describe(call: Omit<Description, 'tag'>): string {
   const parts = [`${call.dtype} × ${call.count}`];
   if (call.op !== null) parts.push(call.op);
+  if (call.trim !== null) parts.push(`trim ${call.trim}`);
+  if (call.clipRadius !== null) parts.push(`clip radius ${call.clipRadius}`);
   if (call.root !== null) parts.push(`root ${call.root}`);
   parts.push(call.algorithm);
   if (call.codec !== 'f32') parts.push(`codec ${call.codec}`);

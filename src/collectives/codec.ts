@@ -43,7 +43,7 @@ export const BLOCK_ELEMENTS: Readonly<Record<Codec, number>> = {
   topk: 4_096,
 };
 
-/** Whether values share scales, so that all ranks' errors add up to more at every hop, and sums are all they are good for. */
+/** Whether values share scales, so that all ranks' errors add up to more at every hop, and sums and averages are all they are good for. */
 export function isBlockCodec(codec: Codec): boolean {
   return BLOCK_ELEMENTS[codec] > 1;
 }

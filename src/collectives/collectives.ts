@@ -7,12 +7,13 @@ import {
   ExcludedError,
   MismatchError,
   PeerLostError,
+  PoisonedInputError,
   QuorumError,
   type SkeinError,
   WithdrawnError,
 } from '../errors.ts';
 import { Recent } from '../recent.ts';
-import { DTYPE_BYTES } from '../tensor.ts';
+import { DTYPE_BYTES, isFloat } from '../tensor.ts';
 import {
   emptyHeader,
   FRAME_CREDIT,
@@ -47,6 +48,7 @@ import { type CallListener, type CallSpec, describe, type PeerId } from './call.
 import { wireLength } from './codec.ts';
 import { Context, type Member, type TagState, type Verdict, type ViewOf } from './context.ts';
 import { FrameCursor, Transfer } from './executor.ts';
+import { poisonIn } from './guard.ts';
 import { type Attempt, type AttemptPort, Operation } from './operation.ts';
 import { peersOf } from './peers.ts';
 import { makePlan, tensorSizes } from './plan.ts';
@@ -436,12 +438,27 @@ export class Collectives {
     if (state.exclusions.delete(operation.sequence)) context.verdicts -= 1;
     const verdict = state.verdicts.get(operation.sequence);
     if (verdict === undefined) {
-      this.#begin(operation);
+      // Not before: the others must learn which of their calls can't succeed.
+      const poison = this.#poisonIn(operation);
+      if (poison === null) this.#begin(operation);
+      else this.#fail(operation, poison, true);
     } else {
       state.verdicts.delete(operation.sequence);
       context.verdicts -= 1;
       this.#settle(operation, this.#verdictError(operation, verdict));
     }
+  }
+
+  /** What is wrong with this rank's own input, if the call wants it looked at. */
+  #poisonIn({ call, title, epoch }: Operation): SkeinError | null {
+    const { guard, dtype, input, root } = call;
+    // Where only the root has an input, the others' memory is for the result.
+    const isOutput = ROOT_SENDS.has(call.kind) && root !== this.#around.self;
+    if (guard === null || isOutput || !isFloat(dtype)) return null;
+    const poison = poisonIn(this.#around.workspace, dtype, input, guard);
+    if (poison === null) return null;
+    const message = `${title} was stopped by its \`guard\`: ${poison}. Nothing was sent, no tensor has changed, and the call has failed for all members: find out what went wrong here, and go on with the next call.`;
+    return new PoisonedInputError(message, { op: title, peer: this.#around.self, epoch, phase: 'guard' });
   }
 
   /** Starts an attempt among the members that are left. */
@@ -471,7 +488,7 @@ export class Collectives {
     const rest = restOf(operation.kept, call.count);
     const count = rest.reduce((sum, { start, end }) => sum + end - start, 0);
     const bytes = wireLength(call.dtype, call.codec, count);
-    const choice = { kind: call.kind, worldSize: members.length, bytes, codec: call.codec };
+    const choice = { kind: call.kind, worldSize: members.length, bytes, codec: call.codec, op: call.op };
     const algorithm = call.algorithm === 'auto' ? chooseAlgorithm(choice) : call.algorithm;
     const order = algorithm === 'ring' && ORDERLESS.has(call.kind) ? ringAround(members, context.cuts) : members;
     const rank = order.findIndex((member) => member.peerId === this.#around.self);
@@ -519,6 +536,8 @@ export class Collectives {
       frame,
       dtype: call.dtype,
       op: call.op,
+      trim: call.trim,
+      clipRadius: call.clipRadius,
       codec: call.codec,
       seed: call.rounding === 'stochastic' ? seedOf(operation, rank) : null,
       measures: call.measureError,
@@ -928,6 +947,9 @@ function findOpen(state: TagState, sequence: number): Operation | undefined {
 
 /** Collectives whose result does not depend on who has which rank: their ring may take any order. */
 const ORDERLESS: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'broadcast', 'reduce']);
+
+/** Collectives to which the root alone contributes. */
+const ROOT_SENDS: ReadonlySet<CollectiveKind> = new Set(['broadcast', 'scatter']);
 
 /** Rank of a peer in an attempt; −1, which no program names, when it has no part in it. */
 export function rankIn(attempt: Attempt, peerId: PeerId): number {

@@ -79,3 +79,14 @@ export function directAllReduce(worldSize: number, rank: Rank, count: number): r
     return { id: owner, count: share.count, input: share.start, output: share.start, steps };
   });
 }
+
+/** The first half of `directAllReduce`: the sum stays with its owner. */
+export function directReduceScatter(worldSize: number, rank: Rank, count: number): readonly ChunkProgram[] {
+  const [, ...others] = fromHereRound(worldSize, rank);
+  return [rank, ...others].map((owner) => {
+    const share = shareOf(count, worldSize, owner);
+    if (owner !== rank)
+      return { id: owner, count: share.count, input: share.start, output: null, steps: [send(owner)] };
+    return { id: rank, count: share.count, input: share.start, output: 0, steps: [...others].reverse().map(reduce) };
+  });
+}

@@ -12,6 +12,9 @@
  * everyone it is sent to, and it becomes what they decode, here too. What arrives sealed is passed on untouched. Values that are
  * not needed here any more are encoded on their way out.
  *
+ * A robust average needs all contributions to a segment at once: its owner keeps them, as it keeps what comes before its turn, until
+ * the last has come. So it keeps at most what the others send it of its chunk.
+ *
  * Segments that arrived and must go on are sent before new ones are begun. So few segments are under way at a time, each
  * is finished while its bytes are in the cache, and a new one enters the pipeline whenever a link would be idle.
  *
@@ -19,11 +22,12 @@
  * before their turn are kept (their number and size follow from this rank's own program), so a link is never blocked.
  */
 import type { LossyCodec } from '../kernels/kernels.ts';
-import { DTYPE_BYTES, type Dtype, type ReduceOp } from '../tensor.ts';
+import { DTYPE_BYTES, type Dtype, isFloat, isRobust, type ReduceOp } from '../tensor.ts';
 import { emptyHeader, FRAME_DATA, type FrameHeader, HEADER_BYTES, writeHeader } from '../wire/frame.ts';
 import type { Span } from '../wire/ranges.ts';
 import { BLOCK_ELEMENTS, type Codec, isBlockCodec, roundsByChance, wireLength } from './codec.ts';
 import type { ChunkProgram, Instruction, Plan, Rank } from './program.ts';
+import { averageRows, hasRobustAverages, type RobustAverage } from './robust.ts';
 import { type FlushListener, NO_SLOT, STAGE_BYTES, type Workspace } from './workspace.ts';
 
 /** The way to one peer. */
@@ -42,6 +46,9 @@ export interface TransferSpec {
   readonly dtype: Dtype;
   /** null: nothing is reduced. */
   readonly op: ReduceOp | null;
+  /** What robust averages are made with, as in a call; null for other ops. */
+  readonly trim: number | null;
+  readonly clipRadius: number | null;
   readonly codec: Codec;
   /** Where codecs that can round by chance take it from; null: they round to the nearest. */
   readonly seed: number | null;
@@ -187,6 +194,8 @@ export class Transfer implements FlushListener {
   readonly #segmentElements: number;
   /** Elements that are staged at a time: whole blocks. */
   readonly #partElements: number;
+  /** What all contributions to a segment are worked into at once; null: they are combined one by one. */
+  readonly #robust: RobustAverage | null;
   readonly #chunks: ChunkState[] = [];
   readonly #chunkById: (ChunkState | undefined)[] = [];
   readonly #outboxes: Outbox[] = [];
@@ -228,6 +237,8 @@ export class Transfer implements FlushListener {
     this.#partElements = Math.floor(STAGE_BYTES / this.#elementBytes / block) * block;
     if (this.#segmentElements === 0)
       throw new Error(`a segment of ${workspace.segmentBytes} bytes has no block of ${block}`);
+    const { op, trim, clipRadius } = spec;
+    this.#robust = isRobust(op) ? { op, trim, clipRadius } : null;
     let segments = 0;
     for (const program of spec.plan.chunks) {
       const count = Math.ceil(program.count / this.#segmentElements);
@@ -305,11 +316,25 @@ export class Transfer implements FlushListener {
     const ranks = new Set<Rank>();
     for (const chunk of this.#chunks) {
       for (let index = 0; index < chunk.segments; index++) {
-        const step = chunk.steps[this.#step[chunk.firstSegment + index]!];
-        if (step !== undefined && isReceive(step)) ranks.add(step.from);
+        const segment = chunk.firstSegment + index;
+        const step = chunk.steps[this.#step[segment]!];
+        if (step === undefined || !isReceive(step)) continue;
+        if (this.#collects(step)) for (const rank of this.#missing(chunk, segment)) ranks.add(rank);
+        else ranks.add(step.from);
       }
     }
     return [...ranks];
+  }
+
+  /** Whether what a step takes is kept until all contributions are there. */
+  #collects(step: Instruction): boolean {
+    return this.#robust !== null && step.do === 'reduce';
+  }
+
+  /** Ranks whose contributions to a robust average have not come yet. */
+  #missing(chunk: ChunkState, segment: number): Rank[] {
+    const contributions = chunk.steps.slice(this.#step[segment]!, chunk.finishingStep + 1).filter(isReceive);
+    return contributions.map(({ from }) => from).filter((from) => this.#earlyFrom(segment, from)?.complete !== true);
   }
 
   /** Begins: segments whose first step is a send are queued, those without steps are finished. */
@@ -593,16 +618,68 @@ export class Transfer implements FlushListener {
   #takeEarly(chunk: ChunkState, segment: number): void {
     const step = chunk.steps[this.#step[segment]!];
     if (step === undefined || step.do === 'send') return;
+    if (this.#collects(step)) {
+      this.#takeAll(chunk, segment, step);
+      return;
+    }
     const frame = this.#earlyFrom(segment, step.from);
     if (frame === null || !frame.complete) return;
     const slot = this.#target(chunk, segment, step);
     if (slot === null) return;
-    this.#unlink(segment, frame);
     this.#apply(chunk, segment, step, slot, frame.buffer, 0, frame.length, 0);
+    this.#dropEarly(segment, frame);
+    this.#applied(chunk, segment, slot);
+  }
+
+  /** Makes a robust average of all contributions, once the last of them has come. */
+  #takeAll(chunk: ChunkState, segment: number, step: Instruction): void {
+    const frames: EarlyFrame[] = [];
+    for (let frame = this.#early[segment] ?? null; frame !== null; frame = frame.next) {
+      if (frame.complete) frames.push(frame);
+    }
+    if (frames.length <= chunk.finishingStep - this.#step[segment]!) return;
+    const slot = this.#target(chunk, segment, step);
+    if (slot === null) return;
+    this.#averageFrames(chunk, segment, slot, frames);
+    for (const frame of frames) this.#dropEarly(segment, frame);
+    this.#step[segment] = chunk.finishingStep;
+    this.#applied(chunk, segment, slot);
+  }
+
+  /** Row 0 is this rank's own contribution, the others are those of the frames. */
+  #averageFrames(chunk: ChunkState, segment: number, slot: number, frames: readonly EarlyFrame[]): void {
+    const { bytes, kernels, stageOwn, stageRows, stageWire } = this.#workspace;
+    const { codec, dtype } = this.#spec;
+    const size = this.#elementBytes;
+    const count = this.#elements(chunk, segment);
+    const stride = this.#workspace.rowStride(1 + frames.length);
+    const most = Math.floor(stride / size / BLOCK_ELEMENTS[codec]) * BLOCK_ELEMENTS[codec];
+    const rows = { offset: stageRows, stride, count: 1 + frames.length };
+    // Options that would lead here are refused before a call is made.
+    if (this.#robust === null || !hasRobustAverages(dtype) || most === 0 || rows.count !== this.#spec.contributors)
+      throw new Error(`no robust average of ${rows.count} contributions in ${codec}, of ${dtype}`);
+    for (let done = 0; done < count; done += most) {
+      const part = Math.min(most, count - done);
+      const from = wireLength(dtype, codec, done);
+      const to = from + wireLength(dtype, codec, part);
+      this.#loadValue(chunk, segment, done * size, (done + part) * size, stageRows);
+      for (const [index, { buffer }] of frames.entries()) {
+        const row = stageRows + (1 + index) * stride;
+        if (codec === 'f32') bytes.set(buffer.subarray(from, to), row);
+        else kernels.decode(codec, row, this.#workspace.locate(buffer, from, to, stageWire), part);
+      }
+      const target = slot === NO_SLOT ? stageOwn : this.#workspace.payload(slot) + done * size;
+      averageRows(kernels, dtype, this.#robust, target, rows, part);
+      if (slot === NO_SLOT) this.#storeStaged(chunk, segment, target, done * size, (done + part) * size);
+    }
+  }
+
+  /** A kept frame has been worked in. */
+  #dropEarly(segment: number, frame: EarlyFrame): void {
+    this.#unlink(segment, frame);
     this.#workspace.giveBuffer(frame.buffer);
     frame.buffer = NO_BYTES;
     this.#spareFrames.push(frame);
-    this.#applied(chunk, segment, slot);
   }
 
   #earlyFrom(segment: number, from: Rank): EarlyFrame | null {
@@ -703,7 +780,8 @@ export class Transfer implements FlushListener {
     cursor.segment = segment;
     cursor.at = 0;
     const step = chunk.steps[index]!;
-    const slot = index === current && !this.#decodesWhole ? this.#target(chunk, segment, step) : null;
+    const isWhole = this.#decodesWhole || this.#collects(step);
+    const slot = index === current && !isWhole ? this.#target(chunk, segment, step) : null;
     if (slot === null) {
       cursor.mode = MODE_EARLY;
       cursor.early = this.#keepEarly(segment, from, bytes);
@@ -838,7 +916,9 @@ export class Transfer implements FlushListener {
     if (this.#place[segment] === PLACE_SLOT) own = this.#workspace.payload(this.#slot[segment]!) + first;
     else this.#loadValue(chunk, segment, first, last, own);
     const arrivedIsLeft = step.from < this.#spec.rank;
-    const op = this.#spec.op === 'avg' || this.#spec.op === null ? 'sum' : this.#spec.op;
+    const { op: asked } = this.#spec;
+    // An average is divided when its sum is whole; what is robust does not come here.
+    const op = asked === 'avg' || asked === null || isRobust(asked) ? 'sum' : asked;
     kernels.reduce(dtype, op, result, arrivedIsLeft ? arrived : own, arrivedIsLeft ? own : arrived, count);
     if (slot === NO_SLOT) this.#storeStaged(chunk, segment, result, first, last);
   }
@@ -856,8 +936,7 @@ export class Transfer implements FlushListener {
   /** The value has every contribution: divides it for `avg`, and gives NaNs one pattern where several ranks computed it. */
   #finishValue(chunk: ChunkState, segment: number): void {
     const { dtype, op, plan, contributors } = this.#spec;
-    const canonical =
-      plan.algorithm === 'doubling' && (dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16');
+    const canonical = plan.algorithm === 'doubling' && isFloat(dtype);
     if (op !== 'avg' && !canonical) return;
     const { kernels, stageOwn } = this.#workspace;
     const bytes = this.#elements(chunk, segment) * this.#elementBytes;

@@ -137,8 +137,9 @@ export class Operation {
   }
 
   description(algorithm: Algorithm, segmentBytes: number): Description {
-    const { kind, tag, dtype, op, codec, count, root, consistency, recovery, stragglers, minWorldSize } = this.call;
-    const shared = { kind, tag, dtype, op, codec, algorithm, count, root, consistency };
+    const { kind, tag, dtype, op, trim, clipRadius, codec, count, root, consistency } = this.call;
+    const { recovery, stragglers, minWorldSize } = this.call;
+    const shared = { kind, tag, dtype, op, trim, clipRadius, codec, algorithm, count, root, consistency };
     return { ...shared, recovery, stragglers, minWorldSize, segmentBytes };
   }
 

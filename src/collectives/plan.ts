@@ -4,7 +4,14 @@
  */
 import { ArgumentError } from '../errors.ts';
 import { doublingBarrier } from './barrier.ts';
-import { directAllGather, directAllReduce, directAllToAll, directGather, directScatter } from './direct.ts';
+import {
+  directAllGather,
+  directAllReduce,
+  directAllToAll,
+  directGather,
+  directReduceScatter,
+  directScatter,
+} from './direct.ts';
 import { doublingAllReduce } from './doubling.ts';
 import { shareOf } from './partition.ts';
 import {
@@ -26,7 +33,7 @@ const BUILDERS: Readonly<Record<CollectiveKind, Readonly<Partial<Record<Algorith
   allReduce: { ring: ringAllReduce, tree: treeAllReduce, doubling: doublingAllReduce, direct: directAllReduce },
   broadcast: { ring: ringBroadcast, tree: treeBroadcast },
   reduce: { ring: ringReduce, tree: treeReduce },
-  reduceScatter: { ring: ringReduceScatter },
+  reduceScatter: { ring: ringReduceScatter, direct: directReduceScatter },
   allGather: { ring: ringAllGather, direct: directAllGather },
   gather: { direct: directGather },
   scatter: { direct: directScatter },

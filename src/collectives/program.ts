@@ -10,6 +10,8 @@
  *     reduce   combine what arrives into the current value; the operand of the lower rank stands on the left
  *     replace  take what arrives as the value
  *
+ * Robust averages (robust.ts) combine all contributions at once, so their programs reduce at one rank only, and nothing but inputs.
+ *
  * A rank whose chunk has an `output`, at least one `reduce` and no `replace` is the chunk's *finisher*: after its last
  * `reduce` the value is final (it is scaled for `avg` there), and every other rank that keeps the chunk receives those very bytes.
  */

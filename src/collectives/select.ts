@@ -9,6 +9,7 @@
  * segment more for each hop after the first.
  */
 
+import { isRobust, type ReduceOp } from '../tensor.ts';
 import { type Codec, isBlockCodec } from './codec.ts';
 import { algorithmsOf } from './plan.ts';
 import type { Algorithm, CollectiveKind } from './program.ts';
@@ -36,6 +37,8 @@ export interface Choice {
   /** Bytes of the request's `count` elements. */
   readonly bytes: number;
   readonly codec: Codec;
+  /** null for kinds that reduce nothing. */
+  readonly op: ReduceOp | null;
 }
 
 /** Seconds that the model gives an algorithm; infinite for one that the kind does not have. */
@@ -88,6 +91,12 @@ export function predictSeconds(choice: Choice, algorithm: Algorithm): number {
       const share = ((ranks - 1) / ranks) * bytes;
       return (ranks - 1) * alpha + share * (beta + gamma);
     }
+    case 'reduceScatter/direct': {
+      // the first half of allReduce/direct: α + (N−1)(message + crowding·n/N·β) + (N−1)/N·nγ
+      const share = bytes / ranks;
+      const others = ranks - 1;
+      return alpha + others * (COST.messageSeconds + COST.crowding * share * beta) + others * share * gamma;
+    }
     case 'allGather/ring':
       // (N−1)(α + nβ), n the bytes of one part
       return (ranks - 1) * (alpha + bytes * beta);
@@ -103,14 +112,16 @@ export function predictSeconds(choice: Choice, algorithm: Algorithm): number {
 }
 
 /**
- * What `auto` chooses among for an all-reduce. With a codec that drops bits, recursive doubling is out: there every rank
- * computes the result for itself, from its own exact value and its partner's rounded one, so two ranks would differ. Codecs that
- * share scales are coarse, and what they drop adds up at each hop, so they go straight, where there are two whatever N is.
+ * What `auto` chooses among. Robust averages need all contributions at one rank, so they go straight. So do, in an all-reduce, codecs
+ * that share scales: they are coarse, and what they drop adds up at each hop, of which there are two that way whatever N is. With
+ * any codec that drops bits, recursive doubling is out: there every rank computes the result for itself, from its own exact value and
+ * its partner's rounded one, so two ranks would differ. What else adds up was not measured to be faster straight.
  */
-function candidatesFor({ kind, codec }: Choice): readonly Algorithm[] {
+function candidatesFor({ kind, codec, op }: Choice): readonly Algorithm[] {
   const offered = algorithmsOf(kind);
-  if (kind !== 'allReduce') return offered;
-  if (isBlockCodec(codec)) return ['direct'];
+  if (isRobust(op)) return ['direct'];
+  if (kind !== 'allReduce' && kind !== 'reduceScatter') return offered;
+  if (kind === 'allReduce' && isBlockCodec(codec)) return ['direct'];
   return offered.filter((name) => name !== 'direct' && (codec === 'f32' || name !== 'doubling'));
 }
 

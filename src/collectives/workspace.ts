@@ -5,12 +5,21 @@
  */
 import type { Kernels } from '../kernels/kernels.ts';
 import { HEADER_BYTES } from '../wire/frame.ts';
+import { MAX_WORLD_SIZE } from '../wire/limits.ts';
 
 /** Default bytes per segment: large enough to amortise a frame's fixed costs, small enough to stay in the L2 cache. */
 export const SEGMENT_BYTES: number = 256 * 1024;
 
 /** Operands outside the arena are staged in blocks of this many bytes, which fit the L1/L2 caches. */
 export const STAGE_BYTES: number = 64 * 1024;
+
+const CACHE_LINE_BYTES = 64;
+
+/**
+ * Contributions of part of a segment, side by side, while a robust average is made of them: few enough to stay in the L2 cache, and
+ * a block of any codec but `topk` of as many as a run may have, with a cache line more for each.
+ */
+const ROWS_BYTES = MAX_WORLD_SIZE * (64 * 4 + CACHE_LINE_BYTES);
 
 /** Payloads start here in a slot; the header stands right before it, so that both leave in one write. */
 const PAYLOAD_OFFSET = 64;
@@ -66,6 +75,8 @@ export class Workspace {
   readonly stageOwn: number;
   readonly stageArrived: number;
   readonly stageWire: number;
+  /** Staging for rows of values, as long as `rowStride` says. */
+  readonly stageRows: number;
   readonly segmentBytes: number;
 
   readonly #slotOffsets: number[] = [];
@@ -84,6 +95,7 @@ export class Workspace {
     this.stageArrived = kernels.reserve(STAGE_BYTES);
     // A few elements may take more bytes encoded than not: their block has a scale all the same.
     this.stageWire = kernels.reserve(STAGE_BYTES + MAX_BLOCK_OVERHEAD);
+    this.stageRows = kernels.reserve(ROWS_BYTES);
     for (let slot = 0; slot < SLOT_COUNT + WIRE_SLOT_COUNT; slot++) {
       this.#slotOffsets.push(kernels.reserve(PAYLOAD_OFFSET + segmentBytes + MAX_BLOCK_OVERHEAD));
       (slot < SLOT_COUNT ? this.#free : this.#freeWire).push(slot);
@@ -131,6 +143,12 @@ export class Workspace {
   frame(slot: number, payloadBytes: number): Uint8Array {
     const start = this.header(slot);
     return this.bytes.subarray(start, start + HEADER_BYTES + payloadBytes);
+  }
+
+  /** Bytes from row to row where so many are staged: an odd number of cache lines, or the rows would compete for a few places in the cache. */
+  rowStride(rows: number): number {
+    const lines = Math.floor(Math.min(STAGE_BYTES, ROWS_BYTES / rows) / CACHE_LINE_BYTES);
+    return (lines % 2 === 1 ? lines : lines - 1) * CACHE_LINE_BYTES;
   }
 
   ticket(): SendTicket {

@@ -18,6 +18,7 @@ import { HANDSHAKE_TIMEOUT_MS, MAX_RUNS, MAX_WORLD_SIZE, PROTOCOL_VERSION } from
 import {
   type Control,
   type CoordinatorMessage,
+  type IceServers,
   PEER_MESSAGES,
   type PeerMessage,
   type RunReport,
@@ -27,6 +28,7 @@ import type { CoordinatorHttpOptions, HttpListener } from './http-server.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
 import { type Platform, systemPlatform } from './platform.ts';
 import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
+import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
 
 export interface CoordinatorListenOptions {
   /** TCP port; 0 takes a free one. @default 7400 */
@@ -87,6 +89,11 @@ interface Session {
   peerNonce: Uint8Array | null;
   /** What its greeting asked for. */
   runName: string;
+  /** Of its pass, as it came, and what the bearer must prove to know. */
+  claims: string;
+  key: Uint8Array | string;
+  /** What those claims say, once that is proved; null for the coordinator's own token. */
+  pass: Claims | null;
   /** It has proved that it knows the token, and will tell where it comes back from. */
   returning: Extract<PeerMessage, { type: 'prove' }> | null;
   /** Where it has been let in. */
@@ -106,6 +113,7 @@ export class CoordinatorServer {
   /** Members of an earlier coordinator's runs may come back until then. */
   readonly #graceUntil: number;
   readonly #stopTicks: () => void;
+  readonly #passes: UsedPasses = new UsedPasses();
   #unauthenticated = 0;
   #nextSession = 1;
   #closed = false;
@@ -207,6 +215,9 @@ export class CoordinatorServer {
       ownNonce: this.#platform.random(NONCE_BYTES),
       peerNonce: null,
       runName: '',
+      claims: '',
+      key: '',
+      pass: null,
       returning: null,
       run: null,
       peerId: null,
@@ -222,7 +233,10 @@ export class CoordinatorServer {
         session.connection.refuse(`it speaks of term ${control.term}, epoch ${control.epoch}, which have not been`);
         return;
       }
-      this.#step(session.run, { type: 'message', peerId: session.peerId, message });
+      const { run, peerId } = session;
+      if (message.type === 'signal') this.#passOn(run, peerId, message);
+      else if (message.type === 'ice') this.#send(run, peerId, { type: 'ice', ice: this.#iceServers(peerId) });
+      else this.#step(run, { type: 'message', peerId, message });
     } else if (message.type === 'hello' && session.peerNonce === null) {
       this.#challenge(session, message);
     } else if (message.type === 'resume' && session.returning !== null) {
@@ -242,16 +256,26 @@ export class CoordinatorServer {
     }
     session.peerNonce = hello.nonce;
     session.runName = hello.run;
-    const proof = prove(this.#token, 'coordinator', hello.run, session.ownNonce, hello.nonce);
+    session.claims = hello.claims;
+    session.key = keyOfClaims(this.#token, hello.claims);
+    const proof = prove(session.key, 'coordinator', hello.run, session.ownNonce, hello.nonce);
     session.connection.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof }, 0, 0);
   }
 
   #admit(session: Session, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
     const { runName } = session;
-    if (!sameProof(message.proof, prove(this.#token, 'peer', runName, peerNonce, session.ownNonce))) {
-      this.#refuse(session, 'unauthorized', 'The token is wrong: use the one that the coordinator was started with.');
+    if (!sameProof(message.proof, prove(session.key, 'peer', runName, peerNonce, session.ownNonce))) {
+      const text =
+        'The token is wrong: use the one that the coordinator was started with, or a pass that was made from it.';
+      this.#refuse(session, 'unauthorized', text);
       return;
     }
+    session.pass = session.claims === '' ? null : readClaims(session.claims);
+    if (session.claims !== '' && session.pass === null) {
+      this.#refuse(session, 'unauthorized', 'The pass can not be read: make another one from the token.');
+      return;
+    }
+    if (!message.resume && !this.#mayEnter(session, null)) return;
     session.connection.trust();
     if (message.resume) {
       session.returning = message;
@@ -265,11 +289,20 @@ export class CoordinatorServer {
   }
 
   #resume(session: Session, proved: Extract<PeerMessage, { type: 'prove' }>, report: RunReport): void {
+    if (!this.#mayEnter(session, report.peerId)) return;
     const run = this.#enter(session, false);
     if (run === null) return;
     const { hostKey, site, addresses, startWorldSize, name } = proved;
     const description = { hostKey, site, addresses };
     this.#step(run, { type: 'resumed', connection: session.number, description, startWorldSize, name, report });
+  }
+
+  /** @param returning the peer that it says it is, when it comes back */
+  #mayEnter(session: Session, returning: PeerId | null): boolean {
+    const { pass, runName } = session;
+    const refusal = pass === null ? null : this.#passes.refusal(pass, runName, returning, Date.now());
+    if (refusal !== null) this.#refuse(session, 'unauthorized', refusal);
+    return refusal === null;
   }
 
   /** The handshake is over; null when there is no room for one more. */
@@ -317,7 +350,7 @@ export class CoordinatorServer {
         heartbeatMs,
         bounds: { minimumMs, maximumMs: PATIENCE * minimumMs },
         random: (length: number) => this.#platform.random(length),
-        iceServers: (peerId: PeerId) => iceServersFor(this.#options.iceServers ?? [], peerId, Date.now()),
+        iceServers: (peerId: PeerId) => this.#iceServers(peerId),
         stored: this.#store.load(name),
         graceMs: Math.max(0, this.#graceUntil - this.#platform.clock.now()),
       };
@@ -326,6 +359,29 @@ export class CoordinatorServer {
       this.#runs.set(name, run);
     }
     return run;
+  }
+
+  /** From one end of a WebRTC session to the other. */
+  #passOn(run: Run, from: PeerId, { to, signal }: Extract<PeerMessage, { type: 'signal' }>): void {
+    if (run.peers.has(to)) {
+      this.#send(run, to, { type: 'signal', from, signal });
+    } else if (signal.kind === 'offer') {
+      const end = {
+        kind: 'end' as const,
+        session: signal.session,
+        fromDialler: false,
+        reason: 'it is not in this run',
+      };
+      this.#send(run, from, { type: 'signal', from: to, signal: end });
+    }
+  }
+
+  #iceServers(peerId: PeerId): IceServers {
+    return iceServersFor(this.#options.iceServers ?? [], peerId, Date.now());
+  }
+
+  #send({ peers, machine }: Run, peerId: PeerId, message: CoordinatorMessage): void {
+    peers.get(peerId)?.connection.send(message, machine.term, machine.epoch);
   }
 
   /** Makes room: of the runs where nobody is left, the oldest goes, and its epoch with it. */
@@ -351,11 +407,12 @@ export class CoordinatorServer {
         const session = this.#sessions.get(effect.connection);
         if (session === undefined) break;
         session.peerId = effect.peerId;
+        if (session.pass !== null) this.#passes.use(session.pass, effect.peerId, Date.now());
         run.peers.set(effect.peerId, session);
         break;
       }
       case 'send':
-        run.peers.get(effect.peerId)?.connection.send(effect.message, run.machine.term, run.machine.epoch);
+        this.#send(run, effect.peerId, effect.message);
         break;
       case 'close':
         this.#dismiss(run.peers.get(effect.peerId));

@@ -23,6 +23,7 @@ import {
 import { ControlConnection, type ControlHandler } from './control-connection.ts';
 import type { TransportKind } from './host.ts';
 import type { Platform } from './platform.ts';
+import { tokenKey } from './token-key.ts';
 
 export interface Credentials {
   readonly run: string;
@@ -56,7 +57,8 @@ export async function greet(
   report: (() => RunReport) | null,
   signal: AbortSignal,
 ): Promise<Greeted> {
-  const { run, token, startWorldSize, name, description, transports } = credentials;
+  const { claims, key } = tokenKey(credentials.token);
+  const { run, startWorldSize, name, description, transports } = credentials;
   const raw = await platform.dialCoordinator(address, transports, { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal });
   return new Promise<Greeted>((resolve, reject) => {
     const own = platform.random(NONCE_BYTES);
@@ -77,14 +79,14 @@ export async function greet(
     });
     const send = (message: PeerMessage) => connection.send(message, 0, 0);
     const onChallenge = (message: Extract<CoordinatorMessage, { type: 'challenge' }>) => {
-      if (!sameProof(message.proof, prove(token, 'coordinator', run, message.nonce, own))) {
+      if (!sameProof(message.proof, prove(key, 'coordinator', run, message.nonce, own))) {
         const text = `The coordinator at ${raw.remote} does not know this token: check \`token\` (or SKEIN_TOKEN) on both sides.`;
         fail(new UnauthorizedError(text, context));
         return;
       }
       // It knows the token: the welcome, which lists all peers, may be long.
       connection.trust();
-      const proof = prove(token, 'peer', run, own, message.nonce);
+      const proof = prove(key, 'peer', run, own, message.nonce);
       send({ type: 'prove', proof, startWorldSize, name, resume: report !== null, ...description });
       if (report !== null) send({ type: 'resume', report: report() });
     };
@@ -122,6 +124,6 @@ export async function greet(
       }
     };
     const connection: PeerConnection = new ControlConnection(raw, COORDINATOR_MESSAGES, { onMessage, onClosed });
-    send({ type: 'hello', version: PROTOCOL_VERSION, run, nonce: own });
+    send({ type: 'hello', version: PROTOCOL_VERSION, run, claims, nonce: own });
   });
 }

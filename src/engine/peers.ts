@@ -3,7 +3,7 @@
  */
 import PQueue from 'p-queue';
 import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
-import { Link, type LinkEvents } from '../transport/link.ts';
+import { type LaneName, Link, type LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
 import type { WebRtcTransport } from '../transport/webrtc.ts';
 import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
@@ -27,6 +27,10 @@ const HEAD_START_MS = 250;
 /** Wait before a lane that broke is dialled again (ms): doubled from the first to the last. */
 const REDIAL_FIRST_MS = 20;
 const REDIAL_LAST_MS = 1_000;
+
+/** How long a peer that we receive from has to dial its own lane, before we dial it as well (ms): doubled each time. */
+const REVERSE_FIRST_MS = 1_000;
+const REVERSE_LAST_MS = 10_000;
 
 /** How long a leaving peer waits for the others to close their sides (ms). */
 const END_MS = 2_000;
@@ -61,6 +65,9 @@ interface PeerEntry {
   cancelRedial: (() => void) | null;
   /** A dial is under way. Two at once would make two lanes, of which the other peer keeps one: they would close one another. */
   dialling: boolean;
+  /** Stops what would dial the other lane as well; null while nothing would. */
+  cancelReverse: (() => void) | null;
+  reverseMs: number;
   /** Ways that were tried in vain when the peer was last dialled, and why. */
   failures: readonly PathFailure[];
   /** Settles when the first attempt to reach the peer has ended, either way. */
@@ -122,7 +129,7 @@ export class Peers {
       ...bound(events),
       onLaneClosed: (lane, error) => {
         const entry = this.#entries.get(peerId);
-        if (lane === 'inbound' && entry !== undefined) this.#redial(entry);
+        if (entry !== undefined) this.#repair(entry);
         events.onLaneClosed(lane, error);
       },
     });
@@ -132,6 +139,8 @@ export class Peers {
       redialMs: REDIAL_FIRST_MS,
       cancelRedial: null,
       dialling: true,
+      cancelReverse: null,
+      reverseMs: REVERSE_FIRST_MS,
       failures: [],
       warmed: Promise.resolve(),
     };
@@ -139,8 +148,8 @@ export class Peers {
     entry.warmed = this.#queue
       .add(() => this.#dial(entry))
       .then(
-        () => undefined,
-        () => this.#redial(entry),
+        () => this.#repair(entry),
+        () => this.#repair(entry),
       );
     for (const settle of [...(this.#introductions.get(peerId) ?? [])]) settle(introduction.key);
   }
@@ -161,7 +170,7 @@ export class Peers {
     const entry = this.#entries.get(peerId);
     if (entry === undefined) return;
     entry.link.dropInbound(new Error(reason));
-    this.#redial(entry);
+    this.#repair(entry);
   }
 
   remove(peerId: string, reason: string): void {
@@ -169,6 +178,7 @@ export class Peers {
     if (entry === undefined) return;
     this.#entries.delete(peerId);
     entry.cancelRedial?.();
+    entry.cancelReverse?.();
     entry.link.destroy(new Error(reason));
   }
 
@@ -181,7 +191,7 @@ export class Peers {
     this.#handshakes += 1;
     const { run, self, platform } = this.#options;
     try {
-      const { from, session, rest } = await acceptHandshake(
+      const { from, session, lane, rest } = await acceptHandshake(
         connection,
         { run, peerId: self },
         (peerId) => this.#keyOf(peerId),
@@ -189,7 +199,8 @@ export class Peers {
       );
       const link = this.get(from);
       if (link === undefined) connection.destroy();
-      else link.accept(connection, session, rest);
+      else if (lane === 'inbound') link.accept(connection, session, rest);
+      else link.acceptReversed(connection, session, rest);
     } catch {
       // A stranger, or a peer that went away: the handshake has closed the connection, and nobody here waits for it.
     } finally {
@@ -214,20 +225,46 @@ export class Peers {
     });
   }
 
+  /** Sees to both lanes, as far as they are gone. */
+  #repair(entry: PeerEntry): void {
+    if (this.#entries.get(entry.introduction.peerId) !== entry || this.#abort.signal.aborted) return;
+    if (!entry.link.receives) this.#redial(entry);
+    else if (!entry.link.up) this.#reverse(entry);
+  }
+
+  /** The other peer would have dialled its lane by now, if it could: dials that one as well. */
+  #reverse(entry: PeerEntry): void {
+    if (entry.cancelReverse !== null) return;
+    entry.cancelReverse = this.#options.platform.clock.schedule(entry.reverseMs, () => {
+      entry.reverseMs = Math.min(REVERSE_LAST_MS, 2 * entry.reverseMs);
+      const isWanted = entry.link.receives && !entry.link.up;
+      const dial = isWanted ? this.#openLane(entry, 'outbound') : Promise.resolve();
+      dial
+        .then(() => {
+          if (entry.link.up) entry.reverseMs = REVERSE_FIRST_MS;
+        })
+        .catch(() => {}) // nothing that could be said but that it is not up yet
+        .finally(() => {
+          entry.cancelReverse = null;
+          this.#repair(entry);
+        });
+    });
+  }
+
   #redial(entry: PeerEntry): void {
     const { peerId } = entry.introduction;
     // A dial that is under way ends with a new lane, or comes back here.
     if (entry.dialling || entry.cancelRedial !== null) return;
-    if (this.#entries.get(peerId) !== entry || this.#abort.signal.aborted) return;
     entry.cancelRedial = this.#options.platform.clock.schedule(entry.redialMs, () => {
       entry.cancelRedial = null;
-      if (this.#entries.get(peerId) !== entry) return;
+      if (this.#entries.get(peerId) !== entry || entry.link.receives) return;
       entry.dialling = true;
       this.#dial(entry).then(
         () => {
           entry.redialMs = REDIAL_FIRST_MS;
+          this.#repair(entry);
         },
-        () => this.#redial(entry),
+        () => this.#repair(entry),
       );
     });
     entry.redialMs = Math.min(REDIAL_LAST_MS, entry.redialMs * 2);
@@ -235,27 +272,32 @@ export class Peers {
 
   async #dial(entry: PeerEntry): Promise<void> {
     try {
-      await this.#openLane(entry);
+      await this.#openLane(entry, 'inbound');
     } finally {
       entry.dialling = false;
     }
   }
 
-  /** Opens all stripes of the inbound lane, by the best path that works. */
-  async #openLane(entry: PeerEntry): Promise<void> {
+  /** Opens all stripes of a lane, by the best path that works. */
+  async #openLane(entry: PeerEntry, lane: LaneName): Promise<void> {
     const { introduction, link } = entry;
     const { peerId } = introduction;
     const failures: PathFailure[] = [];
-    entry.failures = failures;
-    let paths = this.#paths(introduction);
+    if (lane === 'inbound') entry.failures = failures;
+    // WebRTC sessions reach both ends, or neither.
+    let paths = this.#paths(introduction).filter(({ kind }) => lane === 'inbound' || kind !== 'webrtc');
     while (paths.length > 0) {
       const { first, address } = await this.#race(paths, failures);
       const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
       try {
-        const stripes = await this.#openAll(first, address, introduction, session);
-        if (this.get(peerId) !== link) for (const connection of stripes) connection.destroy();
-        else if (!link.dialled(stripes, session)) throw new Error('a stripe was lost while the others were dialled');
-        else this.#onPath(peerId, first.relayed === true ? 'turn' : address.kind);
+        const stripes = await this.#openAll(first, address, introduction, session, lane);
+        if (this.get(peerId) !== link) {
+          for (const connection of stripes) connection.destroy();
+          return;
+        }
+        const isKept = lane === 'inbound' ? link.dialled(stripes, session) : link.dialledReversed(stripes, session);
+        if (!isKept) throw new Error('a stripe was lost while the others were dialled');
+        this.#onPath(peerId, first.relayed === true ? 'turn' : address.kind);
         return;
       } catch (error) {
         // Somebody is there, but perhaps not the one who is sought: private addresses mean another machine elsewhere.
@@ -325,11 +367,12 @@ export class Peers {
     address: Address,
     introduction: Introduction,
     session: number,
+    lane: LaneName,
   ): Promise<Connection[]> {
     const attempts = await Promise.allSettled([
-      this.#greet(first, introduction, session),
+      this.#greet(first, introduction, session, lane),
       ...Array.from({ length: this.#options.stripes - 1 }, async () =>
-        this.#greet(await this.#dialPath(address, this.#abort.signal), introduction, session),
+        this.#greet(await this.#dialPath(address, this.#abort.signal, first.relayed), introduction, session, lane),
       ),
     ]);
     const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
@@ -349,21 +392,27 @@ export class Peers {
       .map((address) => (address.kind === 'webrtc' ? { kind: 'webrtc', peerId } : address));
   }
 
-  async #dialPath(address: Address, signal: AbortSignal): Promise<Connection> {
+  async #dialPath(address: Address, signal: AbortSignal, relayed = false): Promise<Connection> {
     const { platform, webrtc, readBuffers } = this.#options;
     const readBuffer = readBuffers.take();
     const transport = address.kind === 'webrtc' && webrtc !== null ? webrtc : platform;
     return transport.dial(address, {
       timeoutMs: address.kind === 'webrtc' ? WEBRTC_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS,
       signal,
+      relayed,
       readBuffer: address.kind === 'tcp' ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
       onReadBufferFree: () => readBuffers.give(readBuffer),
     });
   }
 
-  async #greet(connection: Connection, introduction: Introduction, session: number): Promise<Connection> {
+  async #greet(
+    connection: Connection,
+    introduction: Introduction,
+    session: number,
+    lane: LaneName,
+  ): Promise<Connection> {
     const { run, self, platform } = this.#options;
-    const identity = { run, from: self, to: introduction.peerId, session, key: introduction.key };
+    const identity = { run, from: self, to: introduction.peerId, session, lane, key: introduction.key };
     await dialHandshake(connection, identity, platform);
     return connection;
   }
@@ -389,7 +438,10 @@ export class Peers {
     for (const settle of [...this.#introductions.values()].flatMap((waiting) => [...waiting])) settle(null);
     const entries = [...this.#entries.values()];
     this.#entries.clear();
-    for (const { cancelRedial } of entries) cancelRedial?.();
+    for (const { cancelRedial, cancelReverse } of entries) {
+      cancelRedial?.();
+      cancelReverse?.();
+    }
     return entries.map(({ link }) => link);
   }
 }

@@ -16,8 +16,8 @@ const RELEASE_MS = 2_000;
 /** The worker, from its first engine on. */
 let thread: EngineThread | null = null;
 let isBusy = false;
-/** Engines in this thread. */
-let inlineEngines = 0;
+/** Engines and others in this thread. */
+let usersHere = 0;
 
 /** @throws ArgumentError when WebRTC is in use already, elsewhere in this process */
 export function createRtcThreadEngine(onMessage: (message: EngineMessage) => void): Engine {
@@ -26,7 +26,7 @@ export function createRtcThreadEngine(onMessage: (message: EngineMessage) => voi
       "WebRTC is for the main thread of a process: join there, or leave 'webrtc' out of `transports`.",
     );
   }
-  if (isBusy || inlineEngines > 0) {
+  if (isBusy || usersHere > 0) {
     throw new ArgumentError(
       "One group of a process can use WebRTC at a time: leave the other one first, or leave 'webrtc' out of `transports`.",
     );
@@ -52,23 +52,30 @@ function startLasting(): EngineThread {
 }
 
 /**
- * An engine in this thread. Several may use WebRTC here; when the last one has ended, it is let go of.
+ * This thread uses WebRTC from now on, several times over if need be; returns what ends that.
  *
  * @throws ArgumentError when a worker of this process has used it
  */
-export function createRtcInlineEngine(engine: Engine): Engine {
+export function useRtcHere(): () => Promise<void> {
   if (thread !== null) {
     throw new ArgumentError(
       "A process uses WebRTC in one thread only, and a group with `engine: 'worker'` has: join with the same engine again.",
     );
   }
-  inlineEngines += 1;
+  usersHere += 1;
+  return async () => {
+    usersHere -= 1;
+    if (usersHere === 0) await releaseRtc();
+  };
+}
+
+export function createRtcInlineEngine(engine: Engine): Engine {
+  const release = useRtcHere();
   return {
     ...engine,
     async terminate() {
       await engine.terminate();
-      inlineEngines -= 1;
-      if (inlineEngines === 0) await releaseRtc();
+      await release();
     },
   };
 }

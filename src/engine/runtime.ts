@@ -104,6 +104,9 @@ const ASLEEP_MS = 1_000;
 /** How long a newcomer waits for its links to come up before it asks to be admitted all the same (ms). */
 const WARM_MS = 3_000;
 
+/** The same where paths through NATs are sought, and several sessions on each (ms). */
+const WARM_WEBRTC_MS = 10_000;
+
 /** How long a leaving peer waits for the coordinator to let it go (ms). */
 const LEAVE_MS = 2_000;
 
@@ -170,6 +173,36 @@ export class Runtime {
     platform: Platform,
   ): Promise<{ runtime: Runtime; admission: Admission }> {
     const startedAt = platform.clock.now();
+    const runtime = await Runtime.#open(options, emit, platform);
+    try {
+      return { runtime, admission: await runtime.#enter(options, startedAt) };
+    } catch (error) {
+      await runtime.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Comes to a run and connects to its peers, but takes no part. Tells how each is reached, or why not.
+   *
+   * @throws ConnectError, UnauthorizedError, ProtocolError
+   */
+  static async diagnose(options: RuntimeOptions, platform: Platform): Promise<readonly LinkStatus[]> {
+    const runtime = await Runtime.#open(options, () => {}, platform);
+    try {
+      await runtime.#peers.warmed();
+      return runtime.status().links;
+    } finally {
+      await runtime.leave();
+    }
+  }
+
+  /** Listens, authenticates, and begins to dial whom it is introduced to. */
+  static async #open(
+    options: RuntimeOptions,
+    emit: (event: RuntimeEvent) => void,
+    platform: Platform,
+  ): Promise<Runtime> {
     const { run, token, startWorldSize, name, site, transports, stripes, coordinator } = options;
     const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
@@ -221,12 +254,10 @@ export class Runtime {
       runtime = joined;
       toRuntime(joined);
       for (const message of early.messages) joined.#onMessage(message);
-      const admission = await joined.#enter(options, startedAt);
-      return { runtime: joined, admission };
+      return joined;
     } catch (error) {
       for (const connection of early.connections) connection.destroy();
-      if (runtime === null) await Promise.all([listeners.close(), signalling?.close()]);
-      else await (runtime as Runtime).close();
+      await Promise.all([listeners.close(), signalling?.close()]);
       throw error;
     }
   }
@@ -304,14 +335,10 @@ export class Runtime {
   /** Waits until all peers known so far can be reached both ways, within reason. */
   async #warm(): Promise<void> {
     const { clock } = this.#platform;
-    const deadline = clock.now() + WARM_MS;
-    let dialled = false;
-    void this.#peers.warmed().then(() => {
-      dialled = true;
-      this.#onLinkUp();
-    });
+    const deadline = clock.now() + (this.#signalling === null ? WARM_MS : WARM_WEBRTC_MS);
+    void this.#peers.warmed().then(() => this.#onLinkUp());
     // One that tells addresses where nobody answers must not keep the others out.
-    while (!(dialled && this.#peers.allUp) && clock.now() < deadline) {
+    while (!this.#peers.allUp && clock.now() < deadline) {
       await new Promise<void>((resolve) => {
         this.#onLinkUp = resolve;
         clock.schedule(TICK_MS, resolve);

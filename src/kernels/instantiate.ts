@@ -1,6 +1,6 @@
 /** Makes kernels of the code that was compiled from AssemblyScript to WASM SIMD; `load.ts` and a browser get it each their own way. */
-import type { Dtype } from '../tensor.ts';
-import type { ChanceCodec, KernelOp, Kernels, LossyCodec } from './kernels.ts';
+import { type Dtype, isFloat } from '../tensor.ts';
+import type { ChanceCodec, KernelOp, Kernels, LossyCodec, RobustDtype } from './kernels.ts';
 
 type Reduce = (dst: number, left: number, right: number, count: number) => void;
 type Divide = (offset: number, count: number, divisor: number) => void;
@@ -9,6 +9,7 @@ type ConvertByChance = (dst: number, src: number, count: number, seed: number, i
 type Dropped = (dst: number, value: number, decoded: number, count: number, factor: number) => void;
 type Energy = (offset: number, count: number) => number;
 type Canonical = (offset: number, count: number) => void;
+type Average = (dst: number, rows: number, stride: number, rowCount: number, count: number, parameter: number) => void;
 
 const PAGE_BYTES = 65_536;
 const ALIGNMENT = 64;
@@ -50,7 +51,7 @@ export async function instantiateKernels(code: Uint8Array<ArrayBuffer>, arenaByt
   const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
   const { instance } = await WebAssembly.instantiate(code, { env: { memory } });
   const { exports } = instance;
-  // The exports were compiled from assembly/kernels.ts, where each of these names has this signature.
+  // The exports were compiled from assembly/, where each of these names has this signature.
   const find = <F>(name: string): F => {
     const found = exports[name];
     if (typeof found !== 'function') throw new Error(`The kernel ${name} is missing: build the package again.`);
@@ -66,7 +67,6 @@ export async function instantiateKernels(code: Uint8Array<ArrayBuffer>, arenaByt
     };
   });
   const dividers = table((dtype) => find<Divide>(`${dtype}_divide`));
-  const isFloat = (dtype: Dtype) => dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16';
   const canonicals = table((dtype) => (isFloat(dtype) ? find<Canonical>(`${dtype}_canonical`) : null));
   const converters = (suffix: string): Readonly<Record<LossyCodec, Convert>> => ({
     f16: find(`f16_${suffix}`),
@@ -85,6 +85,13 @@ export async function instantiateKernels(code: Uint8Array<ArrayBuffer>, arenaByt
   };
   const dropped = find<Dropped>('f32_dropped');
   const energy = find<Energy>('f32_energy');
+  const averages = (name: string): Readonly<Record<RobustDtype, Average>> => ({
+    f32: find(`f32_${name}`),
+    f64: find(`f64_${name}`),
+  });
+  const medians = averages('median');
+  const trimmedMeans = averages('trimmed_mean');
+  const centeredClips = averages('centered_clip');
   const bytes = new Uint8Array(memory.buffer);
   // The first page is the module's own.
   let next = PAGE_BYTES;
@@ -114,6 +121,15 @@ export async function instantiateKernels(code: Uint8Array<ArrayBuffer>, arenaByt
     },
     dropped,
     energy,
+    median(dtype, dst, rows, count) {
+      medians[dtype](dst, rows.offset, rows.stride, rows.count, count, 0);
+    },
+    trimmedMean(dtype, dst, rows, count, cut) {
+      trimmedMeans[dtype](dst, rows.offset, rows.stride, rows.count, count, cut);
+    },
+    centeredClip(dtype, dst, rows, count, radius) {
+      centeredClips[dtype](dst, rows.offset, rows.stride, rows.count, count, radius);
+    },
     canonicalizeNaN(dtype, offset, count) {
       canonicals[dtype]?.(offset, count);
     },

@@ -10,6 +10,18 @@ export type LossyCodec = 'bf16' | 'f16' | 'int8' | 'int4' | 'e3m0' | 'topk';
 /** Those that can round up or down by chance, so that the mean of many roundings is exact. */
 export type ChanceCodec = 'int8' | 'int4' | 'e3m0';
 
+/** Float dtypes whose robust averages there are kernels for. */
+export type RobustDtype = 'f32' | 'f64';
+
+/** Rows of values, one per contribution, that are averaged column by column. */
+export interface Rows {
+  /** Byte offset of the first row. */
+  readonly offset: number;
+  /** Bytes from row to row: a multiple of 64. */
+  readonly stride: number;
+  readonly count: number;
+}
+
 export interface Kernels {
   /** The whole arena. It never grows, so views on it stay valid. */
   readonly bytes: Uint8Array;
@@ -33,6 +45,15 @@ export interface Kernels {
   dropped(dst: number, value: number, decoded: number, count: number, factor: number): void;
   /** Sum of the squares of f32 values. */
   energy(offset: number, count: number): number;
+  /**
+   * The median of each of `count` columns: of an even number the mean of the two in the middle. As in the two below, what is not
+   * finite is left out of its column, a column without anything else gives NaN, and the rows are overwritten.
+   */
+  median(dtype: RobustDtype, dst: number, rows: Rows, count: number): void;
+  /** The mean of each column without its `cut` lowest and `cut` highest values, or without all but the middle where that is more. */
+  trimmedMean(dtype: RobustDtype, dst: number, rows: Rows, count: number, cut: number): void;
+  /** The median m of each column, plus the mean of x − m, brought to between −`radius` and `radius`. */
+  centeredClip(dtype: RobustDtype, dst: number, rows: Rows, count: number, radius: number): void;
   /** Gives every NaN of a float dtype one bit pattern, so that machines whose NaNs differ agree bit for bit. Integers stay. */
   canonicalizeNaN(dtype: Dtype, offset: number, count: number): void;
 }

@@ -391,17 +391,6 @@ export class CoordinatorMachine {
     this.#send(peerId, { type: 'welcome', peerId, heartbeatMs, boundMs: bounds.minimumMs, ice, peers });
   }
 
-  /** From one end of a WebRTC session to the other. */
-  #passOn(from: PeerRecord, { to, signal }: Extract<PeerMessage, { type: 'signal' }>): void {
-    if (this.#peers.has(to)) {
-      this.#send(to, { type: 'signal', from: from.peerId, signal });
-    } else if (signal.kind === 'offer') {
-      const reason = `there is no ${to} in this run`;
-      const answer = { kind: 'end' as const, session: signal.session, fromDialler: false, reason };
-      this.#send(from.peerId, { type: 'signal', from: to, signal: answer });
-    }
-  }
-
   #introduce(to: PeerRecord, peer: Introduction): void {
     to.knows.set(peer.peerId, peer.pair);
     this.#send(to.peerId, { type: 'introduce', peer });
@@ -631,11 +620,8 @@ export class CoordinatorMachine {
         this.#onPath(peer, message);
         break;
       case 'signal':
-        this.#passOn(peer, message);
-        break;
       case 'ice':
-        this.#send(peer.peerId, { type: 'ice', ice: this.#options.iceServers(peer.peerId) });
-        break;
+        break; // the server's affair: they change nothing
       case 'waits':
         this.#stragglers.report(peer.peerId, message.waits, this.#now);
         break;

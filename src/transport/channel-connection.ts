@@ -41,6 +41,8 @@ export interface ChannelEnd {
   readonly session: Pick<RtcSession, 'close' | 'path'>;
   readonly channel: RtcChannel;
   readonly remote: string;
+  /** What both ends of this connection, and of no other, have in common. */
+  readonly binding: Uint8Array;
   readonly clock: Clock;
   readonly dialled: boolean;
 }
@@ -48,6 +50,7 @@ export interface ChannelEnd {
 export class ChannelConnection implements Connection {
   readonly remote: string;
   readonly relayed: boolean;
+  readonly binding: Uint8Array;
   handler: ConnectionHandler = IDLE_HANDLER;
   readonly #end: ChannelEnd;
   readonly #channel: RtcChannel;
@@ -85,6 +88,7 @@ export class ChannelConnection implements Connection {
   constructor(end: ChannelEnd) {
     this.#end = end;
     this.#channel = end.channel;
+    this.binding = end.binding;
     this.relayed = end.session.path === 'relayed';
     this.remote = this.relayed ? `${end.remote} (relayed)` : end.remote;
     this.#messageBytes = Math.min(MESSAGE_BYTES, end.channel.maxMessageSize);
@@ -101,8 +105,9 @@ export class ChannelConnection implements Connection {
     return this.#closed;
   }
 
+  /** Without what the channel holds: like the buffers of a socket, that has been taken. */
   get queuedBytes(): number {
-    return this.#closed ? 0 : this.#queuedBytes + this.#channel.bufferedAmount;
+    return this.#queuedBytes;
   }
 
   // --- writing -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import { ConnectError, ProtocolError, UnauthorizedError } from '../errors.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from '../wire/limits.ts';
 import { ControlReader, DIAL_MESSAGES, type DialMessage, encodeControl } from '../wire/messages.ts';
 import type { Clock } from './clock.ts';
+import type { LaneName } from './link.ts';
 import { NONCE_BYTES, prove, sameProof } from './secure.ts';
 import type { Connection, ConnectionHandler } from './transport.ts';
 
@@ -20,6 +21,8 @@ export interface DialIdentity {
   readonly to: string;
   /** Groups the stripes that were dialled together. */
   readonly session: number;
+  /** As the dialler sees it. */
+  readonly lane: LaneName;
   readonly key: Uint8Array;
 }
 
@@ -35,8 +38,9 @@ function subjectOf(identity: {
   readonly from: string;
   readonly to: string;
   readonly session: number;
+  readonly lane: LaneName;
 }): string {
-  return JSON.stringify([identity.run, identity.from, identity.to, identity.session]);
+  return JSON.stringify([identity.run, identity.from, identity.to, identity.session, identity.lane]);
 }
 
 function send(connection: Connection, message: DialMessage): void {
@@ -136,14 +140,16 @@ export async function dialHandshake(
       exchange.succeed();
     }
   });
-  const { run, from, to, session } = identity;
-  send(connection, { type: 'dial', version: PROTOCOL_VERSION, run, from, to, session, nonce: own });
+  const { run, from, to, session, lane } = identity;
+  send(connection, { type: 'dial', version: PROTOCOL_VERSION, run, from, to, session, lane, nonce: own });
   await exchange.result;
 }
 
 export interface Accepted {
   readonly from: string;
   readonly session: number;
+  /** As the dialler sees it. */
+  readonly lane: LaneName;
   /** Bytes of the first frames, if they came along with the proof. */
   readonly rest: Uint8Array;
 }
@@ -194,7 +200,8 @@ export async function acceptHandshake(
       }
     } else if (message.type === 'dial-prove' && greeting !== null && key !== null) {
       if (sameProof(message.proof, prove(key, 'dial', subjectOf(greeting), greeting.nonce, own))) {
-        exchange.succeed({ from: greeting.from, session: greeting.session, rest: new Uint8Array(0) });
+        const { from, session, lane } = greeting;
+        exchange.succeed({ from, session, lane, rest: new Uint8Array(0) });
       } else {
         exchange.fail(new UnauthorizedError(`${connection.remote} does not know the key of ${greeting.from}.`));
       }

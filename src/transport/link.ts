@@ -4,8 +4,9 @@
  *     outbound   dialled by the other peer, which reads from it into one reused buffer; we write
  *     inbound    dialled by us; the other peer writes
  *
- * Each peer dials what it receives on, because only the dialling side of a Node socket can choose where reads go. A lane
- * that loses one connection is closed as a whole: what was in flight on it is lost, and whoever owns the link must know.
+ * Each peer dials what it receives on, because only the dialling side of a Node socket can choose where reads go. Where a
+ * peer can't be dialled, as behind a NAT, it dials the other lane too (*reversed*). A lane that loses one connection is
+ * closed as a whole: what was in flight on it is lost, and whoever owns the link must know.
  */
 import { ProtocolError } from '../errors.ts';
 import { Lifecycle } from '../lifecycle.ts';
@@ -31,7 +32,7 @@ export interface LinkEvents {
   /** Queued bytes have left, and the link may be writable again. */
   onFlushed(): void;
   /** A lane was lost, with what was in flight on it. */
-  onLaneClosed(lane: 'inbound' | 'outbound', error: Error | undefined): void;
+  onLaneClosed(lane: LaneName, error: Error | undefined): void;
 }
 
 const PING = pingFrame(false);
@@ -84,6 +85,8 @@ class Stripe implements ConnectionHandler {
   }
 }
 
+export type LaneName = 'inbound' | 'outbound';
+
 /** `ending`: what is queued still leaves. */
 type LaneState = 'open' | 'ending' | 'closed';
 
@@ -91,7 +94,7 @@ const LIFE = new Lifecycle<LaneState>('lane', { open: ['ending', 'closed'], endi
 
 /** The stripes of one direction that were opened together. */
 class Lane {
-  readonly name: 'inbound' | 'outbound';
+  readonly name: LaneName;
   readonly session: number;
   readonly stripes: Stripe[] = [];
   /** Bytes. */
@@ -104,7 +107,7 @@ class Lane {
   #state: LaneState = 'open';
 
   constructor(
-    name: 'inbound' | 'outbound',
+    name: LaneName,
     session: number,
     events: LinkEvents,
     onLost: (lane: Lane, error: Error | undefined) => void,
@@ -283,24 +286,62 @@ export class Link {
   }
 
   /**
+   * The other peer, which we can't dial, dialled one more stripe for us to receive on. One that we have already is kept: it
+   * works as far as we know, and when it does not, we will be told.
+   */
+  acceptReversed(connection: Connection, session: number, rest: Uint8Array): void {
+    if (this.#closed || (this.#inbound !== null && this.#inbound.session !== session)) {
+      connection.destroy();
+      return;
+    }
+    this.#inbound ??= this.#lane('inbound', session);
+    if (this.#inbound.stripes.length < MAX_STRIPES) this.#inbound.add(connection, rest);
+    else connection.destroy();
+  }
+
+  /**
    * We dialled all stripes of a new inbound lane; they are paused.
    * @returns whether they all live still: one that was lost while the others were dialled would never say so
    */
   dialled(connections: readonly Connection[], session: number): boolean {
-    if (this.#closed || connections.some((connection) => connection.closed)) {
-      for (const connection of connections) connection.destroy();
-      return this.#closed;
-    }
-    this.#leaveInbound()?.close();
-    this.#inbound = this.#lane('inbound', session);
-    for (const connection of connections) {
-      this.#inbound.add(connection, new Uint8Array(0));
-      connection.resume();
-    }
+    if (!this.#allLive(connections)) return this.#closed;
+    const reversed = this.#leaveInbound();
+    reversed?.close();
+    this.#inbound = this.#take('inbound', connections, session);
+    // The other peer has left that lane for this one, with what was in flight on it.
+    if (reversed !== null) this.#events.onLaneClosed('inbound', undefined);
     return true;
   }
 
-  #lane(name: 'inbound' | 'outbound', session: number): Lane {
+  /** The same of a lane that we write to, as the other peer can't dial us; not needed any more if it has, meanwhile. */
+  dialledReversed(connections: readonly Connection[], session: number): boolean {
+    if (!this.#allLive(connections)) return this.#closed;
+    if (this.up) {
+      for (const connection of connections) connection.destroy();
+      return true;
+    }
+    this.#outbound = this.#take('outbound', connections, session);
+    this.#events.onUp();
+    return true;
+  }
+
+  /** Where one does not, none is kept. */
+  #allLive(connections: readonly Connection[]): boolean {
+    const isLive = !this.#closed && connections.every((connection) => !connection.closed);
+    if (!isLive) for (const connection of connections) connection.destroy();
+    return isLive;
+  }
+
+  #take(name: LaneName, connections: readonly Connection[], session: number): Lane {
+    const lane = this.#lane(name, session);
+    for (const connection of connections) {
+      lane.add(connection, new Uint8Array(0));
+      connection.resume();
+    }
+    return lane;
+  }
+
+  #lane(name: LaneName, session: number): Lane {
     return new Lane(name, session, this.#events, (lane, error) => {
       if (lane === this.#inbound) this.#leaveInbound();
       else if (lane === this.#outbound) this.#outbound = null;

@@ -69,6 +69,8 @@ export interface DialOptions {
    * may ignore it; then `onData` gets views on its own buffers.
    */
   readonly readBuffer?: Uint8Array;
+  /** Only by a TURN server, where the transport knows of one: a direct path was looked for a moment ago, and not found. */
+  readonly relayed?: boolean;
   /** Called once when the transport has no more use for `readBuffer`, also when the attempt fails. */
   readonly onReadBufferFree?: () => void;
 }

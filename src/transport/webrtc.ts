@@ -10,7 +10,8 @@
  *        │ ══ one data channel ══════════════════▶ │
  *
  * NATs may let the direct paths through, or not; some pretend to. So when a session has no path after a short while, and
- * there are TURN servers, a second one is tried that may use nothing else, and whichever is first wins.
+ * there are TURN servers, a second one is tried that may use nothing else, and whichever is first wins. Without such servers one
+ * that failed is tried once more: what was meant for an earlier session on the same port can spoil a handshake.
  */
 import { ConnectError } from '../errors.ts';
 import { ChannelConnection } from './channel-connection.ts';
@@ -55,6 +56,9 @@ const ACCEPT_MS = 30_000;
 /** Sessions that others may begin here and that have no channel yet; more are refused. */
 const MAX_ACCEPTING = 256;
 
+/** Largest reason of an end, in UTF-16 units. */
+const MAX_REASON = 500;
+
 /** Candidates of one session that are looked at. */
 const MAX_CANDIDATES = 64;
 
@@ -62,10 +66,11 @@ const MAX_CANDIDATES = 64;
 interface Pending {
   readonly session: RtcSession;
   candidates: number;
-  /** The other end has told its description. */
-  described: boolean;
-  /** The other end has ended it, or can't be understood. */
-  readonly fail: (reason: string) => void;
+  /** Descriptions, once they are told. */
+  local: string | null;
+  remote: string | null;
+  /** The other end has ended it, or can't be understood. `isFinal`: another path would not help. */
+  readonly fail: (reason: string, isFinal: boolean) => void;
 }
 
 export class WebRtcTransport implements Transport {
@@ -89,7 +94,9 @@ export class WebRtcTransport implements Transport {
     return {
       address: { kind: 'webrtc', peerId },
       close: async () => {
-        if (this.#onConnection === onConnection) this.#onConnection = null;
+        if (this.#onConnection !== onConnection) return;
+        this.#onConnection = null;
+        for (const pending of [...this.#accepting.values()]) pending.fail('it does not listen any more', true);
       },
     };
   }
@@ -113,7 +120,8 @@ export class WebRtcTransport implements Transport {
     const key = keyOf(peerId, signal.session);
     const pending = (isAccepted ? this.#accepting : this.#dialling).get(key);
     if (pending === undefined) return; // it is over
-    if (signal.kind === 'end') pending.fail(signal.reason);
+    // Who will not have it says so instead of an answer; later, it has found no path.
+    if (signal.kind === 'end') pending.fail(signal.reason, pending.remote === null);
     else if (signal.kind === 'answer') describe(pending, 'answer', signal.sdp);
     else if (pending.candidates < MAX_CANDIDATES) {
       pending.candidates += 1;
@@ -125,11 +133,13 @@ export class WebRtcTransport implements Transport {
 
   #dial(peerId: string, options: DialOptions): Promise<Connection> {
     const { clock } = this.#options;
-    const { timeoutMs, signal } = options;
+    const { timeoutMs, signal, relayed = false } = options;
     const remote = `webrtc ${peerId}`;
     return new Promise((resolve, reject) => {
       const attempts = new Set<() => void>();
       let reason = 'no path was found';
+      const hasRelays = this.#options.iceServers().some(({ url }) => url.startsWith('turn'));
+      const onlyRelays = relayed && hasRelays;
       let retried = false;
       const settle = () => {
         stopTimer();
@@ -145,10 +155,10 @@ export class WebRtcTransport implements Transport {
       const onAbort = () => fail(`Dialling ${remote} was cancelled.`);
       const attempt = (relay: boolean) => {
         const cancel = this.#attempt(peerId, relay, {
-          onOpen: (session, channel) => {
+          onOpen: (connection) => {
             attempts.delete(cancel);
             settle();
-            resolve(this.#connection(session, channel, remote, true));
+            resolve(connection);
           },
           onFailed: (why, isFinal) => {
             attempts.delete(cancel);
@@ -160,23 +170,23 @@ export class WebRtcTransport implements Transport {
         });
         attempts.add(cancel);
       };
-      /** @returns whether there is anything left to try */
+      /** @returns whether there was anything left to try */
       const retry = () => {
-        if (retried || !this.#options.iceServers().some(({ url }) => url.startsWith('turn'))) return false;
+        if (retried) return false;
         retried = true;
-        attempt(true);
+        attempt(hasRelays);
         return true;
       };
       const stopTimer = clock.schedule(timeoutMs, () =>
         fail(`${remote} could not be reached within ${timeoutMs} ms: ${reason}.`),
       );
-      const stopRetry = clock.schedule(RELAY_AFTER_MS, () => void retry());
+      const stopRetry = hasRelays && !onlyRelays ? clock.schedule(RELAY_AFTER_MS, () => void retry()) : () => {};
       if (signal?.aborted === true) {
         onAbort();
         return;
       }
       signal?.addEventListener('abort', onAbort, { once: true });
-      attempt(false);
+      attempt(onlyRelays);
     });
   }
 
@@ -185,8 +195,7 @@ export class WebRtcTransport implements Transport {
     peerId: string,
     relay: boolean,
     events: {
-      onOpen(session: RtcSession, channel: RtcChannel): void;
-      /** `isFinal`: the other end will not have it, whatever the path. */
+      onOpen(connection: Connection): void;
       onFailed(reason: string, isFinal: boolean): void;
     },
   ): () => void {
@@ -205,19 +214,23 @@ export class WebRtcTransport implements Transport {
     const session = driver.open(
       { iceServers: iceServers(), relayOnly: relay },
       {
-        onDescription: (_, sdp) => signal(peerId, { kind: 'offer', session: number, relay, sdp }),
+        onDescription: (_, sdp) => {
+          pending.local = sdp;
+          signal(peerId, { kind: 'offer', session: number, relay, sdp });
+        },
         onCandidate: (candidate, mid) =>
           signal(peerId, { kind: 'candidate', session: number, fromDialler: true, candidate, mid }),
         onChannel: () => fail('it opened a channel of its own', true),
         onFailed: (reason) => fail(reason, false),
       },
     );
-    this.#dialling.set(key, { session, candidates: 0, described: false, fail: (reason) => fail(reason, true) });
+    const pending: Pending = { session, candidates: 0, local: null, remote: null, fail };
+    this.#dialling.set(key, pending);
     const channel = session.createChannel();
     channel.handler = {
       onOpen: () => {
         this.#dialling.delete(key);
-        events.onOpen(session, channel);
+        events.onOpen(this.#connection(pending, channel, peerId, true));
       },
       onMessage: () => {},
       onBufferedAmountLow: () => {},
@@ -226,9 +239,12 @@ export class WebRtcTransport implements Transport {
     return () => void cancel('it is not wanted any more');
   }
 
-  #connection(session: RtcSession, channel: RtcChannel, remote: string, dialled: boolean): Connection {
+  #connection(pending: Pending, channel: RtcChannel, peerId: string, dialled: boolean): Connection {
+    const { session, local, remote } = pending;
+    const [own, theirs] = [fingerprintOf(local), fingerprintOf(remote)];
+    const binding = new TextEncoder().encode(dialled ? `${own} ${theirs}` : `${theirs} ${own}`);
     const { clock } = this.#options;
-    return new ChannelConnection({ session, channel, remote, clock, dialled });
+    return new ChannelConnection({ session, channel, remote: `webrtc ${peerId}`, binding, clock, dialled });
   }
 
   // --- accepting ---------------------------------------------------------------------------------------------------
@@ -253,7 +269,10 @@ export class WebRtcTransport implements Transport {
     };
     const stopTimer = clock.schedule(ACCEPT_MS, () => fail('no path was found'));
     const events: RtcSessionEvents = {
-      onDescription: (_, sdp) => signal(peerId, { kind: 'answer', session: number, sdp }),
+      onDescription: (_, sdp) => {
+        pending.local = sdp;
+        signal(peerId, { kind: 'answer', session: number, sdp });
+      },
       onCandidate: (candidate, mid) =>
         signal(peerId, { kind: 'candidate', session: number, fromDialler: false, candidate, mid }),
       onChannel: (channel) => {
@@ -261,12 +280,12 @@ export class WebRtcTransport implements Transport {
         const onConnection = this.#onConnection;
         end();
         if (onConnection === null) session.close();
-        else onConnection(this.#connection(session, channel, `webrtc ${peerId}`, false));
+        else onConnection(this.#connection(pending, channel, peerId, false));
       },
       onFailed: fail,
     };
     const session = driver.open({ iceServers: iceServers(), relayOnly: offer.relay }, events);
-    const pending: Pending = { session, candidates: 0, described: false, fail };
+    const pending: Pending = { session, candidates: 0, local: null, remote: null, fail };
     this.#accepting.set(key, pending);
     describe(pending, 'offer', offer.sdp);
   }
@@ -278,13 +297,25 @@ function keyOf(peerId: string, session: number): string {
 
 /** Takes the other end's description, once. */
 function describe(pending: Pending, kind: DescriptionKind, sdp: string): void {
-  if (pending.described) return;
-  pending.described = true;
+  if (pending.remote !== null) return;
+  pending.remote = sdp;
+  if (fingerprintOf(sdp) === null) {
+    pending.fail(`its ${kind} names no certificate`, true);
+    return;
+  }
   try {
     pending.session.setRemoteDescription(kind, sdp);
   } catch (error) {
-    pending.fail(`its ${kind} is no good: ${error instanceof Error ? error.message : error}`);
+    pending.fail(
+      `its ${kind} is no good: ${error instanceof Error ? error.message : error}`.slice(0, MAX_REASON),
+      true,
+    );
   }
+}
+
+/** Of the certificate with which an end must present itself, or null. WebRTC closes a session whose certificate is another. */
+function fingerprintOf(sdp: string | null): string | null {
+  return /^a=fingerprint:(\S+ \S+)\s*$/m.exec(sdp ?? '')?.[1]?.toUpperCase() ?? null;
 }
 
 function webrtcOnly(address: Address): Extract<Address, { kind: 'webrtc' }> {

@@ -104,7 +104,9 @@ const IDLE: RtcChannelHandler = {
 
 function connectionOver(channel: SocketChannel, remote: string, clock: Clock, dialled: boolean): Connection {
   const session = { path: null, close: () => channel.close() };
-  return new ChannelConnection({ session, channel, remote, clock, dialled });
+  // TLS, where there is any, ends at a proxy: nothing of it is known to both ends.
+  const binding = new Uint8Array(0);
+  return new ChannelConnection({ session, channel, remote, binding, clock, dialled });
 }
 
 /** The server's end of a WebSocket that is open. */

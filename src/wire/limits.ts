@@ -42,6 +42,9 @@ export const MAX_OPEN_BYTES: number = 2 * 1024;
 export const MAX_SDP_LENGTH: number = 8 * 1024;
 export const MAX_CANDIDATE_LENGTH = 1_024;
 
+/** Largest claims of a pass, in characters. */
+export const MAX_CLAIMS_LENGTH = 1_024;
+
 /** STUN and TURN servers that a coordinator may tell its peers of. */
 export const MAX_ICE_SERVERS = 8;
 

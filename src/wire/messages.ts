@@ -11,6 +11,7 @@ import { Packr } from 'msgpackr';
 import * as v from 'valibot';
 import {
   MAX_CANDIDATE_LENGTH,
+  MAX_CLAIMS_LENGTH,
   MAX_CUTS,
   MAX_ICE_SERVERS,
   MAX_KEPT_RANGES,
@@ -142,7 +143,14 @@ const ice = v.strictObject({
 });
 
 const peerMessage = v.variant('type', [
-  v.strictObject({ type: v.literal('hello'), version: u32, run: name, nonce: secret }),
+  /** `claims`: of the pass that its bearer will prove to have; empty for the coordinator's token itself. */
+  v.strictObject({
+    type: v.literal('hello'),
+    version: u32,
+    run: name,
+    claims: v.pipe(v.string(), v.maxLength(MAX_CLAIMS_LENGTH)),
+    nonce: secret,
+  }),
   /** `resume`: a `resume` message follows. */
   v.strictObject({
     type: v.literal('prove'),
@@ -274,6 +282,8 @@ const dialMessage = v.variant('type', [
     from: name,
     to: name,
     session: u32,
+    /** As the dialler sees it: `inbound`, it reads; `outbound`, it writes. */
+    lane: v.picklist(['inbound', 'outbound']),
     nonce: secret,
   }),
   v.strictObject({ type: v.literal('dial-accept'), nonce: secret, proof: secret }),

@@ -13,6 +13,8 @@ export const SUM: Omit<CallSpec, 'input' | 'output'> = {
   tag: '',
   dtype: 'f32',
   op: 'sum',
+  trim: null,
+  clipRadius: null,
   codec: 'f32',
   rounding: 'nearest',
   errorFeedback: false,
@@ -26,6 +28,7 @@ export const SUM: Omit<CallSpec, 'input' | 'output'> = {
   stragglers: 'wait',
   minWorldSize: 1,
   timeoutMs: 1_000,
+  guard: null,
   atomic: true,
 };
 

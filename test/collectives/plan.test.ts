@@ -64,7 +64,7 @@ describe('tensorSizes', () => {
 
 describe('chooseAlgorithm', () => {
   const allReduce = (worldSize: number, bytes: number, codec: Codec = 'f32'): Choice => {
-    return { kind: 'allReduce', worldSize, bytes, codec };
+    return { kind: 'allReduce', worldSize, bytes, codec, op: 'sum' };
   };
 
   it('goes from doubling through trees to the ring as the vector grows', () => {
@@ -101,12 +101,12 @@ describe('chooseAlgorithm', () => {
     for (const kind of COLLECTIVE_KINDS) {
       for (const worldSize of [1, 2, 3, 5, 8, 16, 100]) {
         for (const bytes of [0, 1, 1000, 10 ** 6, 10 ** 9]) {
-          const choice = { kind, worldSize, bytes, codec: 'f32' as const };
+          const choice: Choice = { kind, worldSize, bytes, codec: 'f32', op: 'sum' };
           const chosen = predictSeconds(choice, chooseAlgorithm(choice));
           expect(Number.isFinite(chosen)).toBe(true);
           for (const algorithm of algorithmsOf(kind)) {
             // Not measured to be better anywhere without a codec.
-            if (kind === 'allReduce' && algorithm === 'direct') continue;
+            if ((kind === 'allReduce' || kind === 'reduceScatter') && algorithm === 'direct') continue;
             expect(chosen).toBeLessThanOrEqual(predictSeconds(choice, algorithm));
           }
         }
@@ -115,9 +115,21 @@ describe('chooseAlgorithm', () => {
   });
 
   it('sends small broadcasts down a tree and large ones along the chain', () => {
-    expect(chooseAlgorithm({ kind: 'broadcast', worldSize: 8, bytes: 100, codec: 'f32' as const })).toBe('tree');
-    expect(chooseAlgorithm({ kind: 'broadcast', worldSize: 8, bytes: 2 ** 26, codec: 'f32' as const })).toBe('ring');
-    expect(chooseAlgorithm({ kind: 'allGather', worldSize: 8, bytes: 100, codec: 'f32' as const })).toBe('direct');
-    expect(chooseAlgorithm({ kind: 'allGather', worldSize: 8, bytes: 2 ** 26, codec: 'f32' as const })).toBe('ring');
+    const chosen = (kind: CollectiveKind, bytes: number) =>
+      chooseAlgorithm({ kind, worldSize: 8, bytes, codec: 'f32', op: null });
+    expect(chosen('broadcast', 100)).toBe('tree');
+    expect(chosen('broadcast', 2 ** 26)).toBe('ring');
+    expect(chosen('allGather', 100)).toBe('direct');
+    expect(chosen('allGather', 2 ** 26)).toBe('ring');
+  });
+
+  it('sends what a robust average is made of straight to one rank', () => {
+    for (const op of ['median', 'trimmed-mean', 'centered-clip'] as const) {
+      for (const kind of ['allReduce', 'reduceScatter'] as const) {
+        for (const bytes of [4, 2 ** 26]) {
+          expect(chooseAlgorithm({ kind, worldSize: 8, bytes, codec: 'f32', op })).toBe('direct');
+        }
+      }
+    }
   });
 });

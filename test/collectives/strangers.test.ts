@@ -37,6 +37,8 @@ const OTHER_CALL = packBody({
   tag: '',
   dtype: 'f32',
   op: null,
+  trim: null,
+  clipRadius: null,
   codec: 'f32',
   algorithm: 'ring',
   count: 0,

@@ -1,4 +1,5 @@
 /** Greeting the coordinator, without any engine behind it. */
+import { createHmac } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { type ClientEvents, CoordinatorClient } from '../../src/engine/coordinator-client.ts';
 import type { Credentials } from '../../src/engine/greeting.ts';
@@ -7,6 +8,7 @@ import { ConnectError, UnauthorizedError } from '../../src/errors.ts';
 import { Coordinator } from '../../src/index.ts';
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import { unixTransport } from '../../src/transport/unix.ts';
+import type { CoordinatorMessage } from '../../src/wire/messages.ts';
 
 const SILENT: ClientEvents = {
   onMessage: () => {},
@@ -81,5 +83,69 @@ test('a wrong token is refused on both ways in', async () => {
       SILENT,
     );
     await expect(attempt).rejects.toThrow(UnauthorizedError);
+  }
+});
+
+test('signals reach the peer that they are for, and an offer to nobody is answered', async () => {
+  await using coordinator = await Coordinator.listen({ port: 0 });
+  const heard: CoordinatorMessage[][] = [[], []];
+  const [one, other] = await Promise.all(
+    heard.map((messages, index) =>
+      CoordinatorClient.connect(systemPlatform, parseTcpAddress(coordinator.address), credentials(`peer-${index}`), {
+        ...SILENT,
+        onMessage: (message) => {
+          if (message.type === 'signal') messages.push(message);
+        },
+      }),
+    ),
+  );
+  try {
+    const offer = { kind: 'offer', session: 7, relay: true, sdp: 'v=0' } as const;
+    one!.send({ type: 'signal', to: other!.welcome.peerId, signal: offer });
+    one!.send({ type: 'signal', to: 'nobody', signal: offer });
+    one!.send({ type: 'signal', to: 'nobody', signal: { kind: 'answer', session: 7, sdp: 'v=0' } });
+    await expect
+      .poll(() => heard)
+      .toEqual([
+        [
+          {
+            type: 'signal',
+            from: 'nobody',
+            signal: { kind: 'end', session: 7, fromDialler: false, reason: 'it is not in this run' },
+          },
+        ],
+        [{ type: 'signal', from: one!.welcome.peerId, signal: offer }],
+      ]);
+  } finally {
+    for (const client of [one!, other!]) client.close();
+  }
+});
+
+test('a peer is told of TURN servers with credentials of its own, and of new ones when it asks', async () => {
+  const iceServers = [{ url: 'stun:192.0.2.1:3478' }, { url: 'turn:192.0.2.1:3478', secret: 'of the server' }];
+  await using coordinator = await Coordinator.listen({ port: 0, iceServers });
+  const told: CoordinatorMessage[] = [];
+  const client = await CoordinatorClient.connect(
+    systemPlatform,
+    parseTcpAddress(coordinator.address),
+    credentials('peer'),
+    { ...SILENT, onMessage: (message) => void (message.type === 'ice' && told.push(message)) },
+  );
+  try {
+    const { ice, peerId } = client.welcome;
+    expect(ice.servers[0]).toEqual({ url: 'stun:192.0.2.1:3478' });
+    const { username = '', credential } = ice.servers[1]!;
+    // As coturn checks them with `use-auth-secret`.
+    expect(credential).toBe(createHmac('sha1', 'of the server').update(username).digest('base64'));
+    const [expires, name] = username.split(':');
+    expect(name).toBe(peerId);
+    expect(Number(expires) * 1_000 - Date.now()).toBeGreaterThan(ice.validMs - 60_000);
+    client.send({ type: 'ice' });
+    await expect.poll(() => told).toHaveLength(1);
+  } finally {
+    client.close();
+  }
+  for (const url of ['http://x', 'turn:', 'stun:host:port', 'turn:user@host']) {
+    await expect(Coordinator.listen({ port: 0, iceServers: [{ url }] })).rejects.toThrow(/ICE server/);
   }
 });

@@ -62,6 +62,9 @@ export interface Scenario {
   readonly dtype: Dtype;
   /** null for kinds that reduce nothing. */
   readonly op: ReduceOp | null;
+  /** Of robust averages. */
+  readonly trim?: number;
+  readonly clipRadius?: number;
   readonly codec: Codec;
   /** What each rank drops goes to its own input, corrected; encoding by chance with this seed. */
   readonly observed?: { readonly dropped: readonly Uint8Array[]; readonly chanceSeed: number | null };
@@ -136,6 +139,8 @@ class Participant {
       frame: { epoch: 1, generation: 1, tag: 7, sequence: 0 },
       dtype,
       op,
+      trim: scenario.trim ?? null,
+      clipRadius: scenario.clipRadius ?? null,
       codec,
       seed: scenario.observed?.chanceSeed ?? null,
       measures: scenario.observed !== undefined,

@@ -127,7 +127,16 @@ export class HostilePeer {
   /** Dials another peer as the protocol has it, by one of its addresses. */
   async dialPeer(peer: Introduction, address: Address, session: number): Promise<Connection> {
     const connection = await dial(address);
-    const identity = { run: this.#run, from: this.welcome.peerId, to: peer.peerId, session, key: peer.key };
+    // Either lane: the victim reads and writes on both.
+    const lane = session % 4 === 0 ? 'outbound' : 'inbound';
+    const identity = {
+      run: this.#run,
+      from: this.welcome.peerId,
+      to: peer.peerId,
+      session,
+      lane,
+      key: peer.key,
+    } as const;
     await dialHandshake(connection, identity, systemPlatform);
     this.#dialled.push(connection);
     ignore(connection);

@@ -11,7 +11,7 @@ const SEGMENT_BYTES = 4_096;
 
 export const WORLD_SIZE = 3;
 
-type Shape = Pick<CallSpec, 'kind' | 'algorithm' | 'count'> & Partial<Pick<CallSpec, 'codec' | 'consistency'>>;
+type Shape = Pick<CallSpec, 'kind' | 'algorithm' | 'count'> & Partial<Pick<CallSpec, 'op' | 'codec' | 'consistency'>>;
 
 const SHAPES: readonly Shape[] = [
   { kind: 'allReduce', algorithm: 'ring', count: 3_001 },
@@ -19,6 +19,7 @@ const SHAPES: readonly Shape[] = [
   { kind: 'allReduce', algorithm: 'ring', count: 30_000 }, // above what is sent unasked
   { kind: 'allReduce', algorithm: 'ring', count: 3_000, codec: 'bf16' },
   { kind: 'allReduce', algorithm: 'auto', count: 3_000, codec: 'int8' },
+  { kind: 'allReduce', algorithm: 'auto', count: 3_000, op: 'median' },
   { kind: 'allReduce', algorithm: 'ring', count: 7, consistency: 'eager' },
   { kind: 'reduceScatter', algorithm: 'auto', count: 2_000 },
   { kind: 'allToAll', algorithm: 'auto', count: 700 },
@@ -43,6 +44,8 @@ export const WORKLOAD: readonly WorkloadCall[] = SHAPES.map((shape, index) => {
       tag: `call ${index}`,
       dtype: 'f32',
       op: reduces(shape.kind) ? 'sum' : null,
+      trim: null,
+      clipRadius: null,
       codec: 'f32',
       rounding: 'nearest',
       errorFeedback: false,
@@ -54,6 +57,7 @@ export const WORKLOAD: readonly WorkloadCall[] = SHAPES.map((shape, index) => {
       stragglers: 'wait',
       minWorldSize: 1,
       timeoutMs: 30_000,
+      guard: null,
       atomic: true,
       ...shape,
     },

@@ -249,7 +249,7 @@ describe.each<EngineKind>(['inline', 'worker'])('with an engine that is %s', (en
       ['mixed dtypes', /mixes f32 and f64/, () => group.allReduce([tensor, new Float64Array(1)])],
       ['short out', /needed/, () => group.allReduce(tensor, { out: new Float32Array(5) })],
       ['other dtype of out', /needed/, () => group.allReduce(tensor, { out: new Float64Array(6) })],
-      ['unknown op', /`op` must be one of/, () => group.allReduce(tensor, { op: wrong('median') })],
+      ['unknown op', /`op` must be one of/, () => group.allReduce(tensor, { op: wrong('mode') })],
       ['unknown algorithm', /`algorithm` must be one of/, () => group.allReduce(tensor, { algorithm: wrong('star') })],
       ['unknown codec', /`codec` must be one of/, () => group.allReduce(tensor, { codec: wrong('int3') })],
       ['codec of integers', /works on f32/, () => group.allReduce(new Int32Array(2), { codec: 'bf16' })],

@@ -2,20 +2,16 @@
  * Many peers in processes of their own. Every process has a deadline and none outlives its cluster; a test sends functions
  * to the peers and gets their results. Used with `await using`.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { Coordinator, type CoordinatorListenOptions, type JoinOptions } from 'skein';
+import { built } from './built.ts';
 import type { PeerReport, PeerScope, PlainFailure } from './peer-process.ts';
 
 /** No peer process lives longer than this (ms), unless its test says so. */
 const PROCESS_DEADLINE_MS = 90_000;
 
-// Tests run from source or from what was built from it, peers always from what was built.
-const SCRIPT = fileURLToPath(new URL('../../dist/test/harness/peer-process.js', import.meta.url)).replace(
-  '/dist/dist/',
-  '/dist/',
-);
+const SCRIPT = built('test/harness/peer-process.ts');
 
 /** Thrown by `run` with what the function threw in the peer's process. */
 export class RemoteError extends Error {
@@ -30,6 +26,13 @@ export class RemoteError extends Error {
   }
 }
 
+/** Somewhere else to run a process than where the test runs, as a host of the internet of tests. */
+interface Place {
+  /** The command that runs `command` there. */
+  wrap(command: readonly [string, ...string[]]): [string, ...string[]];
+  readonly environment: NodeJS.ProcessEnv;
+}
+
 interface Waiting {
   resolve(value: unknown): void;
   reject(error: Error): void;
@@ -42,8 +45,13 @@ export class PeerProcess {
   readonly #listeners: Map<string, () => void> = new Map();
   #next = 0;
 
-  constructor(deadlineMs: number = PROCESS_DEADLINE_MS) {
-    this.child = fork(SCRIPT, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  constructor(deadlineMs: number = PROCESS_DEADLINE_MS, place?: Place) {
+    const options: ForkOptions = { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] };
+    if (place === undefined) this.child = fork(SCRIPT, options);
+    else {
+      const [execPath, ...execArgv] = place.wrap([process.execPath]);
+      this.child = fork(SCRIPT, { ...options, execPath, execArgv, env: place.environment });
+    }
     const deadline = setTimeout(() => this.child.kill('SIGKILL'), deadlineMs);
     this.child.on('message', (report: PeerReport) => this.#onReport(report));
     this.child.on('exit', (code, signal) => {

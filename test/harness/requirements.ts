@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import type { TestContext } from 'vitest';
-import { namespacesMissing, relayMissing } from '../../src/chaos/namespaces.ts';
+import { namespacesMissing, programMissing } from '../../src/chaos/namespace-set.ts';
+import { relayMissing } from '../../src/chaos/namespaces.ts';
 
 /** Debian's. */
 export const CHROMIUM: string = process.env['SKEIN_CHROMIUM'] ?? '/usr/bin/chromium';
@@ -29,6 +30,12 @@ export function requireNamespaces(context: Pick<TestContext, 'skip'>): void {
 /** The same, with the relay that delays and damages packets. */
 export function requireRelay(context: Pick<TestContext, 'skip'>): void {
   const missing = namespacesMissing() ?? relayMissing();
+  require(context, missing === null, missing ?? '');
+}
+
+/** The same, with a server of STUN and TURN on it. */
+export function requireInternet(context: Pick<TestContext, 'skip'>): void {
+  const missing = namespacesMissing() ?? programMissing('turnserver', '-h', 'coturn');
   require(context, missing === null, missing ?? '');
 }
 

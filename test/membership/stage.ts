@@ -235,15 +235,13 @@ export class Stage {
         return `${message.id} without ${this.#list(message.peers)} @${message.epoch}`;
       case 'slow':
         return `${this.#name(message.peerId)} is slow`;
-      case 'signal':
-        return `signal from ${this.#name(message.from)}: ${message.signal.kind}`;
-      case 'ice':
-        return `ice for ${this.#name(message.ice.servers[0]?.username ?? '')}`;
       case 'beat':
         return BEAT;
       case 'challenge':
       case 'refuse':
-        throw new Error(`the machine has no part in the handshake, but sent ${message.type}`);
+      case 'signal':
+      case 'ice':
+        throw new Error(`that is the server's affair, but the machine sent ${message.type}`);
     }
   }
 

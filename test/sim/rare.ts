@@ -20,7 +20,7 @@ const TRICKLE = {
   kind: 'slow',
   machine: 1,
   peer: 0,
-  weather: { bytesPerMs: 10, latencyMs: 1 },
+  weather: { bytesPerMs: 7, latencyMs: 1 },
   forMs: 12_000,
 } as const;
 const TRICKLING = {

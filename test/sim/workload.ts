@@ -81,7 +81,9 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
   };
   // Of what was salvaged nobody tells how it was added.
   const isFloat = dtype === 'f64' || (dtype === 'f32' && planned.codec === 'f32');
-  return { ...planned, isOrdered: isAllReduce && isFloat && planned.recovery !== 'salvage' && draw([true, false]) };
+  const isOrdered = isAllReduce && isFloat && planned.recovery !== 'salvage' && draw([true, false]);
+  const isMedian = isAllReduce && isFloat && planned.algorithm === 'auto' && mix(seed, boundary, index, 97) % 2 === 0;
+  return isMedian ? { ...planned, op: 'median', isOrdered: false } : { ...planned, isOrdered };
 }
 
 /** None to four collectives, all under way at once. */
@@ -222,6 +224,11 @@ function combine(op: ReduceOp, left: number, right: number): number {
   return op === 'max' ? Math.max(left, right) : left + right;
 }
 
+function medianOf(values: readonly number[]): number {
+  const sorted = values.toSorted((left, right) => left - right);
+  return (sorted[(sorted.length - 1) >> 1]! + sorted[sorted.length >> 1]!) / 2;
+}
+
 /** Computes what expressions stand for, over the first elements of the inputs. */
 class Evaluation extends Expressions {
   readonly #planned: Planned;
@@ -287,7 +294,8 @@ function reduced(planned: Planned, contributors: readonly string[]): Numbers {
   const inputs = contributors.map((peerId) => patternOf(peerId, planned));
   const results = make(dtype, PERIOD);
   for (let index = 0; index < PERIOD; index++) {
-    const value = inputs.map((input) => input[index]!).reduce((left, right) => combine(op, left, right));
+    const values = inputs.map((input) => input[index]!);
+    const value = op === 'median' ? medianOf(values) : values.reduce((left, right) => combine(op, left, right));
     results[index] = op === 'avg' ? value / inputs.length : value;
   }
   if (planned.codec === 'bf16') roundToBf16(results);

@@ -32,7 +32,7 @@ const view: WireView = {
 };
 
 export const PEER_EXAMPLES = {
-  hello: { type: 'hello', version: 1, run: 'default', nonce: secretOf(1) },
+  hello: { type: 'hello', version: 1, run: 'default', claims: 'e30', nonce: secretOf(1) },
   prove: { type: 'prove', proof: secretOf(2), startWorldSize: 4, name: 'worker 3', resume: true, ...description },
   resume: {
     type: 'resume',
@@ -127,7 +127,16 @@ export const COORDINATOR_EXAMPLES = {
 } satisfies OneOfEach<CoordinatorMessage>;
 
 export const DIAL_EXAMPLES = {
-  dial: { type: 'dial', version: 1, run: 'default', from: 'p0', to: 'p1', session: U32_MAX, nonce: secretOf(8) },
+  dial: {
+    type: 'dial',
+    version: 1,
+    run: 'default',
+    from: 'p0',
+    to: 'p1',
+    session: U32_MAX,
+    lane: 'inbound',
+    nonce: secretOf(8),
+  },
   'dial-accept': { type: 'dial-accept', nonce: secretOf(9), proof: secretOf(10) },
   'dial-prove': { type: 'dial-prove', proof: secretOf(11) },
 } satisfies OneOfEach<DialMessage>;

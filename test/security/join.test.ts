@@ -1,0 +1,82 @@
+/** Who gets in by which token, at a live coordinator. */
+import { Coordinator, type JoinOptions, join, makePass, type PassOptions, UnauthorizedError } from 'skein';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+const SECRET = 'of the coordinator';
+const HOUR_MS = 3_600_000;
+
+let coordinator: Coordinator;
+
+beforeAll(async () => {
+  coordinator = await Coordinator.listen({ port: 0, token: SECRET });
+});
+afterAll(() => coordinator.close());
+
+function enter(token: string, options: JoinOptions = {}) {
+  return join(coordinator.address, { token, engine: 'inline', timeout: 10_000, ...options });
+}
+
+function pass(options: PassOptions, nowMs?: number): string {
+  return makePass(SECRET, options, nowMs);
+}
+
+/** A pass with other claims, and the key that it had. */
+function forged(token: string, change: object): string {
+  const [prefix, claims, key] = token.split('.') as [string, string, string];
+  const read = JSON.parse(Buffer.from(claims, 'base64url').toString()) as object;
+  return [prefix, Buffer.from(JSON.stringify({ ...read, ...change })).toString('base64url'), key].join('.');
+}
+
+describe('is let in', () => {
+  test.each([
+    ['the token itself', () => SECRET],
+    ['a pass', () => pass({})],
+    ['a pass for its run', () => pass({ run: 'lm' })],
+    ['a pass for one peer', () => pass({ once: true })],
+  ])('by %s', async (_, make) => {
+    const group = await enter(make(), { run: 'lm' });
+    expect(group.worldSize).toBe(1);
+    await group.leave();
+  });
+});
+
+describe('is refused, and told why', () => {
+  test.each([
+    ['no token', () => '', /does not know this token/],
+    ['another token', () => 'guessed', /does not know this token/],
+    ['a pass from another secret', () => makePass('guessed'), /does not know this token/],
+    ['a pass that has expired', () => pass({}, Date.now() - 2 * HOUR_MS), /was good until/],
+    ['a pass that would not expire', () => forged(pass({}), { expires: 2 ** 40 }), /does not know this token/],
+    ['an observer', () => pass({ role: 'observer' }), /role observer/],
+    [
+      'an observer who calls itself a peer',
+      () => forged(pass({ role: 'observer' }), { role: 'peer' }),
+      /does not know this token/,
+    ],
+    ['a pass for another run', () => pass({ run: 'other' }), /for the run other/],
+    ['a pass cut short', () => pass({}).slice(0, -4), /does not know this token/],
+  ])('%s', async (_, make, reason) => {
+    const attempt = enter(make(), { run: 'lm' });
+    await expect(attempt).rejects.toThrow(UnauthorizedError);
+    await expect(attempt).rejects.toThrow(reason);
+  });
+
+  test('the second who comes with a pass for one, while the first goes on', async () => {
+    const token = pass({ once: true });
+    const first = await enter(token, { run: 'once' });
+    await expect(enter(token, { run: 'once' })).rejects.toThrow(/was used/);
+    const tensor = Float32Array.of(3);
+    await first.allReduce(tensor);
+    expect(tensor[0]).toBe(3);
+    await first.leave();
+    await expect(enter(token, { run: 'once' })).rejects.toThrow(/was used/);
+  });
+
+  test('two who come at once with a pass for one: one of them', async () => {
+    const token = pass({ once: true });
+    const attempts = await Promise.allSettled([1, 2, 3, 4].map(() => enter(token, { run: 'race' })));
+    const entered = attempts.filter((attempt) => attempt.status === 'fulfilled');
+    expect(entered).toHaveLength(1);
+    await entered[0]!.value.leave();
+  });
+});
