@@ -3,7 +3,7 @@ export type { Consistency, ContributedRange, PeerId, Recovery, Report, Straggler
 export type { Codec, Rounding } from '../collectives/codec.ts';
 export type { Algorithm, CollectiveKind, Rank } from '../collectives/program.ts';
 export type { PathFailure, PathKind } from '../engine/peers.ts';
-export type { Admission } from '../engine/runtime.ts';
+export type { Admission, LinkStatus } from '../engine/runtime.ts';
 export {
   ArgumentError,
   ClosedError,
@@ -13,6 +13,7 @@ export {
   ExcludedError,
   MismatchError,
   PeerLostError,
+  PoisonedInputError,
   ProtocolError,
   QuorumError,
   SkeinError,
@@ -24,6 +25,7 @@ export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step 
 export type {
   AllReduceOptions,
   CallOptions,
+  GuardOptions,
   JoinOptions,
   ReduceOptions,
   RootedReduceOptions,
@@ -35,6 +37,7 @@ export {
   type HalfTensor,
   type PlainTensor,
   type ReduceOp,
+  type RobustOp,
   type SingleTensor,
   sharedTensor,
   type Tensor,

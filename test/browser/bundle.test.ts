@@ -67,3 +67,27 @@ test('the kernels lie beside it, and are those of Node', () => {
   const base64 = [...inNode.matchAll(/'([A-Za-z0-9+/=]+)',/g)].map((match) => match[1]).join('');
   expect(beside.equals(Buffer.from(base64, 'base64'))).toBe(true);
 });
+
+/** What needs a port to listen on, or the secret of a coordinator. */
+const FOR_NODE = [
+  'Coordinator',
+  'CoordinatorHttpOptions',
+  'CoordinatorListenOptions',
+  'CoordinatorStore',
+  'IceServerOptions',
+  'PassOptions',
+  'Role',
+  'diagnose',
+  'makePass',
+];
+
+test('its face is that of the package in Node, without what is for Node only', () => {
+  const namesOf = (path: string) => {
+    const text = readFileSync(new URL(`../../src/${path}`, import.meta.url), 'utf8');
+    const lists = [...text.matchAll(/^export (?:type )?\{([^}]*)\}/gm)].map((match) => match[1]!);
+    return lists.flatMap((list) => list.split(',').map((name) => name.replace(/\btype\b/, '').trim())).filter(Boolean);
+  };
+  const inNode = namesOf('index.ts');
+  expect(inNode).toEqual(expect.arrayContaining(FOR_NODE));
+  expect(namesOf('browser/index.ts').sort()).toEqual(inNode.filter((name) => !FOR_NODE.includes(name)).sort());
+});
