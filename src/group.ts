@@ -28,7 +28,7 @@ export interface GroupMember {
   readonly rank: Rank;
   readonly site: string;
   /**
-   * How this peer reaches it: `unix`, `tcp`, `webrtc`, or `turn` for WebRTC through a relay server. Null for this peer itself, and
+   * How this peer reaches it: `unix`, `tcp`, `tls` (TCP, encrypted), `webrtc`, or `turn` for WebRTC through a relay server. Null for this peer itself, and
    * for one that was not reached yet: what is for it goes through other members. `status()` tells why better ways failed.
    */
   readonly path: PathKind | null;
@@ -64,6 +64,8 @@ export interface GroupEvents {
   };
   'coordinator-lost': { readonly reason: string };
   'coordinator-back': Record<string, never>;
+  /** Somebody was turned away at this peer's port for TLS: it may be a stranger. Not told more than about once a second. */
+  refused: { readonly reason: string };
 }
 
 type Listener<E extends keyof GroupEvents> = (event: GroupEvents[E]) => void;
@@ -111,6 +113,7 @@ export class Group {
     'slow-peer': new Set(),
     'coordinator-lost': new Set(),
     'coordinator-back': new Set(),
+    refused: new Set(),
   };
   /** Calls that `leave` waits for. */
   readonly #pending: Set<Promise<void>> = new Set();
@@ -200,7 +203,7 @@ export class Group {
 
   /**
    * `view`: the members changed. `peer-lost`: one is gone. `slow-peer`: the others wait for one. `coordinator-lost`: what needs a decision waits,
-   * until `coordinator-back`. */
+   * until `coordinator-back`. `refused`: a stranger was turned away. */
   on<E extends keyof GroupEvents>(event: E, listener: Listener<E>): this {
     this.#listeners[event].add(listener);
     return this;
@@ -603,6 +606,9 @@ export class Group {
       case 'coordinator-back':
         this.#observer?.note({ type: 'coordinator-back' });
         this.#emit('coordinator-back', {});
+        break;
+      case 'refused':
+        this.#emit('refused', { reason: event.reason });
         break;
       case 'evicted':
         this.#observer?.note({ type: 'evicted', reason: event.reason });

@@ -1,5 +1,6 @@
 /** Joining a run from Node. A browser has a `join` of its own (`browser/join.ts`); the group is the same. */
 import type { Engine, EngineMessage } from './engine/protocol.ts';
+import { resolveSecurity } from './engine/resolve-security.ts';
 import { createThreadEngine } from './engine/thread.ts';
 import { Group } from './group.ts';
 import { Observer } from './observe.ts';
@@ -13,7 +14,7 @@ import { type JoinOptions, type ResolvedJoin, resolveJoin } from './options.ts';
  * @throws ArgumentError, ConnectError, UnauthorizedError, ProtocolError, QuorumError (nobody else came within `timeout`)
  */
 export async function join(address?: string, options: JoinOptions = {}): Promise<Group> {
-  const resolved = resolveJoin(address, options, process.env);
+  const resolved = resolveJoin(address, options, process.env, resolveSecurity);
   options.signal?.throwIfAborted();
   const createEngine = await engineMaker(resolved);
   options.signal?.throwIfAborted();

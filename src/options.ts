@@ -5,12 +5,13 @@ import { algorithmsOf } from './collectives/plan.ts';
 import type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 import { hasRobustAverages } from './collectives/robust.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
+import type { EncryptionOptions, Security } from './engine/security.ts';
 import { ArgumentError } from './errors.ts';
 import { type Dtype, isFloat, isRobust, REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
 import { parseCoordinatorAddress } from './transport/address.ts';
 import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 
-export interface JoinOptions {
+export interface JoinOptions extends EncryptionOptions {
   /** Name of the job. @default SKEIN_RUN, else 'default' */
   readonly run?: string;
   /** The coordinator's token, or a pass that was made from it (`makePass`). @default SKEIN_TOKEN, else none */
@@ -187,11 +188,16 @@ function numberFrom(text: string | undefined): number | undefined {
   return text === undefined || text === '' ? undefined : Number(text);
 }
 
-/** Fills in environment variables and defaults; what the caller gives comes first. */
+/**
+ * Fills in environment variables and defaults; what the caller gives comes first.
+ *
+ * @param secure says what is encrypted, and how
+ */
 export function resolveJoin(
   address: string | undefined,
   options: JoinOptions,
   environment: Readonly<Record<string, string | undefined>>,
+  secure: (options: EncryptionOptions, token: string) => Security,
 ): ResolvedJoin {
   const coordinator = address ?? environment['SKEIN_COORDINATOR'];
   if (coordinator === undefined || coordinator === '') {
@@ -209,6 +215,7 @@ export function resolveJoin(
     MAX_WORLD_SIZE,
     'startWorldSize',
   );
+  const token = options.token ?? environment['SKEIN_TOKEN'] ?? '';
   const observe = environment['SKEIN_OBSERVE'];
   return {
     ...(observe === undefined || observe === '' ? {} : { observe }),
@@ -216,7 +223,8 @@ export function resolveJoin(
     runtime: {
       coordinator: parseCoordinatorAddress(coordinator),
       run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
-      token: options.token ?? environment['SKEIN_TOKEN'] ?? '',
+      token,
+      security: secure(options, token),
       minWorldSize,
       startWorldSize: Math.max(startWorldSize, minWorldSize),
       name: checkName(options.name ?? environment['SKEIN_NAME'] ?? environment['SKEIN_LOCAL_RANK'] ?? ''),

@@ -188,7 +188,7 @@ it('nothing is exported, kept or depended on in vain, and no modules import one 
 
 const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
 
-describe.each(['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md'])('%s', (document) => {
+describe.each(['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'SECURITY.md'])('%s', (document) => {
   const text = read(document);
 
   it('names only files that exist', () => {

@@ -144,18 +144,19 @@ const raw: Side = {
   },
 };
 
-type SkeinSettings = Pick<PeerTask, 'engine' | 'transports' | 'consistency'>;
+type SkeinSettings = Pick<PeerTask, 'engine' | 'transports' | 'consistency'> & Partial<Pick<PeerTask, 'credentials'>>;
 
-function skein(name: string, label: string, settings: SkeinSettings, largest?: number): Side {
+export function skein(name: string, label: string, settings: SkeinSettings, largest?: number): Side {
   return {
     name,
     label,
     ...(largest === undefined ? {} : { largest }),
     missing: () => null,
     async measure(task) {
-      const { child: coordinator, address } = await startCoordinator({ lostAfterMs: 20_000 });
+      const credentials = settings.credentials ?? {};
+      const { child: coordinator, address } = await startCoordinator({ lostAfterMs: 20_000, ...credentials });
       try {
-        const peerTask: PeerTask = { compileFirst: true, ...task, ...settings, address };
+        const peerTask: PeerTask = { compileFirst: true, ...task, ...settings, credentials, address };
         const script = fileURLToPath(new URL('../peers/skein-peer.js', import.meta.url));
         const peers = Array.from({ length: task.worldSize }, () =>
           fork(script, [JSON.stringify(peerTask)], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] }),

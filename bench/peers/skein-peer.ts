@@ -1,6 +1,6 @@
 /** One rank of the Skein sides: the public API, as a training script uses it. */
 import { performance } from 'node:perf_hooks';
-import { join, sharedTensor } from '../../src/index.ts';
+import { type JoinOptions, join, sharedTensor } from '../../src/index.ts';
 import type { Measurement } from '../harness/sides.ts';
 
 export interface PeerTask {
@@ -14,6 +14,8 @@ export interface PeerTask {
   readonly engine: 'worker' | 'inline';
   readonly transports: readonly ('unix' | 'tcp')[];
   readonly consistency: 'commit' | 'eager';
+  /** The coordinator has the same. */
+  readonly credentials: Pick<JoinOptions, 'token' | 'encryption'>;
 }
 
 const task = JSON.parse(process.argv[2] ?? '') as PeerTask; // written by sides.ts
@@ -36,6 +38,7 @@ const group = await join(task.address, {
   engine: task.engine,
   transports: task.transports,
   timeout: 60_000,
+  ...task.credentials,
 });
 
 async function iterate(input: Float32Array, out: Float32Array): Promise<number> {

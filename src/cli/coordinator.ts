@@ -1,4 +1,5 @@
 /** `skein coordinator`: the one process of a run that peers must be able to find. */
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
 import pc from 'picocolors';
@@ -14,6 +15,10 @@ interface CoordinatorOptions {
   readonly turnSecret?: string;
   readonly httpPort?: number;
   readonly servePage?: boolean;
+  /** Paths of PEM files. */
+  readonly cert?: string;
+  readonly key?: string;
+  readonly ca?: string;
 }
 
 /** Where the page is served unless a port is named. */
@@ -25,6 +30,9 @@ const PAGE_FOLDER: string = fileURLToPath(new URL('../../browser/', import.meta.
 const HELP = `
 Peers find each other through a coordinator. It admits them, notices when one is lost, and decides what becomes of
 what that one was part of. Tensors never pass through it. One coordinator serves any number of runs.
+
+Connections from other machines are TLS 1.3, with keys that come from the token, or with certificates of your own: give
+--cert, --key and --ca, and the same to every peer.
 
 Without a token it listens on the loopback interface only. Give the token by SKEIN_TOKEN: unlike an option, it is
 not shown in the list of processes.
@@ -51,11 +59,12 @@ Examples:
     $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
 
 async function serve(options: CoordinatorOptions): Promise<void> {
-  const { host, port, token, store, ice, turnSecret, servePage } = options;
+  const { host, port, token, store, ice, turnSecret, cert, key, ca, servePage } = options;
   const httpPort = options.httpPort ?? (servePage === true ? PAGE_PORT : undefined);
   const iceServers = ice.map((url) =>
     turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
   );
+  const read = (path: string) => readFileSync(path, 'utf8');
   const coordinator = await Coordinator.listen({
     host,
     port,
@@ -65,6 +74,9 @@ async function serve(options: CoordinatorOptions): Promise<void> {
     ...(httpPort === undefined
       ? {}
       : { http: { port: httpPort, ...(servePage === true ? { folder: PAGE_FOLDER } : {}) } }),
+    ...(cert === undefined ? {} : { cert: read(cert) }),
+    ...(key === undefined ? {} : { key: read(key) }),
+    ...(ca === undefined ? {} : { ca: read(ca) }),
   });
   // Before anybody can read the address, and think of ending it.
   const stopped = new Promise<void>((resolve) => {
@@ -107,6 +119,9 @@ export function coordinatorCommand(): Command {
       wholeNumber(0, 65_535),
     )
     .option('--serve-page', `serve a page by which visitors join a run (HTTP port ${PAGE_PORT} unless named)`)
+    .option('--cert <file>', 'certificate for TLS, PEM, made out for the host that peers dial', nonEmpty)
+    .option('--key <file>', 'its private key, PEM', nonEmpty)
+    .option('--ca <file>', 'authority by which peers are known, PEM', nonEmpty)
     .addHelpText('after', HELP)
     .action(serve);
 }

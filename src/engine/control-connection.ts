@@ -19,6 +19,7 @@ export interface ControlHandler<In> {
 
 export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage> implements ConnectionHandler {
   readonly remote: string;
+  readonly binding: Uint8Array;
   readonly #connection: Connection;
   readonly #reader: ControlReader<In>;
   readonly #handler: ControlHandler<In>;
@@ -27,6 +28,7 @@ export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage>
 
   constructor(connection: Connection, schema: ControlSchema<In>, handler: ControlHandler<In>) {
     this.remote = connection.remote;
+    this.binding = connection.binding;
     this.#connection = connection;
     this.#reader = new ControlReader(schema, MAX_HANDSHAKE_BYTES);
     this.#handler = handler;

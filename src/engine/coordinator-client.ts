@@ -35,6 +35,28 @@ const SEEK_LAST_MS = 500;
 /** Messages kept for after the answer to a report: more than a peer can have to say about its open collectives. */
 const MAX_UNSAID: number = 2 * MAX_OPEN_COLLECTIVES;
 
+/** Attempts of a newcomer at a port that closes the connection before anything was said: so many others may be coming. */
+const ENTER_ATTEMPTS = 8;
+const ENTER_FIRST_MS = 50;
+
+async function enter(platform: Platform, address: Address, credentials: Credentials): Promise<Greeted> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await greet(platform, address, credentials, null, new AbortController().signal);
+    } catch (error) {
+      const isBusy = error instanceof ConnectError && error.phase === 'handshake';
+      if (!isBusy || attempt === ENTER_ATTEMPTS) throw error;
+    }
+    const delayMs = withChance(platform, ENTER_FIRST_MS * 2 ** (attempt - 1));
+    await new Promise<void>((resolve) => void platform.clock.schedule(delayMs, resolve));
+  }
+}
+
+/** Half to all of it: those who were lost or refused together do not come back together. */
+function withChance(platform: Platform, delayMs: number): number {
+  return delayMs * (0.5 + platform.random(1)[0]! / 512);
+}
+
 type ClientState = 'connected' | 'seeking' | 'closed';
 
 const LIFE = new Lifecycle<ClientState>('coordinator connection', {
@@ -65,7 +87,7 @@ export class CoordinatorClient {
     credentials: Credentials,
     events: ClientEvents,
   ): Promise<CoordinatorClient> {
-    const greeted = await greet(platform, address, credentials, null, new AbortController().signal);
+    const greeted = await enter(platform, address, credentials);
     const { message, term, epoch } = greeted.answer;
     if (message.type !== 'welcome') {
       greeted.connection.fail('it is no answer to a newcomer');
@@ -141,9 +163,7 @@ export class CoordinatorClient {
 
   #seek(delayMs: number): void {
     if (this.#abort.signal.aborted) return;
-    // Peers that lost the coordinator together do not come back together.
-    const share = 0.5 + this.#platform.random(1)[0]! / 512;
-    this.#cancelSeek = this.#platform.clock.schedule(delayMs * share, () => {
+    this.#cancelSeek = this.#platform.clock.schedule(withChance(this.#platform, delayMs), () => {
       const report = () => {
         this.#unsaid.length = 0;
         return { ...this.#events.report(), ...this.#fence };

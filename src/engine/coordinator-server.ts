@@ -10,11 +10,18 @@ import {
   type CoordinatorSnapshot,
   type PeerId,
 } from '../membership/coordinator.ts';
-import { DEFAULT_PORT, formatTcpAddress } from '../transport/address.ts';
+import { DEFAULT_PORT, formatTcpAddress, isLoopback } from '../transport/address.ts';
 import { every } from '../transport/clock.ts';
+import { Lobby, type Visitor } from '../transport/lobby.ts';
 import { NONCE_BYTES, prove, sameProof } from '../transport/secure.ts';
 import type { Address, Connection, Listener } from '../transport/transport.ts';
-import { HANDSHAKE_TIMEOUT_MS, MAX_RUNS, MAX_WORLD_SIZE, PROTOCOL_VERSION } from '../wire/limits.ts';
+import {
+  HANDSHAKE_TIMEOUT_MS,
+  MAX_RUNS,
+  MAX_UNAUTHENTICATED,
+  MAX_WORLD_SIZE,
+  PROTOCOL_VERSION,
+} from '../wire/limits.ts';
 import {
   type Control,
   type CoordinatorMessage,
@@ -27,10 +34,13 @@ import { ControlConnection } from './control-connection.ts';
 import type { CoordinatorHttpOptions, HttpListener } from './http-server.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
 import { type Platform, systemPlatform } from './platform.ts';
+import { Refusals } from './refusals.ts';
+import { controlAcceptor, resolveSecurity } from './resolve-security.ts';
+import type { EncryptionOptions } from './security.ts';
 import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
 import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
 
-export interface CoordinatorListenOptions {
+export interface CoordinatorListenOptions extends EncryptionOptions {
   /** TCP port; 0 takes a free one. @default 7400 */
   readonly port?: number;
   /** Address to listen on. Anything but loopback requires a token. @default '127.0.0.1' */
@@ -48,16 +58,14 @@ export interface CoordinatorListenOptions {
   readonly store?: string | CoordinatorStore;
   /** STUN and TURN servers for peers that use WebRTC. @default none: only paths on which nobody translates addresses */
   readonly iceServers?: readonly IceServerOptions[];
-  /** An HTTP port, for peers in browsers: they reach the coordinator by WebSocket. @default none */
+  /**
+   * An HTTP port, for peers in browsers: they reach the coordinator by WebSocket. It is in the clear, keys of pairs included: on any
+   * other network than loopback put a proxy before it that ends TLS. @default none
+   */
   readonly http?: CoordinatorHttpOptions;
-  /** Receives a line for each change of membership. @default none */
+  /** Receives a line for each change of membership, and for those who were turned away. @default none */
   readonly onNote?: (line: string) => void;
 }
-
-const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
-
-/** Connections that may be in the handshake at once; more are closed unheard. */
-const MAX_UNAUTHENTICATED = 1_024;
 
 /** How long a coordinator on a given port waits for members of an earlier one there, which dial at least every 500 ms. */
 const GRACE_MS = 1_000;
@@ -83,6 +91,8 @@ type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
 interface Session {
   readonly connection: PeerConnection;
   readonly number: number;
+  /** As long as it has not been let in. */
+  readonly visitor: Visitor;
   /** Stops what would close it: the handshake takes too long, or the farewell. */
   stopTimer: () => void;
   ownNonce: Uint8Array;
@@ -114,7 +124,8 @@ export class CoordinatorServer {
   readonly #graceUntil: number;
   readonly #stopTicks: () => void;
   readonly #passes: UsedPasses = new UsedPasses();
-  #unauthenticated = 0;
+  readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED });
+  readonly #refusals: Refusals;
   #nextSession = 1;
   #closed = false;
 
@@ -122,7 +133,7 @@ export class CoordinatorServer {
   static async listen(options: CoordinatorListenOptions): Promise<CoordinatorServer> {
     const host = options.host ?? '127.0.0.1';
     for (const where of [host, options.http?.host ?? host]) {
-      if (LOOPBACK.has(where) || (options.token ?? '') !== '') continue;
+      if (isLoopback(where) || (options.token ?? '') !== '') continue;
       throw new ArgumentError(
         `A coordinator on ${where} can be reached from other machines: give it a \`token\`, or listen on 127.0.0.1.`,
       );
@@ -141,13 +152,21 @@ export class CoordinatorServer {
     graceMs: number,
   ): Promise<CoordinatorServer> {
     const accepted: { handle: (connection: Connection) => void } = { handle: (connection) => connection.destroy() };
+    const { token = '', onNote } = options;
+    const security = resolveSecurity(options, token);
+    const refusals = new Refusals(platform.clock, (line) => onNote?.(line));
     const onConnection = (connection: Connection) => accepted.handle(connection);
-    const listeners = await platform.listenCoordinator(address, onConnection);
+    const listeners = await platform.listenCoordinator(address, {
+      security,
+      acceptor: controlAcceptor(security, token),
+      onConnection,
+      onRefused: (reason) => refusals.tell(reason),
+    });
     const http = await listenHttp(address, options, onConnection).catch(async (error: unknown) => {
       await Promise.all(listeners.map((listener) => listener.close()));
       throw error;
     });
-    const server = new CoordinatorServer(listeners, http, options, platform, graceMs);
+    const server = new CoordinatorServer(listeners, http, options, platform, refusals, graceMs);
     accepted.handle = (connection) => server.#accept(connection);
     return server;
   }
@@ -157,6 +176,7 @@ export class CoordinatorServer {
     http: HttpListener | null,
     options: CoordinatorListenOptions,
     platform: Platform,
+    refusals: Refusals,
     graceMs: number,
   ) {
     this.#listeners = listeners;
@@ -165,6 +185,7 @@ export class CoordinatorServer {
     const { store = memoryStore() } = options;
     this.#store = typeof store === 'string' ? fileStore(store) : store;
     this.#platform = platform;
+    this.#refusals = refusals;
     this.#token = options.token ?? '';
     this.#graceUntil = platform.clock.now() + graceMs;
     this.#stopTicks = every(platform.clock, TICK_MS, () => this.#tick());
@@ -197,18 +218,22 @@ export class CoordinatorServer {
   // --- letting in --------------------------------------------------------------------------------------------------
 
   #accept(connection: Connection): void {
-    if (this.#closed || this.#unauthenticated >= MAX_UNAUTHENTICATED) {
+    if (this.#closed) {
       connection.handler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
       connection.destroy();
       return;
     }
-    this.#unauthenticated += 1;
     const session: Session = {
       connection: new ControlConnection<PeerMessage, CoordinatorMessage>(connection, PEER_MESSAGES, {
         onMessage: (control) => this.#onMessage(session, control),
-        onClosed: () => this.#onClosed(session),
+        onClosed: (reason) => this.#onClosed(session, reason),
       }),
       number: this.#nextSession++,
+      visitor: {
+        // Where connections are counted by their address, that was done before they were handed over.
+        origin: null,
+        onEvicted: () => session.connection.fail('it had not shown who it is when too many others came'),
+      },
       stopTimer: this.#platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () =>
         session.connection.fail('the handshake took too long'),
       ),
@@ -223,6 +248,7 @@ export class CoordinatorServer {
       peerId: null,
     };
     this.#sessions.set(session.number, session);
+    this.#lobby.enter(session.visitor);
   }
 
   #onMessage(session: Session, control: Control<PeerMessage>): void {
@@ -238,6 +264,7 @@ export class CoordinatorServer {
       else if (message.type === 'ice') this.#send(run, peerId, { type: 'ice', ice: this.#iceServers(peerId) });
       else this.#step(run, { type: 'message', peerId, message });
     } else if (message.type === 'hello' && session.peerNonce === null) {
+      this.#lobby.hear(session.visitor);
       this.#challenge(session, message);
     } else if (message.type === 'resume' && session.returning !== null) {
       this.#resume(session, session.returning, message.report);
@@ -258,13 +285,16 @@ export class CoordinatorServer {
     session.runName = hello.run;
     session.claims = hello.claims;
     session.key = keyOfClaims(this.#token, hello.claims);
-    const proof = prove(session.key, 'coordinator', hello.run, session.ownNonce, hello.nonce);
+    const { binding } = session.connection;
+    const parts = { subject: hello.run, binding, own: session.ownNonce, theirs: hello.nonce };
+    const proof = prove(session.key, 'coordinator', parts);
     session.connection.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof }, 0, 0);
   }
 
   #admit(session: Session, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
-    const { runName } = session;
-    if (!sameProof(message.proof, prove(session.key, 'peer', runName, peerNonce, session.ownNonce))) {
+    const { binding } = session.connection;
+    const parts = { subject: session.runName, binding, own: peerNonce, theirs: session.ownNonce };
+    if (!sameProof(message.proof, prove(session.key, 'peer', parts))) {
       const text =
         'The token is wrong: use the one that the coordinator was started with, or a pass that was made from it.';
       this.#refuse(session, 'unauthorized', text);
@@ -315,21 +345,25 @@ export class CoordinatorServer {
       return null;
     }
     session.stopTimer();
-    this.#unauthenticated -= 1;
+    this.#lobby.leave(session.visitor);
     session.run = run;
     return run;
   }
 
   #refuse(session: Session, code: string, message: string): void {
+    this.#refusals.tell(`${session.connection.remote} was refused: ${message}`);
     session.connection.send({ type: 'refuse', code, message }, 0, 0);
     session.connection.end();
   }
 
-  #onClosed(session: Session): void {
+  #onClosed(session: Session, reason: string | null): void {
     this.#sessions.delete(session.number);
     session.stopTimer();
+    this.#lobby.leave(session.visitor);
     const { run, peerId } = session;
-    if (run === null) this.#unauthenticated -= 1;
+    if (run === null && reason !== null && !this.#closed) {
+      this.#refusals.tell(`${session.connection.remote} did not get in: ${reason}.`);
+    }
     if (peerId === null || run === null) return;
     if (run.peers.get(peerId) !== session) return;
     run.peers.delete(peerId);

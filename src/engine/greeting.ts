@@ -10,7 +10,7 @@
  */
 import { ConnectError, ProtocolError, type SkeinError, UnauthorizedError } from '../errors.ts';
 import { NONCE_BYTES, prove, sameProof } from '../transport/secure.ts';
-import type { Address } from '../transport/transport.ts';
+import type { Address, Connection } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
 import {
   COORDINATOR_MESSAGES,
@@ -23,11 +23,13 @@ import {
 import { ControlConnection, type ControlHandler } from './control-connection.ts';
 import type { TransportKind } from './host.ts';
 import type { Platform } from './platform.ts';
+import { controlDialer, encrypts, type Security } from './security.ts';
 import { tokenKey } from './token-key.ts';
 
 export interface Credentials {
   readonly run: string;
   readonly token: string;
+  readonly security: Security;
   readonly startWorldSize: number;
   readonly name: string;
   readonly description: PeerDescription;
@@ -44,6 +46,18 @@ export interface Greeted {
   takeOver(handler: ControlHandler<CoordinatorMessage>): void;
 }
 
+function dial(
+  platform: Platform,
+  address: Address,
+  credentials: Credentials,
+  signal: AbortSignal,
+): Promise<Connection> {
+  const { token, security, transports } = credentials;
+  const encrypted = address.kind === 'tcp' && encrypts(security, address.host);
+  const options = { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal };
+  return platform.dialCoordinator(address, transports, options, encrypted ? controlDialer(security, token) : null);
+}
+
 /**
  * Greets the coordinator at an address; with a report it comes back to it. The report is made when it is sent.
  *
@@ -58,10 +72,15 @@ export async function greet(
   signal: AbortSignal,
 ): Promise<Greeted> {
   const { claims, key } = tokenKey(credentials.token);
-  const { run, startWorldSize, name, description, transports } = credentials;
-  const raw = await platform.dialCoordinator(address, transports, { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal });
+  const { run, startWorldSize, name, description } = credentials;
+  const raw = await dial(platform, address, credentials, signal).catch((error: unknown) => {
+    // Whoever stands in the middle can forge a refusal of TLS: it must not cost a peer its place in the run.
+    if (report === null || !(error instanceof UnauthorizedError)) throw error;
+    throw new ConnectError(error.message, { cause: error, phase: 'join' });
+  });
   return new Promise<Greeted>((resolve, reject) => {
     const own = platform.random(NONCE_BYTES);
+    const about = { subject: run, binding: raw.binding };
     const early: Control<CoordinatorMessage>[] = [];
     let owner: ControlHandler<CoordinatorMessage> | null = null;
     let answered = false;
@@ -79,14 +98,14 @@ export async function greet(
     });
     const send = (message: PeerMessage) => connection.send(message, 0, 0);
     const onChallenge = (message: Extract<CoordinatorMessage, { type: 'challenge' }>) => {
-      if (!sameProof(message.proof, prove(key, 'coordinator', run, message.nonce, own))) {
-        const text = `The coordinator at ${raw.remote} does not know this token: check \`token\` (or SKEIN_TOKEN) on both sides.`;
+      if (!sameProof(message.proof, prove(key, 'coordinator', { ...about, own: message.nonce, theirs: own }))) {
+        const text = `The coordinator at ${raw.remote} does not know this token: check \`token\` (or SKEIN_TOKEN) on both sides. If they are the same, somebody stands in the middle.`;
         fail(new UnauthorizedError(text, context));
         return;
       }
       // It knows the token: the welcome, which lists all peers, may be long.
       connection.trust();
-      const proof = prove(key, 'peer', run, own, message.nonce);
+      const proof = prove(key, 'peer', { ...about, own, theirs: message.nonce });
       send({ type: 'prove', proof, startWorldSize, name, resume: report !== null, ...description });
       if (report !== null) send({ type: 'resume', report: report() });
     };
@@ -119,7 +138,7 @@ export async function greet(
       if (owner !== null) owner.onClosed(reason);
       else if (answered) closed = reason;
       else {
-        const text = `${raw.remote} closed the connection during the handshake (${reason ?? 'no reason given'}): is it a Skein coordinator?`;
+        const text = `${raw.remote} closed the connection during the handshake (${reason ?? 'no reason given'}): is it a Skein coordinator, and does it ask for encryption or certificates that this side has not?`;
         reject(new ConnectError(text, context));
       }
     };

@@ -4,13 +4,16 @@
 import PQueue from 'p-queue';
 import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
 import { type LaneName, Link, type LinkEvents } from '../transport/link.ts';
+import { Lobby, type Visitor } from '../transport/lobby.ts';
+import { type Psk, pairPsk } from '../transport/psk.ts';
 import type { Address, Connection } from '../transport/transport.ts';
 import type { WebRtcTransport } from '../transport/webrtc.ts';
-import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
+import { HANDSHAKE_TIMEOUT_MS, MAX_UNAUTHENTICATED } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
 import type { TransportKind } from './host.ts';
 import type { ArenaPool } from './memory.ts';
 import type { Platform } from './platform.ts';
+import { dataDialer, encrypts, type Security } from './security.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
 const DIAL_CONCURRENCY = 16;
@@ -35,9 +38,6 @@ const REVERSE_LAST_MS = 10_000;
 /** How long a leaving peer waits for the others to close their sides (ms). */
 const END_MS = 2_000;
 
-/** Connections that may be in the handshake at once. */
-const MAX_HANDSHAKES = 1_024;
-
 export interface PeersOptions {
   readonly platform: Platform;
   /** Null for a peer that does not use WebRTC. */
@@ -46,21 +46,24 @@ export interface PeersOptions {
   readonly self: string;
   readonly hostKey: string;
   readonly transports: readonly TransportKind[];
+  readonly security: Security;
   readonly stripes: number;
   readonly readBuffers: ArenaPool;
 }
 
 /** How a peer is reached: as its addresses say, or by WebRTC through a TURN server. */
-export type PathKind = TransportKind | 'turn';
+export type PathKind = Address['kind'] | 'turn';
 
 export interface PathFailure {
-  readonly path: TransportKind;
+  readonly path: Address['kind'];
   readonly reason: string;
 }
 
 interface PeerEntry {
   readonly introduction: Introduction;
   readonly link: Link;
+  /** With which it dials us by TLS; derived when somebody first does. */
+  psk: Psk | null;
   redialMs: number;
   cancelRedial: (() => void) | null;
   /** A dial is under way. Two at once would make two lanes, of which the other peer keeps one: they would close one another. */
@@ -83,7 +86,8 @@ export class Peers {
   readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
   readonly #abort: AbortController;
   readonly #onPath: (peerId: string, path: PathKind) => void;
-  #handshakes = 0;
+  /** Those in the handshake. */
+  readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED });
 
   /**
    * @param events what a link to this peer tells; `onLaneClosed` is called after the redial was planned
@@ -136,6 +140,7 @@ export class Peers {
     const entry: PeerEntry = {
       introduction,
       link,
+      psk: null,
       redialMs: REDIAL_FIRST_MS,
       cancelRedial: null,
       dialling: true,
@@ -184,17 +189,21 @@ export class Peers {
 
   /** A connection came in on a listener. */
   async accept(connection: Connection): Promise<void> {
-    if (this.#handshakes >= MAX_HANDSHAKES || this.#abort.signal.aborted) {
+    if (this.#abort.signal.aborted) {
       connection.destroy();
       return;
     }
-    this.#handshakes += 1;
+    const visitor: Visitor = { origin: null, onEvicted: () => connection.destroy() };
+    this.#lobby.enter(visitor);
     const { run, self, platform } = this.#options;
     try {
       const { from, session, lane, rest } = await acceptHandshake(
         connection,
         { run, peerId: self },
-        (peerId) => this.#keyOf(peerId),
+        (peerId) => {
+          this.#lobby.hear(visitor);
+          return this.#keyOf(peerId);
+        },
         platform,
       );
       const link = this.get(from);
@@ -204,8 +213,18 @@ export class Peers {
     } catch {
       // A stranger, or a peer that went away: the handshake has closed the connection, and nobody here waits for it.
     } finally {
-      this.#handshakes -= 1;
+      this.#lobby.leave(visitor);
     }
+  }
+
+  /** The key of the introduced peer that dials TLS by this identity; null for a stranger, and for one who comes too early. */
+  pskKeyOf(identity: string): Uint8Array | null {
+    for (const entry of this.#entries.values()) {
+      const { key, peerId } = entry.introduction;
+      entry.psk ??= pairPsk(key, peerId, this.#options.self);
+      if (entry.psk.identity === identity) return entry.psk.key;
+    }
+    return null;
   }
 
   #keyOf(peerId: string): Promise<Uint8Array | null> {
@@ -287,7 +306,7 @@ export class Peers {
     // WebRTC sessions reach both ends, or neither.
     let paths = this.#paths(introduction).filter(({ kind }) => lane === 'inbound' || kind !== 'webrtc');
     while (paths.length > 0) {
-      const { first, address } = await this.#race(paths, failures);
+      const { first, address } = await this.#race(introduction, paths, failures);
       const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
       try {
         const stripes = await this.#openAll(first, address, introduction, session, lane);
@@ -313,7 +332,11 @@ export class Peers {
    *
    * @throws Error when none does
    */
-  #race(paths: readonly Address[], failures: PathFailure[]): Promise<{ first: Connection; address: Address }> {
+  #race(
+    introduction: Introduction,
+    paths: readonly Address[],
+    failures: PathFailure[],
+  ): Promise<{ first: Connection; address: Address }> {
     const { clock } = this.#options.platform;
     const losers = new AbortController();
     const cancel = () => losers.abort(this.#abort.signal.reason);
@@ -334,7 +357,7 @@ export class Peers {
         if (address === undefined) return;
         if (next < paths.length) stopTimer = clock.schedule(HEAD_START_MS, start);
         running += 1;
-        this.#dialPath(address, losers.signal).then(
+        this.#dialPath(address, introduction, losers.signal).then(
           (first) => {
             if (isOver) {
               first.destroy();
@@ -372,7 +395,12 @@ export class Peers {
     const attempts = await Promise.allSettled([
       this.#greet(first, introduction, session, lane),
       ...Array.from({ length: this.#options.stripes - 1 }, async () =>
-        this.#greet(await this.#dialPath(address, this.#abort.signal, first.relayed), introduction, session, lane),
+        this.#greet(
+          await this.#dialPath(address, introduction, this.#abort.signal, first.relayed),
+          introduction,
+          session,
+          lane,
+        ),
       ),
     ]);
     const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
@@ -384,25 +412,37 @@ export class Peers {
 
   /** Best first. */
   #paths({ peerId, addresses, hostKey }: Introduction): Address[] {
-    const { transports, hostKey: ownHost } = this.#options;
-    const rank = (address: { readonly kind: TransportKind }) => transports.indexOf(address.kind);
+    const { transports, hostKey: ownHost, security } = this.#options;
+    const rank = ({ kind }: { readonly kind: Address['kind'] }) => transports.indexOf(kind === 'tls' ? 'tcp' : kind);
+    const usable = (address: Introduction['addresses'][number]) =>
+      rank(address) >= 0 &&
+      (address.kind !== 'unix' || hostKey === ownHost) &&
+      // What is to be encrypted is not, because somebody tells such an address, sent in the clear.
+      (address.kind !== 'tcp' || !encrypts(security, address.host));
     return addresses
-      .filter((address) => rank(address) >= 0 && (address.kind !== 'unix' || hostKey === ownHost))
+      .filter(usable)
       .sort((left, right) => rank(left) - rank(right))
       .map((address) => (address.kind === 'webrtc' ? { kind: 'webrtc', peerId } : address));
   }
 
-  async #dialPath(address: Address, signal: AbortSignal, relayed = false): Promise<Connection> {
-    const { platform, webrtc, readBuffers } = this.#options;
+  async #dialPath(
+    address: Address,
+    { peerId, key }: Introduction,
+    signal: AbortSignal,
+    relayed = false,
+  ): Promise<Connection> {
+    const { platform, webrtc, readBuffers, security, self } = this.#options;
     const readBuffer = readBuffers.take();
-    const transport = address.kind === 'webrtc' && webrtc !== null ? webrtc : platform;
-    return transport.dial(address, {
+    const isTcp = address.kind === 'tcp' || address.kind === 'tls';
+    const options = {
       timeoutMs: address.kind === 'webrtc' ? WEBRTC_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS,
       signal,
       relayed,
-      readBuffer: address.kind === 'tcp' ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
+      readBuffer: isTcp ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
       onReadBufferFree: () => readBuffers.give(readBuffer),
-    });
+    };
+    if (address.kind === 'webrtc' && webrtc !== null) return webrtc.dial(address, options);
+    return platform.dial(address, options, address.kind === 'tls' ? dataDialer(security, key, self, peerId) : null);
   }
 
   async #greet(

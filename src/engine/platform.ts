@@ -4,17 +4,22 @@
  */
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { ConnectError } from '../errors.ts';
+import { ArgumentError, ConnectError } from '../errors.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { shortcutOf } from '../transport/address.ts';
 import { type Clock, systemClock } from '../transport/clock.ts';
+import type { RateLimits } from '../transport/rate.ts';
 import type { RtcDriver } from '../transport/rtc.ts';
-import { tcpTransport } from '../transport/tcp.ts';
+import { tcpOnly, tcpTransport } from '../transport/tcp.ts';
+import { dialTls, type TlsDialer } from '../transport/tls.ts';
+import { listenTls } from '../transport/tls-listener.ts';
 import type { Address, Connection, DialOptions, Listener } from '../transport/transport.ts';
 import { unixTransport } from '../transport/unix.ts';
-import { dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
+import { MAX_WORLD_SIZE } from '../wire/limits.ts';
+import { type Door, dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
 import { ARENA_BYTES, divideArena, type EngineMemory } from './memory.ts';
 import { loadRtc } from './native-rtc.ts';
+import { encrypts } from './security.ts';
 
 export interface Platform {
   readonly clock: Clock;
@@ -26,18 +31,51 @@ export interface Platform {
   /** What peers on one host have in common. */
   hostKey(): Promise<string>;
   /** Opens a listener for data of each kind, on the side from which the coordinator is reached. */
-  listen(
+  listen(kinds: readonly TransportKind[], coordinator: Address, door: Door): Promise<Listeners>;
+  /** @param tls for an address of kind `tls` */
+  dial(address: Address, options: DialOptions, tls: TlsDialer | null): Promise<Connection>;
+  /**
+   * Reaches a coordinator the shortest way.
+   *
+   * @param tls null: TCP in the clear
+   */
+  dialCoordinator(
+    address: Address,
     kinds: readonly TransportKind[],
-    coordinator: Address,
-    onConnection: (connection: Connection) => void,
-  ): Promise<Listeners>;
-  dial(address: Address, options: DialOptions): Promise<Connection>;
+    options: DialOptions,
+    tls: TlsDialer | null,
+  ): Promise<Connection>;
   /** Loads WebRTC. @throws ConnectError where there is none */
   rtc(): Promise<RtcDriver>;
-  /** Reaches a coordinator the shortest way. */
-  dialCoordinator(address: Address, kinds: readonly TransportKind[], options: DialOptions): Promise<Connection>;
   /** Opens a coordinator's listeners; the first is the one that peers are told of. */
-  listenCoordinator(address: Address, onConnection: (connection: Connection) => void): Promise<readonly Listener[]>;
+  listenCoordinator(address: Address, door: Door): Promise<readonly Listener[]>;
+}
+
+function dialAny(address: Address, options: DialOptions, tls: TlsDialer | null): Promise<Connection> {
+  if (address.kind === 'unix') return unixTransport.dial(address, options);
+  if (address.kind === 'tls' && tls !== null) return dialTls(address, options, tls);
+  return tcpTransport.dial(address, options); // which refuses all addresses but its own
+}
+
+const NO_KEYS =
+  'A coordinator that can be reached from other machines speaks TLS, and takes its keys from the token: give it a `token`.';
+
+/** A whole run may come from one address at once, and come back once a minute. */
+const JOIN_RATE: RateLimits = { burst: MAX_WORLD_SIZE, perSecond: 16 };
+
+/** TLS wherever there are keys for it; in the clear over loopback only, and only where nothing else is asked for. */
+async function listenForControl(address: Extract<Address, { kind: 'tcp' }>, door: Door): Promise<Listener> {
+  const { security, acceptor, onRefused, onConnection } = door;
+  if (acceptor === null) {
+    if (encrypts(security, address.host)) throw new ArgumentError(NO_KEYS);
+    return tcpTransport.listen(address, onConnection);
+  }
+  const servesPlainLoopback = security.encryption !== 'always';
+  return listenTls(
+    { ...address, kind: 'tls' },
+    { acceptor, servesPlainLoopback, rate: JOIN_RATE, onRefused },
+    onConnection,
+  );
 }
 
 /**
@@ -74,8 +112,8 @@ export const systemPlatform: Platform = {
   },
   memory: async () => divideArena(await loadKernels(ARENA_BYTES)),
   hostKey,
-  listen: (kinds, coordinator, onConnection) => openListeners(kinds, dataHost(hostOf(coordinator)), onConnection),
-  dial: (address, options) => (address.kind === 'unix' ? unixTransport : tcpTransport).dial(address, options),
+  listen: (kinds, coordinator, door) => openListeners(kinds, dataHost(hostOf(coordinator)), door),
+  dial: dialAny,
   async rtc() {
     try {
       return await loadRtc();
@@ -84,16 +122,18 @@ export const systemPlatform: Platform = {
       throw new ConnectError(text, { cause, phase: 'join' });
     }
   },
-  async dialCoordinator(address, kinds, options) {
+  async dialCoordinator(address, kinds, options, tls) {
     if (address.kind === 'ws')
       return (await import('../transport/websocket-node.ts')).webSocketTransport.dial(address, options);
     const shortcut = kinds.includes('unix') ? shortcutOf(address) : null;
     const near = shortcut === null ? null : await unixTransport.dial(shortcut, options).catch(() => null);
-    return near ?? tcpTransport.dial(address, options);
+    if (near !== null) return near;
+    const encrypted = tls !== null && address.kind === 'tcp';
+    return dialAny(encrypted ? { ...address, kind: 'tls' } : address, options, tls);
   },
-  async listenCoordinator(address, onConnection) {
-    const tcp = await tcpTransport.listen(address, onConnection);
+  async listenCoordinator(address, door) {
+    const tcp = await listenForControl(tcpOnly(address), door);
     const shortcut = shortcutOf(tcp.address);
-    return shortcut === null ? [tcp] : listenNear(tcp, shortcut, onConnection);
+    return shortcut === null ? [tcp] : listenNear(tcp, shortcut, door.onConnection);
   },
 };

@@ -31,12 +31,15 @@ import type { Listeners, TransportKind } from './host.ts';
 import { type EngineMemory, ScratchPool } from './memory.ts';
 import { type PathFailure, type PathKind, Peers, type PeersOptions } from './peers.ts';
 import type { Platform } from './platform.ts';
+import { Refusals } from './refusals.ts';
+import { dataAcceptor, type Security } from './security.ts';
 import { Signalling } from './signalling.ts';
 
 export interface RuntimeOptions {
   readonly coordinator: Address;
   readonly run: string;
   readonly token: string;
+  readonly security: Security;
   /** Default of the calls. */
   readonly minWorldSize: number;
   /** Ready peers that the first view needs. */
@@ -71,6 +74,7 @@ export type RuntimeEvent =
   | { readonly type: 'path'; readonly peerId: PeerId; readonly path: PathKind | null }
   | { readonly type: 'coordinator-lost'; readonly reason: string }
   | { readonly type: 'coordinator-back' }
+  | { readonly type: 'refused'; readonly reason: string }
   | { readonly type: 'evicted'; readonly reason: string };
 
 export interface LinkStatus {
@@ -203,7 +207,7 @@ export class Runtime {
     emit: (event: RuntimeEvent) => void,
     platform: Platform,
   ): Promise<Runtime> {
-    const { run, token, startWorldSize, name, site, transports, stripes, coordinator } = options;
+    const { run, token, security, startWorldSize, name, site, transports, stripes, coordinator } = options;
     const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
     let toRuntime: (runtime: Runtime) => void = () => {};
@@ -221,9 +225,15 @@ export class Runtime {
         return accepted;
       });
     };
-    const listeners = await platform.listen(transports, coordinator, onConnection);
     let signalling: Signalling | null = null;
     let runtime: Runtime | null = null;
+    const refusals = new Refusals(platform.clock, (reason) => emit({ type: 'refused', reason }));
+    const listeners = await platform.listen(transports, coordinator, {
+      security,
+      acceptor: dataAcceptor(security, (identity) => (runtime === null ? null : runtime.#peers.pskKeyOf(identity))),
+      onConnection,
+      onRefused: (reason) => refusals.tell(reason),
+    });
     try {
       if (transports.includes('webrtc')) signalling = await Signalling.open(platform, onConnection);
       const hostKey = await platform.hostKey();
@@ -232,7 +242,7 @@ export class Runtime {
       const client = await CoordinatorClient.connect(
         platform,
         coordinator,
-        { run, token, startWorldSize, name, description, transports },
+        { run, token, security, startWorldSize, name, description, transports },
         // No connection is lost before the turn in which it was made has ended, and then there is a runtime.
         {
           onMessage: (message) => {
@@ -249,7 +259,7 @@ export class Runtime {
       signalling?.connect((message) => client.send(message), client.welcome.ice);
       const webrtc = signalling?.transport ?? null;
       const self = client.welcome.peerId;
-      const peersOptions = { platform, webrtc, run, self, hostKey, transports, stripes, readBuffers };
+      const peersOptions = { platform, webrtc, run, self, hostKey, transports, security, stripes, readBuffers };
       const joined = new Runtime(client, listeners, signalling, peersOptions, memory, emit);
       runtime = joined;
       toRuntime(joined);

@@ -58,6 +58,8 @@ export function makePass(secret: string, options: PassOptions = {}, nowMs: numbe
   const checked = v.safeParse(claimsSchema, wanted);
   if (!checked.success) throw new ArgumentError(`A pass can't be made: ${checked.issues[0].message}.`);
   const claims = Buffer.from(JSON.stringify(checked.output)).toString('base64url');
+  if (claims.length > MAX_CLAIMS_LENGTH)
+    throw new ArgumentError('A pass for a run of so long a name is too long: give the run a shorter one.');
   return `${PASS_PREFIX}.${claims}.${keyOf(secret, claims).toString('base64url')}`;
 }
 

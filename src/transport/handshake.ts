@@ -125,16 +125,22 @@ export async function dialHandshake(
   { clock, random }: HandshakeWorld,
 ): Promise<void> {
   const own = random(NONCE_BYTES);
+  const { binding } = connection;
   const subject = subjectOf(identity);
   const exchange = new Exchange<void>(connection, clock, (message) => {
     if (message.type !== 'dial-accept') {
       exchange.fail(new ProtocolError(`${connection.remote} answered a dial with ${message.type}.`));
-    } else if (!sameProof(message.proof, prove(identity.key, 'accept', subject, message.nonce, own))) {
+    } else if (
+      !sameProof(message.proof, prove(identity.key, 'accept', { subject, binding, own: message.nonce, theirs: own }))
+    ) {
       exchange.fail(
-        new UnauthorizedError(`${connection.remote} is not ${identity.to}: it does not know the key of this pair.`),
+        new UnauthorizedError(
+          `${connection.remote} is not ${identity.to}: it does not know the key of this pair, or passes on what somebody else says.`,
+        ),
       );
     } else {
-      send(connection, { type: 'dial-prove', proof: prove(identity.key, 'dial', subject, own, message.nonce) });
+      const proof = prove(identity.key, 'dial', { subject, binding, own, theirs: message.nonce });
+      send(connection, { type: 'dial-prove', proof });
       // Frames may come from now on, before all stripes of the lane are there to take them.
       connection.pause();
       exchange.succeed();
@@ -168,6 +174,7 @@ export async function acceptHandshake(
   let greeting: Extract<DialMessage, { type: 'dial' }> | null = null;
   let key: Uint8Array | null = null;
   const own = random(NONCE_BYTES);
+  const { binding } = connection;
   const exchange = new Exchange<Accepted>(connection, clock, (message) => {
     if (message.type === 'dial' && greeting === null) {
       greeting = message;
@@ -191,15 +198,13 @@ export async function acceptHandshake(
             return;
           }
           key = found;
-          send(connection, {
-            type: 'dial-accept',
-            nonce: own,
-            proof: prove(found, 'accept', subject, own, message.nonce),
-          });
+          const proof = prove(found, 'accept', { subject, binding, own, theirs: message.nonce });
+          send(connection, { type: 'dial-accept', nonce: own, proof });
         });
       }
     } else if (message.type === 'dial-prove' && greeting !== null && key !== null) {
-      if (sameProof(message.proof, prove(key, 'dial', subjectOf(greeting), greeting.nonce, own))) {
+      const parts = { subject: subjectOf(greeting), binding, own: greeting.nonce, theirs: own };
+      if (sameProof(message.proof, prove(key, 'dial', parts))) {
         const { from, session, lane } = greeting;
         exchange.succeed({ from, session, lane, rest: new Uint8Array(0) });
       } else {

@@ -16,6 +16,7 @@ import {
   type DialOptions,
   IDLE_HANDLER,
   type Listener,
+  NO_BINDING,
   type Transport,
 } from './transport.ts';
 
@@ -289,6 +290,7 @@ class MemoryConnection implements Connection {
   readonly host: Host;
   readonly remoteHost: string;
   readonly remote: string;
+  readonly binding: Uint8Array = NO_BINDING;
   handler: ConnectionHandler = IDLE_HANDLER;
   queuedBytes = 0;
   readonly #network: MemoryNetwork;

@@ -1,7 +1,8 @@
 /**
  * Proofs of knowledge: a peer shows that it knows the run's token, or the key of a pair of peers, without sending it.
- * Each proof covers both sides' nonces and a label that says who proves, so it can't be reflected or used again. The hash is a
- * library's, because a browser's own is asynchronous.
+ * Each proof covers both sides' nonces, a label that says who proves, and the connection on which it is given. So it can't be
+ * reflected, used again, or passed on by somebody who speaks to both ends on connections of his own.
+ * The hash is a library's, because a browser's own is asynchronous.
  */
 import { hmac } from '@noble/hashes/hmac.js';
 import { sha256 } from '@noble/hashes/sha2.js';
@@ -13,16 +14,22 @@ export type ProofLabel = 'coordinator' | 'peer' | 'dial' | 'accept';
 
 const text = new TextEncoder();
 
-/** HMAC-SHA-256 over label, subject and both nonces; every part is preceded by its length. */
-export function prove(
-  key: Uint8Array | string,
-  label: ProofLabel,
-  subject: string,
-  own: Uint8Array,
-  theirs: Uint8Array,
-): Uint8Array {
+/** What a proof covers besides its label. */
+export interface ProofParts {
+  /** What it is about: the run, or who dials whom. */
+  readonly subject: string;
+  /** Of the connection on which it is given (`Connection.binding`). */
+  readonly binding: Uint8Array;
+  /** The nonce of the side that proves. */
+  readonly own: Uint8Array;
+  readonly theirs: Uint8Array;
+}
+
+/** HMAC-SHA-256 over label, subject, binding and both nonces; every part is preceded by its length. */
+export function prove(key: Uint8Array | string, label: ProofLabel, parts: ProofParts): Uint8Array {
+  const { subject, binding, own, theirs } = parts;
   const mac = hmac.create(sha256, typeof key === 'string' ? text.encode(key) : key);
-  for (const part of [text.encode(label), text.encode(subject), own, theirs]) {
+  for (const part of [text.encode(label), text.encode(subject), binding, own, theirs]) {
     const length = new Uint8Array(4);
     new DataView(length.buffer).setUint32(0, part.length, true);
     mac.update(length).update(part);

@@ -1,28 +1,43 @@
 /**
- * Adapts a Node socket (TCP or Unix-domain) to `Connection`. The hot path of bulk data: a dialled socket reads into one
- * reused buffer, and a write hands header and payload to the kernel in one system call.
+ * Adapts a Node socket (TCP, plain or under TLS, or Unix-domain) to `Connection`. The hot path of bulk data: a dialled socket
+ * reads into one reused buffer, and a write hands header and payload to the kernel in one system call.
  */
 import { connect, createServer, type NetConnectOpts, type Socket } from 'node:net';
-import { ConnectError } from '../errors.ts';
-import type { Connection, ConnectionHandler, DialOptions } from './transport.ts';
+import { type ConnectionOptions, connect as connectTls, TLSSocket } from 'node:tls';
+import { ConnectError, type SkeinError } from '../errors.ts';
+import { type Connection, type ConnectionHandler, type DialOptions, NO_BINDING } from './transport.ts';
 
 const IDLE: ConnectionHandler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
 
-class SocketConnection implements Connection {
+/** The `tls-exporter` channel binding of RFC 9266. */
+const BINDING_LABEL = 'EXPORTER-Channel-Binding';
+const BINDING_BYTES = 32;
+
+function bindingOf(socket: Socket): Uint8Array {
+  if (!(socket instanceof TLSSocket)) return NO_BINDING;
+  return new Uint8Array(socket.exportKeyingMaterial(BINDING_BYTES, BINDING_LABEL, Buffer.alloc(0)));
+}
+
+export class SocketConnection implements Connection {
   readonly remote: string;
+  readonly binding: Uint8Array;
   handler: ConnectionHandler = IDLE;
   queuedBytes = 0;
   readonly #socket: Socket;
   #error: Error | undefined;
   #closed = false;
 
+  /** @param socket open, and under TLS past its handshake */
   constructor(socket: Socket, remote: string, readsByCallback: boolean) {
     this.remote = remote;
+    this.binding = bindingOf(socket);
     this.#socket = socket;
     if (!readsByCallback) socket.on('data', (bytes: Buffer) => this.handler.onData(bytes));
     socket.on('end', () => this.handler.onEnd());
     socket.on('error', (error) => {
       this.#error ??= error;
+      // A TLS socket that gets a wrong record tells of it, and stays open.
+      socket.destroy();
     });
     socket.on('close', () => {
       this.#closed = true;
@@ -85,8 +100,19 @@ class SocketConnection implements Connection {
   }
 }
 
+/** How to dial with TLS, and what its errors mean. */
+export interface SecureDial {
+  readonly settings: ConnectionOptions;
+  explain(error: Error): SkeinError;
+}
+
 /** Opens a socket; reads go into `options.readBuffer` if there is one. */
-export function dialSocket(target: NetConnectOpts, remote: string, options: DialOptions): Promise<Connection> {
+export function dialSocket(
+  target: NetConnectOpts,
+  remote: string,
+  options: DialOptions,
+  secure: SecureDial | null = null,
+): Promise<Connection> {
   return new Promise((resolve, reject) => {
     let connection: SocketConnection | null = null;
     const { readBuffer, signal, timeoutMs } = options;
@@ -100,17 +126,26 @@ export function dialSocket(target: NetConnectOpts, remote: string, options: Dial
         },
       };
     }
-    const socket = connect(settings);
+    const socket = secure === null ? connect(settings) : connectTls({ ...settings, ...secure.settings });
+    if (secure !== null) socket.setNoDelay(true); // its settings don't tell a TLS socket
     if (options.onReadBufferFree !== undefined) socket.once('close', options.onReadBufferFree);
-    const fail = (message: string, cause?: unknown) => {
+    let reached = false;
+    socket.once('connect', () => {
+      reached = true;
+    });
+    const fail = (error: SkeinError) => {
       settle();
       socket.on('error', () => {});
       socket.destroy();
-      reject(new ConnectError(message, { cause, phase: 'dial' }));
+      reject(error);
     };
-    const onError = (error: Error) => fail(`Nobody could be reached at ${remote}: ${error.message}.`, error);
-    const onAbort = () => fail(`Dialling ${remote} was cancelled.`, signal?.reason);
-    const timer = setTimeout(() => fail(`${remote} did not answer within ${timeoutMs} ms.`), timeoutMs);
+    const failed = (message: string, cause?: unknown) => fail(new ConnectError(message, { cause, phase: 'dial' }));
+    const onError = (error: Error) => {
+      if (reached && secure !== null) fail(secure.explain(error));
+      else failed(`Nobody could be reached at ${remote}: ${error.message}.`, error);
+    };
+    const onAbort = () => failed(`Dialling ${remote} was cancelled.`, signal?.reason);
+    const timer = setTimeout(() => failed(`${remote} did not answer within ${timeoutMs} ms.`), timeoutMs);
     const settle = () => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
@@ -122,7 +157,7 @@ export function dialSocket(target: NetConnectOpts, remote: string, options: Dial
       return;
     }
     signal?.addEventListener('abort', onAbort, { once: true });
-    socket.once('connect', () => {
+    socket.once(secure === null ? 'connect' : 'secureConnect', () => {
       settle();
       connection = new SocketConnection(socket, remote, readBuffer !== undefined);
       resolve(connection);
@@ -136,16 +171,13 @@ export interface SocketServer {
   close(): Promise<void>;
 }
 
-/** Listens; each connection is handed over as it comes. */
+/** Listens; each socket is handed over as it comes. */
 export function listenSocket(
   target: { readonly host?: string; readonly port?: number; readonly path?: string },
-  nameOf: (socket: Socket) => string,
-  onConnection: (connection: Connection) => void,
+  onSocket: (socket: Socket) => void,
 ): Promise<SocketServer> {
   return new Promise((resolve, reject) => {
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-      onConnection(new SocketConnection(socket, nameOf(socket), false));
-    });
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, onSocket);
     server.once('error', reject);
     server.listen({ ...target, backlog: 1024 }, () => {
       server.removeListener('error', reject);

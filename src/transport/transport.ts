@@ -4,11 +4,12 @@
  */
 
 /**
- * A place to dial. `tcp`: host and port (IPv6 without brackets). `unix`: a socket's path. `webrtc`: a peer, who is reached
- * through signalling first. `ws`: a coordinator, through HTTP. `memory`: a name in a simulated network.
+ * A place to dial. `tcp`, `tls`: host and port (IPv6 without brackets), in the clear or encrypted. `unix`: a socket's path.
+ * `webrtc`: a peer, who is reached through signalling first. `ws`: a coordinator, through HTTP. `memory`: a name in a simulated network.
  */
 export type Address =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'tls'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'webrtc'; readonly peerId: string }
   | { readonly kind: 'ws'; readonly url: string }
@@ -27,10 +28,17 @@ export interface ConnectionHandler {
 
 /** Of a connection that nobody has taken yet. */
 export const IDLE_HANDLER: ConnectionHandler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
+/** Of connections that nobody can stand in the middle of, or that are not protected against it. */
+export const NO_BINDING: Uint8Array = new Uint8Array(0);
 
 export interface Connection {
   /** For messages and logs, e.g. `tcp 127.0.0.1:7400`. */
   readonly remote: string;
+  /**
+   * What only the two ends of this very connection have in common (channel binding), where it is encrypted; otherwise empty. Proofs
+   * cover it, so that they are worth nothing on any other connection.
+   */
+  readonly binding: Uint8Array;
   /** Bytes accepted by `write` that have not left this process yet. */
   readonly queuedBytes: number;
   /** Its bytes go through a TURN server. */

@@ -7,7 +7,7 @@ import { ConnectError } from '../errors.ts';
 import { ChannelConnection } from './channel-connection.ts';
 import type { Clock } from './clock.ts';
 import { BUFFERED_LOW_BYTES, type RtcChannel, type RtcChannelHandler } from './rtc.ts';
-import type { Connection, DialOptions } from './transport.ts';
+import { type Connection, type DialOptions, NO_BINDING } from './transport.ts';
 
 /** Bytes of a message: a server refuses longer ones before it has read them. */
 export const MAX_WEBSOCKET_MESSAGE_BYTES: number = 64 * 1024;
@@ -105,8 +105,7 @@ const IDLE: RtcChannelHandler = {
 function connectionOver(channel: SocketChannel, remote: string, clock: Clock, dialled: boolean): Connection {
   const session = { path: null, close: () => channel.close() };
   // TLS, where there is any, ends at a proxy: nothing of it is known to both ends.
-  const binding = new Uint8Array(0);
-  return new ChannelConnection({ session, channel, remote, binding, clock, dialled });
+  return new ChannelConnection({ session, channel, remote, binding: NO_BINDING, clock, dialled });
 }
 
 /** The server's end of a WebSocket that is open. */

@@ -9,6 +9,10 @@ export const MAX_HANDSHAKE_BYTES: number = 4 * 1024;
 /** Milliseconds a connection has to prove who it is. */
 export const HANDSHAKE_TIMEOUT_MS = 5_000;
 
+/** Connections that may be on their way to prove who they are at once, in all and from one address; loopback is not counted by address. */
+export const MAX_UNAUTHENTICATED = 1_024;
+export const MAX_UNAUTHENTICATED_PER_ORIGIN = 128;
+
 /** Largest control message between authenticated ends: room for three times the ids of all open collectives with the longest tags. */
 export const MAX_CONTROL_BYTES: number = 12 * 1024 * 1024;
 
@@ -42,8 +46,8 @@ export const MAX_OPEN_BYTES: number = 2 * 1024;
 export const MAX_SDP_LENGTH: number = 8 * 1024;
 export const MAX_CANDIDATE_LENGTH = 1_024;
 
-/** Largest claims of a pass, in characters. */
-export const MAX_CLAIMS_LENGTH = 1_024;
+/** Largest claims of a pass, in characters: they are part of a name by which TLS finds a key, and that has 256 at most. */
+export const MAX_CLAIMS_LENGTH = 240;
 
 /** STUN and TURN servers that a coordinator may tell its peers of. */
 export const MAX_ICE_SERVERS = 8;

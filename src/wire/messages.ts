@@ -54,6 +54,7 @@ const worldSize = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_
 
 const address = v.variant('kind', [
   v.strictObject({ kind: v.literal('tcp'), host: name, port: v.pipe(u32, v.maxValue(65_535)) }),
+  v.strictObject({ kind: v.literal('tls'), host: name, port: v.pipe(u32, v.maxValue(65_535)) }),
   v.strictObject({ kind: v.literal('unix'), path: name }),
   /** Through signals that the coordinator passes on. */
   v.strictObject({ kind: v.literal('webrtc') }),

@@ -68,12 +68,13 @@ test('the kernels lie beside it, and are those of Node', () => {
   expect(beside.equals(Buffer.from(base64, 'base64'))).toBe(true);
 });
 
-/** What needs a port to listen on, or the secret of a coordinator. */
+/** What needs a port to listen on, a socket to encrypt, or the secret of a coordinator. */
 const FOR_NODE = [
   'Coordinator',
   'CoordinatorHttpOptions',
   'CoordinatorListenOptions',
   'CoordinatorStore',
+  'Encryption',
   'IceServerOptions',
   'PassOptions',
   'Role',

@@ -175,6 +175,11 @@ describe('a tab and a process', () => {
       webSocketOf(cluster),
     );
     expect(await refused).toMatch(/^SKEIN_ARGUMENT: .*the page is not cross-origin isolated/);
+    const encrypted = tab.run(
+      ({ skein }, address) => skein.join(address, { encryption: 'always' }).catch((error) => error.message),
+      webSocketOf(cluster),
+    );
+    expect(await encrypted).toMatch(/wss:/);
     await Promise.all([
       peer.run(join, { address: cluster.coordinator.address, options }),
       tab.run(join, { address: webSocketOf(cluster), options }),

@@ -9,16 +9,19 @@ import { systemClock } from '../../src/transport/clock.ts';
 import { MemoryNetwork, type Weather } from '../../src/transport/memory.ts';
 import { nativeRtc, releaseNative } from '../../src/transport/rtc-native.ts';
 import { tcpTransport } from '../../src/transport/tcp.ts';
-import type { Connection } from '../../src/transport/transport.ts';
+import { dialTls, type TlsAcceptor, type TlsDialer } from '../../src/transport/tls.ts';
+import { listenTls } from '../../src/transport/tls-listener.ts';
+import type { Address, Connection, Transport } from '../../src/transport/transport.ts';
 import { unixTransport } from '../../src/transport/unix.ts';
 import { type Signal, WebRtcTransport } from '../../src/transport/webrtc.ts';
 import { webSocketTransport } from '../../src/transport/websocket-node.ts';
-import { requireIPv6 } from '../harness/requirements.ts';
+import { TestAuthority } from '../harness/certificates.ts';
+import { requireIPv6, requireOpenssl } from '../harness/requirements.ts';
 import { describeTransport, type TransportUnderTest } from './suite.ts';
 
 /** Sockets and servers that this process holds. */
 function sockets(): number {
-  return process.getActiveResourcesInfo().filter((name) => /TCP|Pipe/.test(name)).length;
+  return process.getActiveResourcesInfo().filter((name) => /TCP|TLS|Pipe/.test(name)).length;
 }
 
 function tcp(host: string): TransportUnderTest {
@@ -27,6 +30,26 @@ function tcp(host: string): TransportUnderTest {
     address: () => ({ kind: 'tcp', host, port: 0 }),
     // Port 1 is privileged and unassigned in practice.
     nobody: () => ({ kind: 'tcp', host, port: 1 }),
+    resources: sockets,
+  };
+}
+
+function tlsOnly(address: Address): Extract<Address, { kind: 'tls' }> {
+  if (address.kind !== 'tls') throw new ConnectError(`TLS can't use an address of kind ${address.kind}.`);
+  return address;
+}
+
+function tls(acceptor: TlsAcceptor, dialer: TlsDialer): TransportUnderTest {
+  const options = { acceptor, servesPlainLoopback: false, rate: null, onRefused: () => {} };
+  const transport: Transport = {
+    kind: 'tls',
+    listen: async (address, onConnection) => listenTls(tlsOnly(address), options, onConnection),
+    dial: async (address, options) => dialTls(tlsOnly(address), options, dialer),
+  };
+  return {
+    transport,
+    address: () => ({ kind: 'tls', host: '127.0.0.1', port: 0 }),
+    nobody: () => ({ kind: 'tls', host: '127.0.0.1', port: 1 }),
     resources: sockets,
   };
 }
@@ -83,6 +106,21 @@ afterAll(() => releaseNative());
 
 describeTransport('tcp, IPv4', () => tcp('127.0.0.1'));
 describeTransport('tcp, IPv6', () => tcp('::1'), requireIPv6);
+describeTransport('tls by a pre-shared key', () => {
+  const key = new Uint8Array(randomBytes(32));
+  return tls({ keyOf: () => key }, { psk: { identity: 'somebody', key } });
+});
+describeTransport(
+  'tls by certificates',
+  () => {
+    const authority = new TestAuthority();
+    return tls(
+      { certificates: authority.issue('127.0.0.1') },
+      { certificates: authority.issue('10.9.8.7'), checksHost: true },
+    );
+  },
+  requireOpenssl,
+);
 describeTransport('unix', () => ({
   transport: unixTransport,
   address: () => ({ kind: 'unix', path: unixPath() }),

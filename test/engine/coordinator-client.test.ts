@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { type ClientEvents, CoordinatorClient } from '../../src/engine/coordinator-client.ts';
 import type { Credentials } from '../../src/engine/greeting.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { ConnectError, UnauthorizedError } from '../../src/errors.ts';
 import { Coordinator } from '../../src/index.ts';
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
@@ -22,6 +23,7 @@ function credentials(name: string, changes: Partial<Credentials> = {}): Credenti
   return {
     run: 'run',
     token: '',
+    security: resolveSecurity({}, ''),
     startWorldSize: 1,
     name: '',
     transports: ['unix', 'tcp'],

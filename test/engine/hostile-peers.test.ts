@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { Runtime } from '../../src/engine/runtime.ts';
 import { CoordinatorMachine } from '../../src/membership/coordinator.ts';
 import { parseTcpAddress } from '../../src/transport/address.ts';
@@ -122,6 +123,7 @@ function runtime(address: Address) {
   const options = {
     run: 'run',
     token: '',
+    security: resolveSecurity({}, ''),
     minWorldSize: 1,
     startWorldSize: 1,
     name: '',

@@ -7,6 +7,7 @@ import { resolve } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { type Platform, systemPlatform } from '../../src/engine/platform.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { Runtime } from '../../src/engine/runtime.ts';
 import { parseTcpAddress } from '../../src/transport/address.ts';
 import type { Address } from '../../src/transport/transport.ts';
@@ -102,8 +103,8 @@ function relayed(relays: Relay[]): Platform {
   return {
     ...systemPlatform,
     memory: smallMemory,
-    listen: async (kinds, coordinator, onConnection) => {
-      const listeners = await systemPlatform.listen(kinds, coordinator, onConnection);
+    listen: async (kinds, coordinator, door) => {
+      const listeners = await systemPlatform.listen(kinds, coordinator, door);
       const addresses: Address[] = [];
       for (const address of listeners.addresses) {
         if (address.kind !== 'tcp') continue;
@@ -135,6 +136,7 @@ async function play(coordinator: Address, platform: Platform): Promise<void> {
     coordinator,
     run: 'recorded',
     token: TOKEN,
+    security: resolveSecurity({}, TOKEN),
     minWorldSize: 1,
     startWorldSize: WORLD_SIZE,
     name: '',

@@ -2,6 +2,7 @@
 import { CoordinatorClient, type Welcome } from '../../src/engine/coordinator-client.ts';
 import type { Listeners } from '../../src/engine/host.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { parseTcpAddress } from '../../src/transport/address.ts';
 import { acceptHandshake, dialHandshake } from '../../src/transport/handshake.ts';
 import { tcpTransport } from '../../src/transport/tcp.ts';
@@ -55,7 +56,13 @@ export class HostilePeer {
       onMessage: () => {},
       onConnection: (connection) => connection.destroy(),
     };
-    const listeners = await systemPlatform.listen(KINDS, address, (connection) => events.onConnection(connection));
+    const security = resolveSecurity({}, token);
+    const listeners = await systemPlatform.listen(KINDS, address, {
+      security,
+      acceptor: null,
+      onConnection: (connection) => events.onConnection(connection),
+      onRefused: () => {},
+    });
     try {
       const client = await CoordinatorClient.connect(
         {
@@ -70,6 +77,7 @@ export class HostilePeer {
         {
           run,
           token,
+          security,
           startWorldSize: 1,
           name: '',
           transports: KINDS,

@@ -131,7 +131,8 @@ export function greetAsCoordinator(connection: Connection, token: string, onProv
   const control = new ControlConnection<PeerMessage, CoordinatorMessage>(connection, PEER_MESSAGES, {
     onMessage: ({ message }) => {
       if (message.type === 'hello') {
-        const proof = prove(token, 'coordinator', message.run, own, message.nonce);
+        const parts = { subject: message.run, binding: connection.binding, own, theirs: message.nonce };
+        const proof = prove(token, 'coordinator', parts);
         control.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: own, proof }, 1, 0);
       } else if (message.type === 'prove') {
         ignore(connection);

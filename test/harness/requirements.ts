@@ -1,4 +1,5 @@
 /** What some tests need of the machine. Missing, it skips them with the reason; with SKEIN_REQUIRE_ALL set it fails them. */
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import type { TestContext } from 'vitest';
@@ -19,6 +20,21 @@ export function requireIPv6(context: Pick<TestContext, 'skip'>): void {
     addresses?.some((one) => one.address === '::1'),
   );
   require(context, present, 'this machine has no IPv6 loopback address');
+}
+
+/** An IPv4 address at which other machines could reach this one. */
+export function requireOutwardAddress(context: Pick<TestContext, 'skip'>): string {
+  const outward = Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .find(({ family, internal }) => family === 'IPv4' && !internal);
+  require(context, outward !== undefined, 'this machine has no IPv4 address but loopback');
+  return outward?.address ?? '';
+}
+
+/** Certificates of the test's own. */
+export function requireOpenssl(context: Pick<TestContext, 'skip'>): void {
+  const present = spawnSync('openssl', ['version']).status === 0;
+  require(context, present, 'this machine has no openssl (scripts/setup-system.sh installs it)');
 }
 
 /** A network of the test's own, which it makes and removes. */

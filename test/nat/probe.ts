@@ -1,6 +1,6 @@
 /**
- * One of two peers that connect by WebRTC, with node-datachannel alone; what they have to tell one another goes through the
- * process that started them. Begins when it is told to, reports what it found, and then waits to be killed.
+ * A peer that connects to others by WebRTC, with node-datachannel alone; what they have to tell one another goes through the
+ * process that started them. Makes as many attempts as it is told to, at the same time if need be, and reports on each.
  */
 import datachannel, { type DataChannel, PeerConnection, type RtcConfig } from 'node-datachannel';
 
@@ -26,11 +26,17 @@ export interface ProbeReport {
   readonly path: readonly [local: string, remote: string] | null;
 }
 
-/** To a probe. */
-export type ProbeOrder = { readonly type: 'begin' } | Signal;
+/** To a probe, on one attempt. */
+export interface ProbeOrder {
+  readonly attempt: number;
+  readonly order: { readonly type: 'begin'; readonly setting: ProbeSetting } | { readonly type: 'end' } | Signal;
+}
 
-/** From a probe. */
-export type ProbeNews = { readonly type: 'ready' } | Signal | ProbeReport;
+/** From a probe, on one attempt. The first message is that it is ready. */
+export interface ProbeNews {
+  readonly attempt: number;
+  readonly news: Signal | ProbeReport;
+}
 
 /** Larger than any packet. */
 const PAYLOAD = Buffer.alloc(64 * 1024, 7);
@@ -39,6 +45,7 @@ const PAYLOAD = Buffer.alloc(64 * 1024, 7);
 const SETTLED_MS = 1_000;
 
 class Probe {
+  readonly #tell: (news: ProbeNews['news']) => void;
   readonly #role: ProbeSetting['role'];
   readonly #connection: PeerConnection;
   /** What nothing refers to is collected, and falls silent. */
@@ -47,15 +54,16 @@ class Probe {
   readonly #since = performance.now();
   #reported = false;
 
-  constructor({ role, configuration, patienceMs }: ProbeSetting) {
+  constructor({ role, configuration, patienceMs }: ProbeSetting, tell: (news: ProbeNews['news']) => void) {
+    this.#tell = tell;
     this.#role = role;
     this.#connection = new PeerConnection(role, configuration);
     this.#connection.onLocalDescription((sdp, kind) => {
-      if (kind === 'offer' || kind === 'answer') tell({ type: 'description', sdp, kind });
+      if (kind === 'offer' || kind === 'answer') this.#tell({ type: 'description', sdp, kind });
     });
     this.#connection.onLocalCandidate((candidate, mid) => {
       this.#gathered.add(/ typ (\w+)/.exec(candidate)?.[1] ?? candidate);
-      tell({ type: 'candidate', candidate, mid });
+      this.#tell({ type: 'candidate', candidate, mid });
     });
     this.#connection.onStateChange((state) => {
       if (state === 'failed') this.#report(null);
@@ -88,7 +96,7 @@ class Probe {
     this.#reported = true;
     const pair = connectedMs === null ? null : this.#connection.getSelectedCandidatePair();
     const path = pair === null ? null : ([pair.local.type, pair.remote.type] as const);
-    tell({ type: 'report', connectedMs, gathered: [...this.#gathered].sort(), path });
+    this.#tell({ type: 'report', connectedMs, gathered: [...this.#gathered].sort(), path });
   }
 
   hear(signal: Signal): void {
@@ -101,10 +109,6 @@ class Probe {
   }
 }
 
-function tell(news: ProbeNews): void {
-  process.send?.(news);
-}
-
 function send(channel: DataChannel): void {
   try {
     channel.sendMessageBinary(PAYLOAD);
@@ -113,15 +117,27 @@ function send(channel: DataChannel): void {
   }
 }
 
-let probe: Probe | null = null;
-process.on('message', (order: ProbeOrder) => {
-  if (order.type === 'begin')
-    probe = new Probe(JSON.parse(process.argv[2]!) as ProbeSetting); // written by attempt.ts
-  else probe?.hear(order);
+const probes: Map<number, Probe> = new Map();
+process.on('message', ({ attempt, order }: ProbeOrder) => {
+  const tell = (news: ProbeNews['news']): void => {
+    const message: ProbeNews = { attempt, news };
+    process.send?.(message);
+  };
+  switch (order.type) {
+    case 'begin':
+      probes.set(attempt, new Probe(order.setting, tell));
+      break;
+    case 'end':
+      probes.get(attempt)?.close();
+      probes.delete(attempt);
+      break;
+    default:
+      probes.get(attempt)?.hear(order);
+  }
 });
 process.on('disconnect', () => {
-  probe?.close();
+  for (const probe of probes.values()) probe.close();
   datachannel.cleanup();
   process.exit();
 });
-tell({ type: 'ready' });
+process.send?.('ready');

@@ -3,15 +3,15 @@ import Table from 'cli-table3';
 import type { IceServer, RtcConfig } from 'node-datachannel';
 import { afterAll, describe, expect, type TestContext, test } from 'vitest';
 import { requireInternet } from '../harness/requirements.ts';
-import { attempt } from './attempt.ts';
+import { attempt, ProbedHost } from './attempt.ts';
 import { type Coturn, credentialsOf } from './coturn.ts';
-import { type Host, Internet } from './internet.ts';
+import { type Host, Internet, type NatKind } from './internet.ts';
 import type { ProbeReport } from './probe.ts';
 
 /** An attempt that has not succeeded by then (ms) is given up; those that succeed take less than two seconds. */
 const PATIENCE_MS = 15_000;
 /** The same for one that can't succeed. */
-const DOOMED_MS = 4_000;
+const DOOMED_MS = 3_000;
 
 /** Asks a server of STUN by TCP who we are; prints the kind of the answer. */
 const BIND_OVER_TCP = `
@@ -26,7 +26,7 @@ socket.once('data', (answer) => {
 /** How two hosts came together. */
 type Way = 'direct' | 'relayed' | 'none';
 
-type Pair = readonly [Host, Host];
+type Pair = readonly [ProbedHost, ProbedHost];
 
 /** What two hosts go by: STUN alone, STUN and TURN, or TURN alone. */
 type Policy = 'stun' | 'all' | 'relay';
@@ -40,19 +40,22 @@ function wayOf(reports: readonly ProbeReport[]): Way {
 class World {
   readonly internet: Internet = new Internet();
   readonly coturn: Promise<Coturn> = this.internet.coturn();
-  readonly open: Host = this.internet.host();
-  readonly cones: readonly [Host, Host, neighbour: Host];
-  readonly symmetric: readonly [Host, Host] = [this.#behind('symmetric'), this.#behind('symmetric')];
-  readonly tcpOnly: Host = this.#behind('tcp-only');
+  readonly open: ProbedHost = this.#behind('open');
+  readonly cones: readonly [ProbedHost, ProbedHost, neighbour: ProbedHost];
+  readonly symmetric: Pair = [this.#behind('symmetric'), this.#behind('symmetric')];
+  readonly tcpOnly: ProbedHost;
+  readonly behindFirewall: Host;
   readonly #found: Map<string, Partial<Record<Policy, string>>> = new Map();
 
   constructor() {
     const home = this.internet.nat('cone');
-    this.cones = [home.host(), this.#behind('cone'), home.host()];
+    this.cones = [new ProbedHost(home.host()), this.#behind('cone'), new ProbedHost(home.host())];
+    this.behindFirewall = this.internet.nat('tcp-only').host();
+    this.tcpOnly = new ProbedHost(this.behindFirewall);
   }
 
-  #behind(kind: 'cone' | 'symmetric' | 'tcp-only'): Host {
-    return this.internet.nat(kind).host();
+  #behind(kind: NatKind): ProbedHost {
+    return new ProbedHost(this.internet.nat(kind).host());
   }
 
   async configuration(policy: Policy, server?: Coturn): Promise<RtcConfig> {
@@ -140,11 +143,11 @@ describe('WebRTC', () => {
   });
 
   describe('coturn', () => {
-    /** Kinds of what two public hosts gathered with this server of TURN alone. */
+    /** Kinds of what two hosts gathered with this server of TURN alone. */
     async function gathered(world: World, server: Partial<IceServer>): Promise<(readonly string[])[]> {
       const { iceServers, ...rest } = await world.configuration('relay');
       const configuration = { ...rest, iceServers: iceServers.map((one) => Object.assign({}, one, server)) };
-      const reports = await attempt(world.open, world.open, { configuration, patienceMs: PATIENCE_MS });
+      const reports = await attempt(world.open, world.symmetric[0], { configuration, patienceMs: PATIENCE_MS });
       return reports.map((report) => report.gathered);
     }
 
@@ -159,7 +162,7 @@ describe('WebRTC', () => {
     test('can be reached by TCP where UDP is blocked, but node-datachannel does not go that way', async (context) => {
       const world = worldFor(context);
       const { address, port } = await world.coturn;
-      const asking = world.tcpOnly.node('-e', [BIND_OVER_TCP, address, `${port}`]);
+      const asking = world.behindFirewall.node('-e', [BIND_OVER_TCP, address, `${port}`]);
       expect(await asking.ended).toBe('0');
       expect(asking.output).toBe('0101');
       expect(await gathered(world, { relayType: 'TurnTcp' })).toEqual([[], []]);

@@ -80,10 +80,10 @@ function note(kinds: readonly NatKind[], paths: readonly GroupMember['path'][], 
 
 /** Vitest gives the context to tests of no table only. */
 for (const { kinds, allowed } of [
-  { kinds: ['open', 'open'], allowed: ['tcp'] },
-  { kinds: ['open', 'cone'], allowed: ['tcp', 'webrtc'] },
-  { kinds: ['open', 'symmetric'], allowed: ['tcp', 'webrtc', 'turn'] },
-  { kinds: ['open', 'tcp-only'], allowed: ['tcp'] },
+  { kinds: ['open', 'open'], allowed: ['tls'] },
+  { kinds: ['open', 'cone'], allowed: ['tls', 'webrtc'] },
+  { kinds: ['open', 'symmetric'], allowed: ['tls', 'webrtc', 'turn'] },
+  { kinds: ['open', 'tcp-only'], allowed: ['tls'] },
   { kinds: ['cone', 'cone'], allowed: ['webrtc'] },
   { kinds: ['cone', 'symmetric'], allowed: ['turn'] },
   { kinds: ['symmetric', 'symmetric'], allowed: ['turn'] },

@@ -80,3 +80,15 @@ describe('is refused, and told why', () => {
     await entered[0]!.value.leave();
   });
 });
+
+test('a pass is enough for a coordinator that speaks TLS, and no more than that', async () => {
+  await using encrypted = await Coordinator.listen({ port: 0, token: SECRET, encryption: 'always' });
+  const come = (token: string) =>
+    join(encrypted.address, { token, encryption: 'always', transports: ['tcp'], engine: 'inline', timeout: 10_000 });
+  const group = await come(pass({ run: 'default' }));
+  expect(group.worldSize).toBe(1);
+  await group.leave();
+  await expect(come(makePass('guessed'))).rejects.toThrow(UnauthorizedError);
+  await expect(come(forged(pass({ role: 'observer' }), { role: 'peer' }))).rejects.toThrow(UnauthorizedError);
+  await expect(come(pass({ role: 'observer' }))).rejects.toThrow(/role observer/);
+});

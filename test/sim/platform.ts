@@ -52,13 +52,13 @@ export function simPlatform(process: SimProcess, around: SimSurroundings): Platf
         carries: new ArenaPool(kernels, CARRY_BYTES, POOLED),
       }),
     hostKey: () => Promise.resolve(process.name),
-    async listen(_kinds, _coordinator, onConnection) {
+    async listen(_kinds, _coordinator, { onConnection }) {
       const listener = await transport.listen({ kind: 'memory', name: process.name }, onConnection);
       return { addresses: [listener.address], close: () => listener.close() };
     },
     dial: (address, options) => transport.dial(address, options),
     rtc: () => Promise.reject(new Error('there is no WebRTC in the simulation')),
     dialCoordinator: (address, _kinds, options) => transport.dial(address, options),
-    listenCoordinator: async (address, onConnection) => [await transport.listen(address, onConnection)],
+    listenCoordinator: async (address, { onConnection }) => [await transport.listen(address, onConnection)],
   };
 }

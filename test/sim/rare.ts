@@ -92,7 +92,7 @@ export const RARE: readonly { readonly step: string; readonly scenario: Scenario
   {
     step: 'run: recovering → vacant',
     scenario: {
-      seed: 79,
+      seed: 134,
       machines: 5,
       ...SMALL,
       callTimeoutMs: 600,

@@ -4,6 +4,7 @@
  */
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { createInlineEngine } from '../../src/engine/inline.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { type CoordinatorStore, memoryStore } from '../../src/engine/store.ts';
 import { SkeinError } from '../../src/errors.ts';
 import { Group } from '../../src/group.ts';
@@ -33,6 +34,7 @@ export interface Outcome {
 
 const COORDINATOR: Address = { kind: 'memory', name: 'coordinator' };
 const TOKEN = 'of the simulation';
+const SECURITY = resolveSecurity({}, TOKEN);
 
 /** After the storm, everything must have come to its end within so much virtual time. */
 const CALM_MS = 60_000;
@@ -302,6 +304,7 @@ class World {
       run: 'sim',
       name: `machine ${machine.index}`,
       token: TOKEN,
+      security: SECURITY,
       minWorldSize,
       startWorldSize: this.#calmSince === null ? startWorldSize : 1,
       site: '',

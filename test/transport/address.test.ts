@@ -4,6 +4,8 @@ import { ArgumentError } from '../../src/errors.ts';
 import {
   DEFAULT_PORT,
   formatTcpAddress,
+  isLoopback,
+  originOf,
   parseCoordinatorAddress,
   parseTcpAddress,
   shortcutOf,
@@ -72,6 +74,30 @@ describe('coordinator addresses', () => {
     expect(() => formatTcpAddress({ kind: 'unix', path: '/tmp/skein.sock' })).toThrow(ArgumentError);
     expect(() => formatTcpAddress({ kind: 'memory', name: 'b' })).toThrow('not on memory');
   });
+});
+
+test.each(['127.0.0.1', '127.8.9.10', '::1', 'localhost', '::ffff:127.0.0.1'])('%s is this machine', (host) => {
+  expect(isLoopback(host)).toBe(true);
+  expect(originOf(host)).toBeNull();
+});
+
+test.each(['10.0.0.1', '0.0.0.0', '::', '127.evil.example', '127.0.0.1.example', 'machine-7', '', '::ffff:10.0.0.1'])(
+  '%j is another machine, or may be',
+  (host) => {
+    expect(isLoopback(host)).toBe(false);
+  },
+);
+
+test.each([
+  ['10.0.0.1', '10.0.0.1'],
+  ['::ffff:10.0.0.1', '10.0.0.1'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+  ['2001:db8::7', '2001:db8:0:0::/64'],
+  ['2001:db8:1:2:3::', '2001:db8:1:2::/64'],
+  ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+  ['::2', '0:0:0:0::/64'],
+])('connections from %s count for %s', (host, origin) => {
+  expect(originOf(host)).toBe(origin);
 });
 
 test('only a coordinator on loopback has a shortcut, of its own for each address', () => {

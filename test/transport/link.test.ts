@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Link, type LinkEvents } from '../../src/transport/link.ts';
-import type { Connection } from '../../src/transport/transport.ts';
+import { type Connection, NO_BINDING } from '../../src/transport/transport.ts';
 import { MAX_STRIPES } from '../../src/wire/limits.ts';
 
 const EVENTS: LinkEvents = {
@@ -14,6 +14,7 @@ const EVENTS: LinkEvents = {
 
 /** A connection that does nothing but be closed. */
 class Idle implements Connection {
+  readonly binding: Uint8Array = NO_BINDING;
   readonly remote = 'idle';
   readonly queuedBytes = 0;
   closed = false;

@@ -7,6 +7,7 @@ interface Parts {
   readonly key: Uint8Array | string;
   readonly label: ProofLabel;
   readonly subject: string;
+  readonly binding: Uint8Array;
   readonly own: Uint8Array;
   readonly theirs: Uint8Array;
 }
@@ -17,12 +18,13 @@ const BASE: Parts = {
   key: 'token',
   label: 'dial',
   subject: 'default',
+  binding: new Uint8Array(32).fill(7),
   own: new Uint8Array(NONCE_BYTES).fill(1),
   theirs: new Uint8Array(NONCE_BYTES).fill(2),
 };
 
-function proofOf({ key, label, subject, own, theirs }: Parts): Uint8Array {
-  return prove(key, label, subject, own, theirs);
+function proofOf({ key, label, ...parts }: Parts): Uint8Array {
+  return prove(key, label, parts);
 }
 
 const bytes = fc.uint8Array({ minLength: 0, maxLength: 40 });
@@ -30,6 +32,7 @@ const parts: fc.Arbitrary<Parts> = fc.record({
   key: fc.oneof(fc.string({ minLength: 1 }), fc.uint8Array({ minLength: 32, maxLength: 32 })),
   label: fc.constantFrom(...LABELS),
   subject: fc.string(),
+  binding: bytes,
   own: bytes,
   theirs: bytes,
 });
@@ -40,7 +43,7 @@ describe('proofs', () => {
       fc.property(parts, (all) => {
         const proof = proofOf(all);
         expect(proof.length).toBe(32);
-        expect(sameProof(proof, proofOf({ ...all, own: all.own.slice(), theirs: all.theirs.slice() }))).toBe(true);
+        expect(sameProof(proof, proofOf({ ...all, binding: all.binding.slice(), own: all.own.slice() }))).toBe(true);
       }),
     );
   });
@@ -50,6 +53,8 @@ describe('proofs', () => {
     ['no key', { key: '' }],
     ['another label', { label: 'accept' }],
     ['another subject', { subject: 'default2' }],
+    ['another connection', { binding: new Uint8Array(32).fill(8) }],
+    ['an unprotected connection', { binding: new Uint8Array(0) }],
     ['another nonce of the prover', { own: new Uint8Array(NONCE_BYTES).fill(3) }],
     ['another nonce of the other side', { theirs: new Uint8Array(NONCE_BYTES).fill(3) }],
     ['the nonces exchanged, as a reflection would', { own: BASE.theirs, theirs: BASE.own }],
@@ -65,19 +70,21 @@ describe('proofs', () => {
   test('bytes that move from one part to its neighbour give another proof', () => {
     const text = (value: string) => new Uint8Array(Buffer.from(value));
     const cuts: Parts[] = [
-      { ...BASE, subject: 'ab', own: text('cd'), theirs: text('ef') },
-      { ...BASE, subject: 'abc', own: text('d'), theirs: text('ef') },
-      { ...BASE, subject: 'ab', own: text('cde'), theirs: text('f') },
-      { ...BASE, subject: 'abcdef', own: text(''), theirs: text('') },
-      { ...BASE, subject: '', own: text('abcdef'), theirs: text('') },
+      { ...BASE, subject: 'ab', binding: text(''), own: text('cd'), theirs: text('ef') },
+      { ...BASE, subject: 'abc', binding: text(''), own: text('d'), theirs: text('ef') },
+      { ...BASE, subject: 'ab', binding: text('c'), own: text('d'), theirs: text('ef') },
+      { ...BASE, subject: 'ab', binding: text(''), own: text('cde'), theirs: text('f') },
+      { ...BASE, subject: 'abcdef', binding: text(''), own: text(''), theirs: text('') },
+      { ...BASE, subject: '', binding: text('abcdef'), own: text(''), theirs: text('') },
+      { ...BASE, subject: '', binding: text(''), own: text('abcdef'), theirs: text('') },
     ];
     const proofs = cuts.map((all) => Buffer.from(proofOf(all)).toString('hex'));
     expect(new Set(proofs).size).toBe(cuts.length);
   });
 
   test('different parts never give the same proof', () => {
-    const asText = ({ key, label, subject, own, theirs }: Parts) =>
-      JSON.stringify([Buffer.from(key).toString('hex'), label, subject, [...own], [...theirs]]);
+    const asText = ({ key, label, subject, binding, own, theirs }: Parts) =>
+      JSON.stringify([Buffer.from(key).toString('hex'), label, subject, [...binding], [...own], [...theirs]]);
     fc.assert(
       fc.property(parts, parts, (left, right) => {
         expect(sameProof(proofOf(left), proofOf(right))).toBe(asText(left) === asText(right));
@@ -89,9 +96,11 @@ describe('proofs', () => {
     const hmac = createHmac('sha256', 'token');
     hmac.update(Uint8Array.of(4, 0, 0, 0)).update('dial');
     hmac.update(Uint8Array.of(8, 0, 0, 0)).update('wörter!');
+    hmac.update(Uint8Array.of(3, 0, 0, 0)).update(Uint8Array.of(7, 8, 9));
     hmac.update(Uint8Array.of(2, 0, 0, 0)).update(Uint8Array.of(1, 2));
     hmac.update(Uint8Array.of(0, 0, 0, 0));
-    const proof = prove('token', 'dial', 'wörter!', Uint8Array.of(1, 2), new Uint8Array(0));
+    const parts = { binding: Uint8Array.of(7, 8, 9), own: Uint8Array.of(1, 2), theirs: new Uint8Array(0) };
+    const proof = prove('token', 'dial', { subject: 'wörter!', ...parts });
     expect(Buffer.from(proof)).toEqual(hmac.digest());
   });
 

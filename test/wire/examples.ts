@@ -15,6 +15,7 @@ const description: Omit<Introduction, 'peerId' | 'pair' | 'key'> = {
   site: 'zürich',
   addresses: [
     { kind: 'tcp', host: 'fe80::1%eth0', port: 65_535 },
+    { kind: 'tls', host: '2001:db8::7', port: 1 },
     { kind: 'unix', path: '/tmp/skein/α.sock' },
     { kind: 'memory', name: 'b' },
   ],
