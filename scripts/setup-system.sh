@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the benchmarks and some tests use. Needs root; installs only what is missing.
 set -euo pipefail
-packages=(build-essential libgloo-dev openmpi-bin libopenmpi-dev iproute2 nftables openssl socat coturn)
+packages=(build-essential libgloo-dev openmpi-bin libopenmpi-dev iproute2 nftables openssl socat coturn chromium)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

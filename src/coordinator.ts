@@ -25,6 +25,11 @@ export class Coordinator {
     return this.#server.address;
   }
 
+  /** Its HTTP port, `http://host:port`, or null. Browsers join by the same with `ws://`. */
+  get httpAddress(): string | null {
+    return this.#server.httpAddress;
+  }
+
   /** What each run looks like now: plain data, for status pages and tests. */
   status(): ReturnType<CoordinatorServer['status']> {
     return this.#server.status();

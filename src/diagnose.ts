@@ -1,4 +1,5 @@
 /** How the peers of a run are reached from here. What looks is loaded when it is asked for, so that peers don't carry it. */
+import { resolveSecurity } from './engine/resolve-security.ts';
 import type { LinkStatus } from './engine/runtime.ts';
 import { type JoinOptions, resolveJoin } from './options.ts';
 
@@ -10,7 +11,7 @@ import { type JoinOptions, resolveJoin } from './options.ts';
  * @throws ArgumentError, ConnectError, UnauthorizedError, ProtocolError
  */
 export async function diagnose(address?: string, options: JoinOptions = {}): Promise<readonly LinkStatus[]> {
-  const { runtime } = resolveJoin(address, options, process.env);
+  const { runtime } = resolveJoin(address, options, process.env, resolveSecurity);
   const { Runtime } = await import('./engine/runtime.ts');
   const { systemPlatform } = await import('./engine/platform.ts');
   const release = runtime.transports.includes('webrtc') ? (await import('./engine/rtc-engine.ts')).useRtcHere() : null;

@@ -6,25 +6,22 @@ import type { CollectiveKind, Rank } from './collectives/program.ts';
 import type { PathKind } from './engine/peers.ts';
 import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
 import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
-import { createThreadEngine } from './engine/thread.ts';
 import { ArgumentError, ClosedError, fromPlainError } from './errors.ts';
-import { Observer } from './observe.ts';
+import type { Observer } from './observe.ts';
 import {
   type AllReduceOptions,
   type CallOptions,
   checkMinWorldSize,
   checkTimeout,
-  type JoinOptions,
   type ReduceOptions,
   type ResolvedJoin,
   type RootedReduceOptions,
   type RootOptions,
   resolveCall,
-  resolveJoin,
   type TransferOptions,
 } from './options.ts';
 import { type Staged, Staging } from './staging.ts';
-import { DTYPE_BYTES, type Dtype, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
+import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
 
 export interface GroupMember {
   readonly peerId: PeerId;
@@ -92,40 +89,11 @@ interface OpenCall {
 }
 
 /** What a barrier passes round; its value does not matter. */
-const TOKEN: TensorPart = { dtype: 'u8', count: 1, bytes: new Uint8Array(new SharedArrayBuffer(1)) };
-const TOKEN_OUT: TensorPart = { dtype: 'u8', count: 1, bytes: new Uint8Array(new SharedArrayBuffer(1)) };
+const TOKEN: TensorPart = { dtype: 'u8', count: 1, bytes: new Uint8Array(sharedMemory(1)) };
+const TOKEN_OUT: TensorPart = { dtype: 'u8', count: 1, bytes: new Uint8Array(sharedMemory(1)) };
 
 function countOf(parts: readonly TensorPart[]): number {
   return parts.reduce((sum, part) => sum + part.count, 0);
-}
-
-/**
- * Joins a run and waits for its view: at the start until `minWorldSize` peers are there, later until the members' next boundary.
- *
- * @param address the coordinator's, `tcp://host:port`; without it SKEIN_COORDINATOR
- * @example const group = await join('tcp://127.0.0.1:7400', { run: 'tiny-lm', minWorldSize: 2 });
- * @throws ArgumentError, ConnectError, UnauthorizedError, ProtocolError, QuorumError (nobody else came within `timeout`)
- */
-export async function join(address?: string, options: JoinOptions = {}): Promise<Group> {
-  const resolved = resolveJoin(address, options, process.env);
-  options.signal?.throwIfAborted();
-  const createEngine = await engineMaker(resolved);
-  options.signal?.throwIfAborted();
-  return Group.join(createEngine, resolved, options.signal);
-}
-
-/** The engine's code is loaded where it runs: in its own thread, or here. */
-async function engineMaker({
-  engine,
-  runtime,
-}: ResolvedJoin): Promise<(onMessage: (message: EngineMessage) => void) => Engine> {
-  const usesRtc = runtime.transports.includes('webrtc');
-  if (engine === 'worker')
-    return usesRtc ? (await import('./engine/rtc-engine.ts')).createRtcThreadEngine : createThreadEngine;
-  const { createInlineEngine } = await import('./engine/inline.ts');
-  if (!usesRtc) return createInlineEngine;
-  const { createRtcInlineEngine } = await import('./engine/rtc-engine.ts');
-  return (onMessage) => createRtcInlineEngine(createInlineEngine(onMessage));
 }
 
 /** Collectives after which all members hold the same result. */
@@ -163,6 +131,7 @@ export class Group {
     createEngine: (onMessage: (message: EngineMessage) => void) => Engine,
     resolved: ResolvedJoin,
     signal: AbortSignal | undefined,
+    observer: Observer | null = null,
   ): Promise<Group> {
     return new Promise((resolve, reject) => {
       let group: Group | null = null;
@@ -179,7 +148,7 @@ export class Group {
         else if (message.type === 'join-failed') fail(fromPlainError(message.error));
         else if (message.type === 'joined') {
           finish();
-          group = new Group(engine, message.peerId, message.admission, resolved);
+          group = new Group(engine, message.peerId, message.admission, resolved, observer);
           for (const event of early) group.#onEvent(event);
           resolve(group);
         }
@@ -194,14 +163,20 @@ export class Group {
     });
   }
 
-  private constructor(engine: Engine, peerId: PeerId, admission: Admission, resolved: ResolvedJoin) {
+  private constructor(
+    engine: Engine,
+    peerId: PeerId,
+    admission: Admission,
+    resolved: ResolvedJoin,
+    observer: Observer | null,
+  ) {
     this.#engine = engine;
     this.peerId = peerId;
     this.#fresh = admission;
     this.#staging = new Staging(engine.isThread);
     const { timeoutMs, minWorldSize } = resolved.runtime;
     this.#defaults = { timeoutMs, minWorldSize };
-    this.#observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
+    this.#observer = observer;
     this.#observer?.note({ type: 'joined', peerId });
     this.#observer?.note({ type: 'boundary', boundary: admission.boundary, epoch: admission.epoch });
   }

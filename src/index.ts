@@ -5,6 +5,7 @@ export type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 export { Coordinator } from './coordinator.ts';
 export { diagnose } from './diagnose.ts';
 export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
+export type { CoordinatorHttpOptions } from './engine/http-server.ts';
 export type { IceServerOptions } from './engine/ice.ts';
 export type { PathFailure, PathKind } from './engine/peers.ts';
 export type { Admission, LinkStatus } from './engine/runtime.ts';
@@ -28,7 +29,8 @@ export {
   UnauthorizedError,
   WithdrawnError,
 } from './errors.ts';
-export { Group, type GroupEvents, type GroupMember, type GroupStatus, join, type Step } from './group.ts';
+export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step } from './group.ts';
+export { join } from './join.ts';
 export type {
   AllReduceOptions,
   CallOptions,

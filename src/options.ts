@@ -5,10 +5,10 @@ import { algorithmsOf } from './collectives/plan.ts';
 import type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 import { hasRobustAverages } from './collectives/robust.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
-import { type EncryptionOptions, resolveSecurity } from './engine/security.ts';
+import type { EncryptionOptions, Security } from './engine/security.ts';
 import { ArgumentError } from './errors.ts';
 import { type Dtype, isFloat, isRobust, REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
-import { parseTcpAddress } from './transport/address.ts';
+import { parseCoordinatorAddress } from './transport/address.ts';
 import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 
 export interface JoinOptions extends EncryptionOptions {
@@ -29,12 +29,15 @@ export interface JoinOptions extends EncryptionOptions {
   readonly site?: string;
   /**
    * Ways to reach other peers, best first. `webrtc` also gets through NATs, where the coordinator names STUN and TURN servers.
-   * @default SKEIN_TRANSPORTS (as `unix,tcp,webrtc`), else ['unix', 'tcp']
+   * @default SKEIN_TRANSPORTS (as `unix,tcp,webrtc`), else ['unix', 'tcp']; in a browser ['webrtc']
    */
   readonly transports?: readonly ('unix' | 'tcp' | 'webrtc')[];
   /** Parallel connections per link and direction: what one of them holds in the kernel is soon full. @default 2 */
   readonly stripes?: number;
-  /** `worker`: a thread of its own, so that a busy training thread delays nothing. `inline`: this thread. @default 'worker' */
+  /**
+   * `worker`: a thread of its own, so that a busy training thread delays nothing. `inline`: this thread.
+   * @default 'worker'; in a browser `inline` where it has to be
+   */
   readonly engine?: 'worker' | 'inline';
   /** Milliseconds that joining, and each later call that names no time-out of its own, may take. @default 300000 */
   readonly timeout?: number;
@@ -185,11 +188,16 @@ function numberFrom(text: string | undefined): number | undefined {
   return text === undefined || text === '' ? undefined : Number(text);
 }
 
-/** Fills in environment variables and defaults; what the caller gives comes first. */
+/**
+ * Fills in environment variables and defaults; what the caller gives comes first.
+ *
+ * @param secure says what is encrypted, and how
+ */
 export function resolveJoin(
   address: string | undefined,
   options: JoinOptions,
   environment: Readonly<Record<string, string | undefined>>,
+  secure: (options: EncryptionOptions, token: string) => Security,
 ): ResolvedJoin {
   const coordinator = address ?? environment['SKEIN_COORDINATOR'];
   if (coordinator === undefined || coordinator === '') {
@@ -213,10 +221,10 @@ export function resolveJoin(
     ...(observe === undefined || observe === '' ? {} : { observe }),
     engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
     runtime: {
-      coordinator: parseTcpAddress(coordinator),
+      coordinator: parseCoordinatorAddress(coordinator),
       run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
       token,
-      security: resolveSecurity(options, token),
+      security: secure(options, token),
       minWorldSize,
       startWorldSize: Math.max(startWorldSize, minWorldSize),
       name: checkName(options.name ?? environment['SKEIN_NAME'] ?? environment['SKEIN_LOCAL_RANK'] ?? ''),

@@ -159,8 +159,14 @@ const ARRAYS = {
   u64: BigUint64Array,
 } as const;
 
+/** Zeroed memory that threads can share. Where there is none (a page that is not cross-origin isolated), there are no threads to share it. */
+export function sharedMemory(byteLength: number): ArrayBufferLike {
+  return typeof SharedArrayBuffer === 'undefined' ? new ArrayBuffer(byteLength) : new SharedArrayBuffer(byteLength);
+}
+
 /**
- * A zeroed typed array of `count` elements on a `SharedArrayBuffer`: it crosses to the engine thread without a copy.
+ * A zeroed typed array of `count` elements on a `SharedArrayBuffer`: it crosses to the engine thread without a copy. In a page that
+ * is not cross-origin isolated it is on ordinary memory, which serves the engine there as well.
  *
  * @example const gradients = sharedTensor('f32', 1_000_000); // Float32Array
  */
@@ -168,7 +174,6 @@ export function sharedTensor<D extends Dtype>(dtype: D, count: number): ArrayOf[
   if (!(dtype in DTYPE_BYTES))
     throw new ArgumentError(`Unknown dtype ${JSON.stringify(dtype)}: use one of ${DTYPES.join(', ')}.`);
   if (!Number.isSafeInteger(count) || count < 0) throw new ArgumentError(`A tensor cannot have ${count} elements.`);
-  const buffer = new SharedArrayBuffer(count * DTYPE_BYTES[dtype]);
-  const array = ARRAYS[dtype] as unknown as new (memory: SharedArrayBuffer) => ArrayOf[D]; // the same class in both tables
-  return new array(buffer);
+  const array = ARRAYS[dtype] as unknown as new (memory: ArrayBufferLike) => ArrayOf[D]; // the same class in both tables
+  return new array(sharedMemory(count * DTYPE_BYTES[dtype]));
 }

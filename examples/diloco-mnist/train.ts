@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { createDiloco } from '../../src/diloco/index.ts';
 import { type Codec, type Group, join } from '../../src/index.ts';
 import type { Progress } from '../crew/crew.ts';
-import type { Digits, Example } from '../mnist/data.ts';
+import type { Digits, Example } from '../mnist/batch.ts';
 import { AdamW, Perceptron, seededRandom } from '../mnist/model.ts';
 import { BATCH, EVERY, HIDDEN, PEERS, type Point, RATE, type Result, SEED, STEPS, type Task } from './task.ts';
 

@@ -8,7 +8,8 @@
 import { createHash } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { type Group, join, type Step } from '../../src/index.ts';
-import { loadDigits, shareOfBatch } from './data.ts';
+import { shareOfBatch } from './batch.ts';
+import { loadDigits } from './data.ts';
 import { AdamW, Perceptron } from './model.ts';
 
 const STEPS = Number(process.env['DEMO_STEPS'] ?? 240);

@@ -1,5 +1,6 @@
 /** `skein coordinator`: the one process of a run that peers must be able to find. */
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
 import pc from 'picocolors';
 import { Coordinator } from '../index.ts';
@@ -12,11 +13,19 @@ interface CoordinatorOptions {
   readonly store?: string;
   readonly ice: readonly string[];
   readonly turnSecret?: string;
+  readonly httpPort?: number;
+  readonly servePage?: boolean;
   /** Paths of PEM files. */
   readonly cert?: string;
   readonly key?: string;
   readonly ca?: string;
 }
+
+/** Where the page is served unless a port is named. */
+const PAGE_PORT = 7401;
+
+/** What the build put together for browsers, beside what it compiled. */
+const PAGE_FOLDER: string = fileURLToPath(new URL('../../browser/', import.meta.url));
 
 const HELP = `
 Peers find each other through a coordinator. It admits them, notices when one is lost, and decides what becomes of
@@ -41,13 +50,17 @@ Examples:
   For peers behind NATs, who use WebRTC (transports: ['unix', 'tcp', 'webrtc']):
     $ SKEIN_TOKEN=… SKEIN_TURN_SECRET=… skein coordinator --host 0.0.0.0 --ice stun:turn.example:3478 turn:turn.example:3478
 
+  For peers in browsers, with a page by which visitors join a run:
+    $ skein coordinator --serve-page
+
   A peer joins it, from any machine:
     $ SKEIN_COORDINATOR=tcp://host:7400 SKEIN_RUN=my-run SKEIN_TOKEN=… node train.js
   or four of them at once:
     $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
 
 async function serve(options: CoordinatorOptions): Promise<void> {
-  const { host, port, token, store, ice, turnSecret, cert, key, ca } = options;
+  const { host, port, token, store, ice, turnSecret, cert, key, ca, servePage } = options;
+  const httpPort = options.httpPort ?? (servePage === true ? PAGE_PORT : undefined);
   const iceServers = ice.map((url) =>
     turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
   );
@@ -58,6 +71,9 @@ async function serve(options: CoordinatorOptions): Promise<void> {
     iceServers,
     ...(token === undefined ? {} : { token }),
     ...(store === undefined ? {} : { store }),
+    ...(httpPort === undefined
+      ? {}
+      : { http: { port: httpPort, ...(servePage === true ? { folder: PAGE_FOLDER } : {}) } }),
     ...(cert === undefined ? {} : { cert: read(cert) }),
     ...(key === undefined ? {} : { key: read(key) }),
     ...(ca === undefined ? {} : { ca: read(ca) }),
@@ -72,6 +88,12 @@ async function serve(options: CoordinatorOptions): Promise<void> {
   );
   console.log(`or are started by skein launch -n 4 --coordinator ${coordinator.address} --run my-run -- node train.js`);
   if (token !== undefined) console.log('Both need the same token, for example in SKEIN_TOKEN.');
+  const { httpAddress } = coordinator;
+  if (httpAddress !== null) {
+    console.log(`Peers in browsers join it by ${pc.cyan(httpAddress.replace(/^http/, 'ws'))}`);
+    const link = `${httpAddress}/#run=picture${token === undefined ? '' : '&token=…'}`;
+    if (servePage === true) console.log(`Visitors of ${pc.cyan(link)} join the run of that name.`);
+  }
   console.log('Ctrl-C ends it.');
   await stopped;
   await coordinator.close();
@@ -91,6 +113,12 @@ export function coordinatorCommand(): Command {
         .env('SKEIN_TURN_SECRET')
         .argParser(nonEmpty),
     )
+    .option(
+      '--http-port <port>',
+      'also listen on HTTP, for peers in browsers; 0 takes a free port',
+      wholeNumber(0, 65_535),
+    )
+    .option('--serve-page', `serve a page by which visitors join a run (HTTP port ${PAGE_PORT} unless named)`)
     .option('--cert <file>', 'certificate for TLS, PEM, made out for the host that peers dial', nonEmpty)
     .option('--key <file>', 'its private key, PEM', nonEmpty)
     .option('--ca <file>', 'authority by which peers are known, PEM', nonEmpty)

@@ -31,10 +31,12 @@ import {
   type RunReport,
 } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
+import type { CoordinatorHttpOptions, HttpListener } from './http-server.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
 import { type Platform, systemPlatform } from './platform.ts';
 import { Refusals } from './refusals.ts';
-import { controlAcceptor, type EncryptionOptions, resolveSecurity } from './security.ts';
+import { controlAcceptor, resolveSecurity } from './resolve-security.ts';
+import type { EncryptionOptions } from './security.ts';
 import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
 import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
 
@@ -56,6 +58,11 @@ export interface CoordinatorListenOptions extends EncryptionOptions {
   readonly store?: string | CoordinatorStore;
   /** STUN and TURN servers for peers that use WebRTC. @default none: only paths on which nobody translates addresses */
   readonly iceServers?: readonly IceServerOptions[];
+  /**
+   * An HTTP port, for peers in browsers: they reach the coordinator by WebSocket. It is in the clear, keys of pairs included: on any
+   * other network than loopback put a proxy before it that ends TLS. @default none
+   */
+  readonly http?: CoordinatorHttpOptions;
   /** Receives a line for each change of membership, and for those who were turned away. @default none */
   readonly onNote?: (line: string) => void;
 }
@@ -106,6 +113,7 @@ interface Session {
 
 export class CoordinatorServer {
   readonly #listeners: readonly Listener[];
+  readonly #http: HttpListener | null;
   readonly #options: CoordinatorListenOptions;
   readonly #platform: Platform;
   readonly #token: string;
@@ -124,9 +132,10 @@ export class CoordinatorServer {
   /** As `Coordinator.listen`. */
   static async listen(options: CoordinatorListenOptions): Promise<CoordinatorServer> {
     const host = options.host ?? '127.0.0.1';
-    if (!isLoopback(host) && (options.token ?? '') === '') {
+    for (const where of [host, options.http?.host ?? host]) {
+      if (isLoopback(where) || (options.token ?? '') !== '') continue;
       throw new ArgumentError(
-        `A coordinator on ${host} can be reached from other machines: give it a \`token\`, or listen on 127.0.0.1.`,
+        `A coordinator on ${where} can be reached from other machines: give it a \`token\`, or listen on 127.0.0.1.`,
       );
     }
     checkIceServers(options.iceServers ?? []);
@@ -146,25 +155,32 @@ export class CoordinatorServer {
     const { token = '', onNote } = options;
     const security = resolveSecurity(options, token);
     const refusals = new Refusals(platform.clock, (line) => onNote?.(line));
+    const onConnection = (connection: Connection) => accepted.handle(connection);
     const listeners = await platform.listenCoordinator(address, {
       security,
       acceptor: controlAcceptor(security, token),
-      onConnection: (connection) => accepted.handle(connection),
+      onConnection,
       onRefused: (reason) => refusals.tell(reason),
     });
-    const server = new CoordinatorServer(listeners, options, platform, refusals, graceMs);
+    const http = await listenHttp(address, options, onConnection).catch(async (error: unknown) => {
+      await Promise.all(listeners.map((listener) => listener.close()));
+      throw error;
+    });
+    const server = new CoordinatorServer(listeners, http, options, platform, refusals, graceMs);
     accepted.handle = (connection) => server.#accept(connection);
     return server;
   }
 
   private constructor(
     listeners: readonly Listener[],
+    http: HttpListener | null,
     options: CoordinatorListenOptions,
     platform: Platform,
     refusals: Refusals,
     graceMs: number,
   ) {
     this.#listeners = listeners;
+    this.#http = http;
     this.#options = options;
     const { store = memoryStore() } = options;
     this.#store = typeof store === 'string' ? fileStore(store) : store;
@@ -179,6 +195,11 @@ export class CoordinatorServer {
     return formatTcpAddress(this.#listeners[0]!.address); // there is always one
   }
 
+  /** `http://host:port`; null where it has no HTTP port. */
+  get httpAddress(): string | null {
+    return this.#http?.url ?? null;
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -187,7 +208,7 @@ export class CoordinatorServer {
       session.stopTimer();
       session.connection.fail('the coordinator was closed');
     }
-    await Promise.all(this.#listeners.map((listener) => listener.close()));
+    await Promise.all([...this.#listeners, ...(this.#http === null ? [] : [this.#http])].map((one) => one.close()));
   }
 
   status(): Record<string, CoordinatorSnapshot> {
@@ -447,4 +468,16 @@ export class CoordinatorServer {
       session.connection.fail('it did not close its side'),
     );
   }
+}
+
+/** Loaded only where it is asked for. */
+async function listenHttp(
+  address: Address,
+  { http, token }: CoordinatorListenOptions,
+  onConnection: (connection: Connection) => void,
+): Promise<HttpListener | null> {
+  if (http === undefined) return null;
+  const { serveHttp } = await import('./http-server.ts');
+  const host = http.host ?? (address.kind === 'tcp' ? address.host : '127.0.0.1');
+  return serveHttp({ ...http, host }, (token ?? '') !== '', onConnection);
 }

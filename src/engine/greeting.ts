@@ -24,7 +24,7 @@ import { ControlConnection, type ControlHandler } from './control-connection.ts'
 import type { TransportKind } from './host.ts';
 import type { Platform } from './platform.ts';
 import { controlDialer, encrypts, type Security } from './security.ts';
-import { tokenKey } from './token.ts';
+import { tokenKey } from './token-key.ts';
 
 export interface Credentials {
   readonly run: string;

@@ -1,13 +1,10 @@
 /** An engine in the training thread itself: no hop between threads, but a busy training thread delays heartbeats and data. */
 import { ArgumentError } from '../errors.ts';
-import { type Platform, systemPlatform } from './platform.ts';
+import type { Platform } from './platform.ts';
 import type { Engine, EngineMessage } from './protocol.ts';
 import { EngineServer } from './server.ts';
 
-export function createInlineEngine(
-  onMessage: (message: EngineMessage) => void,
-  platform: Platform = systemPlatform,
-): Engine {
+export function createInlineEngine(onMessage: (message: EngineMessage) => void, platform: Platform): Engine {
   const server = new EngineServer(platform, onMessage, onMessage);
   return {
     isThread: false,

@@ -1,5 +1,23 @@
 /** Memory that an engine lends out and gets back, so that bulk work touches no fresh pages (a first touch costs milliseconds per MiB). */
+import { Workspace } from '../collectives/workspace.ts';
 import type { Kernels } from '../kernels/kernels.ts';
+
+/** What an engine works in. */
+export interface EngineMemory {
+  readonly workspace: Workspace;
+  /** For reads of dialled connections. */
+  readonly readBuffers: ArenaPool;
+  /** For frames cut in two. */
+  readonly carries: ArenaPool;
+}
+
+/** Bytes of an engine's arena. */
+export const ARENA_BYTES: number = 16 * 1024 * 1024;
+/** What a Unix-domain socket holds (208 KiB), and a bit more: one read empties it. */
+const READ_BUFFER_BYTES = 256 * 1024;
+const READ_BUFFERS = 32;
+const CARRY_BYTES = 64;
+const CARRIES = 64;
 
 /** Bytes of scratch kept for later calls. */
 const MAX_KEPT_BYTES = 512 * 1024 * 1024;
@@ -59,4 +77,13 @@ export class ArenaPool {
   give(piece: Uint8Array): void {
     this.#free.push(piece);
   }
+}
+
+/** Divides the arena of these kernels, which are the engine's own. */
+export function divideArena(kernels: Kernels): EngineMemory {
+  return {
+    workspace: new Workspace(kernels),
+    readBuffers: new ArenaPool(kernels, READ_BUFFER_BYTES, READ_BUFFERS),
+    carries: new ArenaPool(kernels, CARRY_BYTES, CARRIES),
+  };
 }

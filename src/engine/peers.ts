@@ -1,7 +1,6 @@
 /**
  * The links to all known peers: dials what we receive on, accepts what they receive on, dials again what broke.
  */
-import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
 import { UnauthorizedError } from '../errors.ts';
 import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
@@ -89,7 +88,7 @@ export class Peers {
   /** Those who wait for the key of a peer that is not introduced yet. */
   readonly #introductions: Map<string, Set<(key: Uint8Array | null) => void>> = new Map();
   readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
-  readonly #abort: AbortController = new AbortController();
+  readonly #abort: AbortController;
   readonly #onPath: (peerId: string, path: PathKind) => void;
   /** Those in the handshake. */
   readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED });
@@ -107,7 +106,7 @@ export class Peers {
     this.#events = events;
     this.#onPath = onPath;
     // Every dial under way listens, and there are as many as a run has peers.
-    setMaxListeners(0, this.#abort.signal);
+    this.#abort = options.platform.abortController();
   }
 
   get(peerId: string): Link | undefined {

@@ -3,7 +3,7 @@
  * simulator has its own, in which a seed decides everything.
  */
 import { randomBytes } from 'node:crypto';
-import { Workspace } from '../collectives/workspace.ts';
+import { setMaxListeners } from 'node:events';
 import { ArgumentError, ConnectError } from '../errors.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { shortcutOf } from '../transport/address.ts';
@@ -17,23 +17,16 @@ import type { Address, Connection, DialOptions, Listener } from '../transport/tr
 import { unixTransport } from '../transport/unix.ts';
 import { MAX_WORLD_SIZE } from '../wire/limits.ts';
 import { type Door, dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
-import { ArenaPool } from './memory.ts';
+import { ARENA_BYTES, divideArena, type EngineMemory } from './memory.ts';
 import { loadRtc } from './native-rtc.ts';
 import { encrypts } from './security.ts';
-
-/** What an engine works in. */
-export interface EngineMemory {
-  readonly workspace: Workspace;
-  /** For reads of dialled connections. */
-  readonly readBuffers: ArenaPool;
-  /** For frames cut in two. */
-  readonly carries: ArenaPool;
-}
 
 export interface Platform {
   readonly clock: Clock;
   /** Cryptographically strong random bytes. */
   random(length: number): Uint8Array;
+  /** One to whose signal as many may listen as like. */
+  abortController(): AbortController;
   memory(): Promise<EngineMemory>;
   /** What peers on one host have in common. */
   hostKey(): Promise<string>;
@@ -57,13 +50,6 @@ export interface Platform {
   /** Opens a coordinator's listeners; the first is the one that peers are told of. */
   listenCoordinator(address: Address, door: Door): Promise<readonly Listener[]>;
 }
-
-const ARENA_BYTES = 16 * 1024 * 1024;
-/** What a Unix-domain socket holds (208 KiB), and a bit more: one read empties it. */
-const READ_BUFFER_BYTES = 256 * 1024;
-const READ_BUFFERS = 32;
-const CARRY_BYTES = 64;
-const CARRIES = 64;
 
 function dialAny(address: Address, options: DialOptions, tls: TlsDialer | null): Promise<Connection> {
   if (address.kind === 'unix') return unixTransport.dial(address, options);
@@ -111,20 +97,22 @@ async function listenNear(
   }
 }
 
+function hostOf(coordinator: Address): string {
+  if (coordinator.kind === 'ws') return new URL(coordinator.url).hostname.replace(/^\[|\]$/g, '');
+  return coordinator.kind === 'tcp' ? coordinator.host : '127.0.0.1';
+}
+
 export const systemPlatform: Platform = {
   clock: systemClock,
   random: (length) => new Uint8Array(randomBytes(length)),
-  async memory() {
-    const kernels = await loadKernels(ARENA_BYTES);
-    return {
-      workspace: new Workspace(kernels),
-      readBuffers: new ArenaPool(kernels, READ_BUFFER_BYTES, READ_BUFFERS),
-      carries: new ArenaPool(kernels, CARRY_BYTES, CARRIES),
-    };
+  abortController() {
+    const controller = new AbortController();
+    setMaxListeners(0, controller.signal);
+    return controller;
   },
+  memory: async () => divideArena(await loadKernels(ARENA_BYTES)),
   hostKey,
-  listen: (kinds, coordinator, door) =>
-    openListeners(kinds, dataHost(coordinator.kind === 'tcp' ? coordinator.host : '127.0.0.1'), door),
+  listen: (kinds, coordinator, door) => openListeners(kinds, dataHost(hostOf(coordinator)), door),
   dial: dialAny,
   async rtc() {
     try {
@@ -135,6 +123,8 @@ export const systemPlatform: Platform = {
     }
   },
   async dialCoordinator(address, kinds, options, tls) {
+    if (address.kind === 'ws')
+      return (await import('../transport/websocket-node.ts')).webSocketTransport.dial(address, options);
     const shortcut = kinds.includes('unix') ? shortcutOf(address) : null;
     const near = shortcut === null ? null : await unixTransport.dial(shortcut, options).catch(() => null);
     if (near !== null) return near;

@@ -28,9 +28,9 @@ import type { Address, Connection } from '../transport/transport.ts';
 import type { CoordinatorMessage, PeerDescription, RunReport } from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
 import type { Listeners, TransportKind } from './host.ts';
-import { ScratchPool } from './memory.ts';
+import { type EngineMemory, ScratchPool } from './memory.ts';
 import { type PathFailure, type PathKind, Peers, type PeersOptions } from './peers.ts';
-import type { EngineMemory, Platform } from './platform.ts';
+import type { Platform } from './platform.ts';
 import { Refusals } from './refusals.ts';
 import { dataAcceptor, type Security } from './security.ts';
 import { Signalling } from './signalling.ts';
@@ -237,7 +237,7 @@ export class Runtime {
     try {
       if (transports.includes('webrtc')) signalling = await Signalling.open(platform, onConnection);
       const hostKey = await platform.hostKey();
-      const description = { hostKey, site, addresses: [...listeners.addresses].map(toldAddress) };
+      const description = { hostKey, site, addresses: listeners.addresses.flatMap(toldAddress) };
       if (signalling !== null) description.addresses.push({ kind: 'webrtc' });
       const client = await CoordinatorClient.connect(
         platform,
@@ -757,9 +757,10 @@ export class Runtime {
   }
 }
 
-/** As the others are told of it: who told it, they know. */
-function toldAddress(address: Address): PeerDescription['addresses'][number] {
-  return address.kind === 'webrtc' ? { kind: 'webrtc' } : address;
+/** As the others are told of it: who told it, they know. Nobody reaches a peer by WebSocket. */
+function toldAddress(address: Address): PeerDescription['addresses'] {
+  if (address.kind === 'ws') return [];
+  return [address.kind === 'webrtc' ? { kind: 'webrtc' } : address];
 }
 
 function otherOf([one, other]: Pair, self: PeerId): PeerId {

@@ -1,9 +1,8 @@
 /** Which connections are encrypted, and by what their two ends know one another. */
-import { ArgumentError } from '../errors.ts';
 import { isLoopback } from '../transport/address.ts';
-import { claimsOf, controlPsk, pairPsk } from '../transport/psk.ts';
-import { type Certificates, checkCertificates, type TlsAcceptor, type TlsDialer } from '../transport/tls.ts';
-import { keyOfClaims, tokenKey } from './token.ts';
+import { controlPsk, pairPsk } from '../transport/psk.ts';
+import type { Certificates, TlsAcceptor, TlsDialer } from '../transport/tls.ts';
+import { tokenKey } from './token-key.ts';
 
 export type Encryption = 'off-loopback' | 'always';
 
@@ -31,28 +30,6 @@ export interface Security {
   readonly certificates: Certificates | null;
 }
 
-/** @throws ArgumentError when certificates are incomplete or can't be used, or when there is nothing to take keys from */
-export function resolveSecurity(options: EncryptionOptions, token: string): Security {
-  const { encryption = 'off-loopback', cert, key, ca } = options;
-  if (encryption !== 'off-loopback' && encryption !== 'always') {
-    throw new ArgumentError(`\`encryption\` must be one of off-loopback, always, not ${JSON.stringify(encryption)}.`);
-  }
-  if (cert !== undefined && key !== undefined && ca !== undefined) {
-    const certificates = { cert, key, ca };
-    checkCertificates(certificates);
-    return { encryption, certificates };
-  }
-  if (cert !== undefined || key !== undefined || ca !== undefined) {
-    throw new ArgumentError('`cert`, `key` and `ca` go together: give all three, or none.');
-  }
-  if (encryption === 'always' && token === '') {
-    throw new ArgumentError(
-      "`encryption: 'always'` takes its keys from the token: give a `token`, or `cert`, `key` and `ca`.",
-    );
-  }
-  return { encryption, certificates: null };
-}
-
 /** Whether TCP to or on this host is TLS. */
 export function encrypts({ encryption }: Security, host: string): boolean {
   return encryption === 'always' || !isLoopback(host);
@@ -62,18 +39,6 @@ export function controlDialer({ certificates }: Security, token: string): TlsDia
   if (certificates !== null) return { certificates, checksHost: true };
   const { claims, key } = tokenKey(token);
   return { psk: controlPsk(claims, key) };
-}
-
-/** null: there is nothing by which anybody could be known, so nothing but loopback can be served. */
-export function controlAcceptor({ certificates }: Security, token: string): TlsAcceptor | null {
-  if (certificates !== null) return { certificates };
-  if (token === '') return null;
-  return {
-    keyOf: (identity) => {
-      const claims = claimsOf(identity);
-      return claims === null ? null : controlPsk(claims, keyOfClaims(token, claims)).key;
-    },
-  };
 }
 
 /** Peers come from anywhere, so their certificates need not be made out for an address: the pair's key is proved besides. */

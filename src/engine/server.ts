@@ -42,7 +42,7 @@ export class EngineServer {
         this.#reply(request.request, Promise.resolve(this.#joined.status()));
         break;
       case 'leave':
-        this.#reply(request.request, this.#joined.leave());
+        this.#reply(request.request, this.#runtime?.leave() ?? Promise.resolve());
         break;
       case 'close':
         this.#reply(request.request, this.#runtime?.close() ?? Promise.resolve());

@@ -11,13 +11,12 @@ import { createHmac, randomBytes } from 'node:crypto';
 import * as v from 'valibot';
 import { ArgumentError } from '../errors.ts';
 import { MAX_CLAIMS_LENGTH } from '../wire/limits.ts';
+import { PASS_PREFIX } from './token-key.ts';
 
 const ROLES = ['peer', 'observer', 'admin'] as const;
 
 /** `peer`: takes part in runs. `observer`: sees what goes on. `admin`: also changes it. */
 export type Role = (typeof ROLES)[number];
-
-const PREFIX = 'skein1';
 
 const claimsSchema = v.strictObject({
   id: v.pipe(v.string(), v.minLength(8), v.maxLength(64)),
@@ -61,27 +60,12 @@ export function makePass(secret: string, options: PassOptions = {}, nowMs: numbe
   const claims = Buffer.from(JSON.stringify(checked.output)).toString('base64url');
   if (claims.length > MAX_CLAIMS_LENGTH)
     throw new ArgumentError('A pass for a run of so long a name is too long: give the run a shorter one.');
-  return `${PREFIX}.${claims}.${keyOf(secret, claims).toString('base64url')}`;
-}
-
-/** What a peer tells of its token, '' for the secret itself, and the key that it proves to know. */
-export interface TokenKey {
-  readonly claims: string;
-  readonly key: Uint8Array | string;
-}
-
-/** From a token as users have it. */
-export function tokenKey(token: string): TokenKey {
-  const parts = token.split('.');
-  const [prefix, claims, key] = parts;
-  if (parts.length !== 3 || prefix !== PREFIX || claims === undefined || key === undefined)
-    return { claims: '', key: token };
-  return { claims, key: Buffer.from(key, 'base64url') };
+  return `${PASS_PREFIX}.${claims}.${keyOf(secret, claims).toString('base64url')}`;
 }
 
 /** The same key, for who knows the secret. */
 export function keyOfClaims(secret: string, claims: string): Uint8Array | string {
-  return claims === '' ? secret : keyOf(secret, claims);
+  return claims === '' ? secret : new Uint8Array(keyOf(secret, claims));
 }
 
 function keyOf(secret: string, claims: string): Buffer {

@@ -1,5 +1,4 @@
-/** Coordinator addresses as users write them: `tcp://host:port`, IPv6 in brackets. */
-import { isIPv4, isIPv6 } from 'node:net';
+/** Coordinator addresses as users write them: `tcp://host:port`, IPv6 in brackets, or the URL of a WebSocket. */
 import { ArgumentError } from '../errors.ts';
 import type { Address } from './transport.ts';
 
@@ -20,6 +19,19 @@ export function parseTcpAddress(text: string): Extract<Address, { kind: 'tcp' }>
   return { kind: 'tcp', host, port };
 }
 
+/** @throws ArgumentError when it is no address */
+export function parseCoordinatorAddress(text: string): Address {
+  if (!/^wss?:/.test(text)) return parseTcpAddress(text);
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || url.hash !== '' || url.username !== '' || url.password !== '')
+    throw new ArgumentError(
+      `${JSON.stringify(text)} is not a coordinator's address: write ws://host:port, or wss://host.`,
+    );
+  return { kind: 'ws', url: url.href };
+}
+
+const LOOPBACK_IPV4 = /^127(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}$/;
+
 /** A socket that listens for IPv6 tells IPv4 addresses with a prefix. */
 function unmapped(host: string): string {
   return host.startsWith('::ffff:') ? host.slice('::ffff:'.length) : host;
@@ -28,7 +40,7 @@ function unmapped(host: string): string {
 /** Whether what goes to this host stays on this machine. A name counts as another machine, except `localhost`. */
 export function isLoopback(host: string): boolean {
   const plain = unmapped(host);
-  return plain === 'localhost' || plain === '::1' || (isIPv4(plain) && plain.startsWith('127.'));
+  return plain === 'localhost' || plain === '::1' || LOOPBACK_IPV4.test(plain);
 }
 
 /**
@@ -38,7 +50,7 @@ export function isLoopback(host: string): boolean {
 export function originOf(host: string): string | null {
   if (isLoopback(host)) return null;
   const plain = unmapped(host);
-  if (!isIPv6(plain)) return plain;
+  if (!plain.includes(':')) return plain;
   const [left = '', right] = plain.split('%')[0]!.split('::');
   const groups = (text: string) => (text === '' ? [] : text.split(':'));
   const [before, after] = [groups(left), groups(right ?? '')];

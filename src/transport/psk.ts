@@ -1,5 +1,7 @@
 /** Pre-shared keys for TLS, derived from what both ends know already. Neither a key nor its identity tells what it comes from. */
-import { createHash, hkdfSync } from 'node:crypto';
+import { hkdf } from '@noble/hashes/hkdf.js';
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex } from '@noble/hashes/utils.js';
 
 export interface Psk {
   /** By it the accepting end finds the key; it is sent in the clear. */
@@ -12,10 +14,12 @@ const KEY_BYTES = 32;
 /** OpenSSL takes identities of up to 256 bytes, whatever the names of peers are. */
 const IDENTITY_BYTES = 16;
 
+const text = new TextEncoder();
+
 /** HKDF-SHA-256 (RFC 5869). Names may be longer than what it takes as `info`, so it gets their hash. */
 function derive(secret: Uint8Array | string, bytes: number, ...purpose: readonly string[]): Uint8Array {
-  const info = createHash('sha256').update(JSON.stringify(purpose)).digest();
-  return new Uint8Array(hkdfSync('sha256', secret, new Uint8Array(0), info, bytes));
+  const info = sha256(text.encode(JSON.stringify(purpose)));
+  return hkdf(sha256, typeof secret === 'string' ? text.encode(secret) : secret, undefined, info, bytes);
 }
 
 const CONTROL_IDENTITY = 'skein';
@@ -40,7 +44,7 @@ export function claimsOf(identity: string): string | null {
 export function pairPsk(pairKey: Uint8Array, from: string, to: string): Psk {
   const identity = derive(pairKey, IDENTITY_BYTES, 'skein tls', 'data', from, to, 'identity');
   return {
-    identity: Buffer.from(identity).toString('hex'),
+    identity: bytesToHex(identity),
     key: derive(pairKey, KEY_BYTES, 'skein tls', 'data', from, to, 'key'),
   };
 }

@@ -2,13 +2,17 @@
  * Proofs of knowledge: a peer shows that it knows the run's token, or the key of a pair of peers, without sending it.
  * Each proof covers both sides' nonces, a label that says who proves, and the connection on which it is given. So it can't be
  * reflected, used again, or passed on by somebody who speaks to both ends on connections of his own.
+ * The hash is a library's, because a browser's own is asynchronous.
  */
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { hmac } from '@noble/hashes/hmac.js';
+import { sha256 } from '@noble/hashes/sha2.js';
 
 export const NONCE_BYTES = 32;
 
 /** What a proof is for; the two ends of one handshake never use the same. */
 export type ProofLabel = 'coordinator' | 'peer' | 'dial' | 'accept';
+
+const text = new TextEncoder();
 
 /** What a proof covers besides its label. */
 export interface ProofParts {
@@ -24,15 +28,19 @@ export interface ProofParts {
 /** HMAC-SHA-256 over label, subject, binding and both nonces; every part is preceded by its length. */
 export function prove(key: Uint8Array | string, label: ProofLabel, parts: ProofParts): Uint8Array {
   const { subject, binding, own, theirs } = parts;
-  const hmac = createHmac('sha256', key);
-  for (const part of [Buffer.from(label), Buffer.from(subject), binding, own, theirs]) {
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(part.length);
-    hmac.update(length).update(part);
+  const mac = hmac.create(sha256, typeof key === 'string' ? text.encode(key) : key);
+  for (const part of [text.encode(label), text.encode(subject), binding, own, theirs]) {
+    const length = new Uint8Array(4);
+    new DataView(length.buffer).setUint32(0, part.length, true);
+    mac.update(length).update(part);
   }
-  return new Uint8Array(hmac.digest());
+  return mac.digest();
 }
 
+/** Takes the same time wherever the two differ. */
 export function sameProof(left: Uint8Array, right: Uint8Array): boolean {
-  return left.length === right.length && timingSafeEqual(left, right);
+  if (left.length !== right.length) return false;
+  let difference = 0;
+  for (let index = 0; index < left.length; index++) difference |= left[index]! ^ right[index]!;
+  return difference === 0;
 }

@@ -5,13 +5,14 @@
 
 /**
  * A place to dial. `tcp`, `tls`: host and port (IPv6 without brackets), in the clear or encrypted. `unix`: a socket's path.
- * `webrtc`: a peer, who is reached through signalling first. `memory`: a name in a simulated network.
+ * `webrtc`: a peer, who is reached through signalling first. `ws`: a coordinator, through HTTP. `memory`: a name in a simulated network.
  */
 export type Address =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'tls'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'webrtc'; readonly peerId: string }
+  | { readonly kind: 'ws'; readonly url: string }
   | { readonly kind: 'memory'; readonly name: string };
 
 export interface ConnectionHandler {

@@ -44,6 +44,23 @@ test('takes the token from the environment, does not show it, and lets in only w
   expect(command.stdout + command.stderr).not.toContain(token);
 });
 
+test('listens on HTTP and serves its page where it is asked to', async () => {
+  await using command = Command.skein(['coordinator', '--port', '0', '--http-port', '0', '--serve-page']);
+  await addressOf(command);
+  const address =
+    /^Peers in browsers join it by (ws:\/\/127\.0\.0\.1:\d+)$/m.exec(command.stdout)?.[1] ?? 'none was printed';
+  const link = /^Visitors of (http:\S+) join the run of that name\.$/m.exec(command.stdout)?.[1] ?? 'none was printed';
+  expect(link).toBe(`${address.replace(/^ws/, 'http')}/#run=picture`);
+  const page = await fetch(link);
+  expect(await page.text()).toContain('<title>Skein</title>');
+  for (const name of ['page.js', 'skein.js', 'kernels.wasm']) {
+    expect((await fetch(new URL(name, link))).status, name).toBe(200);
+  }
+  const group = await join(address, { engine: 'inline', timeout: 20_000 });
+  expect(group.worldSize).toBe(1);
+  await group.leave();
+});
+
 test('says that its port is taken, and ends with 1', async () => {
   const other = await Coordinator.listen({ port: 0 });
   try {

@@ -14,6 +14,7 @@ import { listenTls } from '../../src/transport/tls-listener.ts';
 import type { Address, Connection, Transport } from '../../src/transport/transport.ts';
 import { unixTransport } from '../../src/transport/unix.ts';
 import { type Signal, WebRtcTransport } from '../../src/transport/webrtc.ts';
+import { webSocketTransport } from '../../src/transport/websocket-node.ts';
 import { TestAuthority } from '../harness/certificates.ts';
 import { requireIPv6, requireOpenssl } from '../harness/requirements.ts';
 import { describeTransport, type TransportUnderTest } from './suite.ts';
@@ -130,6 +131,12 @@ describeTransport('unix, abstract name', () => ({
   transport: unixTransport,
   address: () => ({ kind: 'unix', path: `\0skein-conformance ${randomBytes(8).toString('hex')}` }),
   nobody: () => ({ kind: 'unix', path: '\0skein-conformance nobody' }),
+  resources: sockets,
+}));
+describeTransport('websocket', () => ({
+  transport: webSocketTransport,
+  address: () => ({ kind: 'ws', url: 'ws://127.0.0.1:0' }),
+  nobody: () => ({ kind: 'ws', url: 'ws://127.0.0.1:1' }),
   resources: sockets,
 }));
 describeTransport('webrtc', webrtc);

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { type ClientEvents, CoordinatorClient } from '../../src/engine/coordinator-client.ts';
 import type { Credentials } from '../../src/engine/greeting.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
-import { resolveSecurity } from '../../src/engine/security.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { ConnectError, UnauthorizedError } from '../../src/errors.ts';
 import { Coordinator } from '../../src/index.ts';
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';

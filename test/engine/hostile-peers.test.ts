@@ -2,8 +2,8 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { Runtime } from '../../src/engine/runtime.ts';
-import { resolveSecurity } from '../../src/engine/security.ts';
 import { CoordinatorMachine } from '../../src/membership/coordinator.ts';
 import { parseTcpAddress } from '../../src/transport/address.ts';
 import { VirtualClock } from '../../src/transport/clock.ts';

@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type Digits, type Example, loadDigits, shareOfBatch } from '../../examples/mnist/data.ts';
+import { type Digits, type Example, shareOfBatch } from '../../examples/mnist/batch.ts';
+import { loadDigits } from '../../examples/mnist/data.ts';
 import { AdamW, CLASSES, INPUTS, Perceptron, seededRandom } from '../../examples/mnist/model.ts';
 import { type AdamWState, adamW, HIDDEN, LAYERS, loss } from './reference.ts';
 

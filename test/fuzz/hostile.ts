@@ -2,7 +2,7 @@
 import { CoordinatorClient, type Welcome } from '../../src/engine/coordinator-client.ts';
 import type { Listeners } from '../../src/engine/host.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
-import { resolveSecurity } from '../../src/engine/security.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { parseTcpAddress } from '../../src/transport/address.ts';
 import { acceptHandshake, dialHandshake } from '../../src/transport/handshake.ts';
 import { tcpTransport } from '../../src/transport/tcp.ts';
@@ -84,7 +84,7 @@ export class HostilePeer {
           description: {
             hostKey: await systemPlatform.hostKey(),
             site: '',
-            addresses: [...(told ?? listeners.addresses)],
+            addresses: (told ?? listeners.addresses).filter((address) => address.kind !== 'ws'),
           },
         },
         {

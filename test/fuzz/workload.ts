@@ -2,8 +2,8 @@
 import type { CallSpec } from '../../src/collectives/call.ts';
 import { tensorSizes } from '../../src/collectives/plan.ts';
 import { Workspace } from '../../src/collectives/workspace.ts';
+import type { EngineMemory } from '../../src/engine/memory.ts';
 import { ArenaPool } from '../../src/engine/memory.ts';
-import type { EngineMemory } from '../../src/engine/platform.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
 
 /** Small, so that a few thousand elements are several segments. */

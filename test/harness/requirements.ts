@@ -1,9 +1,13 @@
 /** What some tests need of the machine. Missing, it skips them with the reason; with SKEIN_REQUIRE_ALL set it fails them. */
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import type { TestContext } from 'vitest';
 import { namespacesMissing, programMissing } from '../../src/chaos/namespace-set.ts';
 import { relayMissing } from '../../src/chaos/namespaces.ts';
+
+/** Debian's. */
+export const CHROMIUM: string = process.env['SKEIN_CHROMIUM'] ?? '/usr/bin/chromium';
 
 function require(context: Pick<TestContext, 'skip'>, present: boolean, reason: string): void {
   if (present) return;
@@ -49,4 +53,9 @@ export function requireRelay(context: Pick<TestContext, 'skip'>): void {
 export function requireInternet(context: Pick<TestContext, 'skip'>): void {
   const missing = namespacesMissing() ?? programMissing('turnserver', '-h', 'coturn');
   require(context, missing === null, missing ?? '');
+}
+
+/** A browser, headless. */
+export function requireChromium(context: Pick<TestContext, 'skip'>): void {
+  require(context, existsSync(CHROMIUM), `this machine has no ${CHROMIUM} (scripts/setup-system.sh installs it)`);
 }

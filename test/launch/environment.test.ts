@@ -2,6 +2,7 @@
 
 import { constants } from 'node:os';
 import { describe, expect, it } from 'vitest';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { type LaunchedRun, launchEnvironment, peerName } from '../../src/launch/environment.ts';
 import { describeExit, exitCode, exitCodeOfSignal } from '../../src/launch/exit.ts';
 import { resolveJoin } from '../../src/options.ts';
@@ -33,7 +34,7 @@ describe('the environment of a launched process', () => {
   });
 
   it('is all that join() needs', () => {
-    const { runtime } = resolveJoin(undefined, {}, launchEnvironment(RUN, 0, 0));
+    const { runtime } = resolveJoin(undefined, {}, launchEnvironment(RUN, 0, 0), resolveSecurity);
     expect(runtime).toMatchObject({
       coordinator: parseTcpAddress(RUN.coordinator),
       run: RUN.run,

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { resolveSecurity } from '../../src/engine/security.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { ArgumentError } from '../../src/errors.ts';
 import { Coordinator, type CoordinatorListenOptions, type JoinOptions, join } from '../../src/index.ts';
 import { formatTcpAddress, parseTcpAddress } from '../../src/transport/address.ts';

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { keyOfClaims, makePass, readClaims, tokenKey, UsedPasses } from '../../src/engine/token.ts';
+import { keyOfClaims, makePass, readClaims, UsedPasses } from '../../src/engine/token.ts';
+import { tokenKey } from '../../src/engine/token-key.ts';
 import { ArgumentError } from '../../src/errors.ts';
 
 const SECRET = 'of the coordinator';

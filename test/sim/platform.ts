@@ -1,7 +1,7 @@
 /** The world as a simulated process sees it: virtual time, the simulated network, and an arena shared by all. */
 import { Workspace } from '../../src/collectives/workspace.ts';
-import { ArenaPool } from '../../src/engine/memory.ts';
-import type { EngineMemory, Platform } from '../../src/engine/platform.ts';
+import { ArenaPool, type EngineMemory } from '../../src/engine/memory.ts';
+import type { Platform } from '../../src/engine/platform.ts';
 import type { Kernels } from '../../src/kernels/kernels.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
 import type { MemoryNetwork } from '../../src/transport/memory.ts';
@@ -44,6 +44,7 @@ export function simPlatform(process: SimProcess, around: SimSurroundings): Platf
   return {
     clock: process.clock,
     random: (length) => random.bytes(length),
+    abortController: () => new AbortController(),
     memory: (): Promise<EngineMemory> =>
       Promise.resolve({
         workspace: new Workspace(kernels, segmentBytes),

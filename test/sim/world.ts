@@ -4,7 +4,7 @@
  */
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { createInlineEngine } from '../../src/engine/inline.ts';
-import { resolveSecurity } from '../../src/engine/security.ts';
+import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { type CoordinatorStore, memoryStore } from '../../src/engine/store.ts';
 import { SkeinError } from '../../src/errors.ts';
 import { Group } from '../../src/group.ts';

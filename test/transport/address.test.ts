@@ -6,6 +6,7 @@ import {
   formatTcpAddress,
   isLoopback,
   originOf,
+  parseCoordinatorAddress,
   parseTcpAddress,
   shortcutOf,
 } from '../../src/transport/address.ts';
@@ -106,4 +107,28 @@ test('only a coordinator on loopback has a shortcut, of its own for each address
   expect(shortcuts[0]).not.toEqual(shortcuts[1]);
   expect(shortcutOf({ kind: 'tcp', host: '10.0.0.1', port: 7400 })).toBeNull();
   expect(shortcutOf({ kind: 'memory', name: '127.0.0.1' })).toBeNull();
+});
+
+describe("coordinators' HTTP ports", () => {
+  test.each([
+    ['ws://127.0.0.1:7401', 'ws://127.0.0.1:7401/'],
+    ['ws://[::1]:7401', 'ws://[::1]:7401/'],
+    ['wss://runs.example', 'wss://runs.example/'],
+    ['wss://example.org/skein', 'wss://example.org/skein'],
+  ])('%s is read', (text, url) => {
+    expect(parseCoordinatorAddress(text)).toEqual({ kind: 'ws', url });
+  });
+
+  test.each(['ws://', 'ws:', 'wss://exa mple', 'ws://host:99999', 'ws://user:secret@host', 'ws://host/#run'])(
+    '%j is refused with an example',
+    (text) => {
+      expect(() => parseCoordinatorAddress(text)).toThrow(ArgumentError);
+      expect(() => parseCoordinatorAddress(text)).toThrow(/write ws:\/\/host:port/);
+    },
+  );
+
+  test('any other address is read as one of TCP', () => {
+    expect(parseCoordinatorAddress('tcp://127.0.0.1:7400')).toEqual(parseTcpAddress('tcp://127.0.0.1:7400'));
+    expect(() => parseCoordinatorAddress('http://127.0.0.1:7401')).toThrow(ArgumentError);
+  });
 });

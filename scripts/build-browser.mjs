@@ -1,0 +1,50 @@
+// Bundles what browsers load: into dist/browser the library, DiLoCo and the page of `skein coordinator --serve-page`, as modules that
+// import nothing but one another, with the kernels and the page's HTML beside them; and the page of examples/browser.
+import { copyFile, rm } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { build } from 'rolldown';
+
+const face = resolve('src/index.ts');
+const browserFace = resolve('src/browser/index.ts');
+
+/** What is built on the public face of Node's package is built on that of the browser's here. */
+const publicFace = {
+  name: 'public face',
+  async resolveId(source, importer) {
+    if (importer === undefined || !source.endsWith('index.ts')) return null;
+    const found = await this.resolve(source, importer, { skipSelf: true });
+    return found?.id === face ? browserFace : found;
+  },
+};
+
+async function bundle(input, folder, html) {
+  await rm(folder, { recursive: true, force: true });
+  await build({
+    input,
+    platform: 'browser',
+    tsconfig: 'tsconfig.browser.json',
+    plugins: [publicFace],
+    output: {
+      dir: folder,
+      format: 'es',
+      minify: true,
+      // Errors are called as their classes are.
+      keepNames: true,
+      sourcemap: true,
+      entryFileNames: '[name].js',
+      chunkFileNames: 'shared-[hash].js',
+    },
+    // A module of Node's on the path is a mistake, and so is a package that can't be found.
+    onLog(level, log, handler) {
+      if (level !== 'warn') handler(level, log);
+      else throw new Error(`the bundle: ${log.message}`);
+    },
+  });
+  await copyFile('src/kernels/generated/kernels.wasm', `${folder}/kernels.wasm`);
+  await copyFile(html, `${folder}/index.html`);
+}
+
+const worker = 'src/browser/worker.ts';
+const library = { skein: browserFace, worker, diloco: 'src/diloco/index.ts', page: 'src/browser/page.ts' };
+await bundle(library, 'dist/browser', 'src/browser/page.html');
+await bundle({ tab: 'examples/browser/tab.ts', worker }, 'dist/examples/browser/page', 'examples/browser/page.html');

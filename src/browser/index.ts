@@ -1,0 +1,45 @@
+/** Skein in a browser: what `index.ts` gives, but for the coordinator, which needs a port to listen on. */
+export type { Consistency, ContributedRange, PeerId, Recovery, Report, StragglerPolicy } from '../collectives/call.ts';
+export type { Codec, Rounding } from '../collectives/codec.ts';
+export type { Algorithm, CollectiveKind, Rank } from '../collectives/program.ts';
+export type { PathFailure, PathKind } from '../engine/peers.ts';
+export type { Admission, LinkStatus } from '../engine/runtime.ts';
+export {
+  ArgumentError,
+  ClosedError,
+  ConnectError,
+  type ErrorContext,
+  EvictedError,
+  ExcludedError,
+  MismatchError,
+  PeerLostError,
+  PoisonedInputError,
+  ProtocolError,
+  QuorumError,
+  SkeinError,
+  TimeoutError,
+  UnauthorizedError,
+  WithdrawnError,
+} from '../errors.ts';
+export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step } from '../group.ts';
+export type {
+  AllReduceOptions,
+  CallOptions,
+  GuardOptions,
+  JoinOptions,
+  ReduceOptions,
+  RootedReduceOptions,
+  RootOptions,
+  TransferOptions,
+} from '../options.ts';
+export {
+  type Dtype,
+  type HalfTensor,
+  type PlainTensor,
+  type ReduceOp,
+  type RobustOp,
+  type SingleTensor,
+  sharedTensor,
+  type Tensor,
+} from '../tensor.ts';
+export { join } from './join.ts';

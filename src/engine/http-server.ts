@@ -1,0 +1,126 @@
+/**
+ * A coordinator's HTTP port: WebSockets for peers in browsers, and the files of a page, if it is to serve one. The files are read
+ * when it starts, and only what was read is served.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { extname, join } from 'node:path';
+import { ArgumentError } from '../errors.ts';
+import type { Connection } from '../transport/transport.ts';
+import { acceptWebSockets, closeHttp, formatUrl, listenHttp } from '../transport/websocket-node.ts';
+import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
+
+export interface CoordinatorHttpOptions {
+  /** 0 takes a free one. */
+  readonly port: number;
+  /** Address to listen on. Anything but loopback requires a token. @default that of the coordinator */
+  readonly host?: string;
+  /** A folder whose files are served, without those of folders in it; `index.html` at the root. @default none */
+  readonly folder?: string;
+}
+
+export interface HttpListener {
+  /** `http://host:port`, without a slash at the end. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/** Bytes of a folder: it is kept in memory. */
+const MAX_FOLDER_BYTES: number = 256 * 1024 * 1024;
+
+const TYPES: Readonly<Record<string, string>> = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.json': 'application/json',
+  '.map': 'application/json',
+  '.svg': 'image/svg+xml',
+  '.wasm': 'application/wasm',
+};
+
+/** With the first two a page is cross-origin isolated, and has shared memory and exact clocks. */
+const HEADERS: Readonly<Record<string, string>> = {
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Embedder-Policy': 'require-corp',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Cache-Control': 'no-cache',
+  'Referrer-Policy': 'no-referrer',
+  'X-Content-Type-Options': 'nosniff',
+};
+
+interface ServedFile {
+  readonly type: string;
+  readonly bytes: Buffer;
+}
+
+function readFolder(folder: string): Map<string, ServedFile> {
+  const files = new Map<string, ServedFile>();
+  let total = 0;
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const bytes = readFileSync(join(folder, entry.name));
+    total += bytes.length;
+    if (total > MAX_FOLDER_BYTES)
+      throw new ArgumentError(`The files in ${folder} are too large to be served from memory.`);
+    files.set(`/${entry.name}`, { type: TYPES[extname(entry.name)] ?? 'application/octet-stream', bytes });
+  }
+  const index = files.get('/index.html');
+  if (index !== undefined) files.set('/', index);
+  return files;
+}
+
+function answer(files: ReadonlyMap<string, ServedFile>, request: IncomingMessage, response: ServerResponse): void {
+  const say = (status: number, text: string) =>
+    response.writeHead(status, { ...HEADERS, 'Content-Type': 'text/plain; charset=utf-8' }).end(`${text}\n`);
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    say(405, 'There is nothing here but files to read.');
+    return;
+  }
+  const file = files.get((request.url ?? '/').split('?', 1)[0]!); // split gives at least one
+  if (file === undefined) {
+    say(404, 'This is a Skein coordinator: peers reach it by WebSocket. There is no such file.');
+    return;
+  }
+  response.writeHead(200, { ...HEADERS, 'Content-Type': file.type, 'Content-Length': file.bytes.length });
+  response.end(request.method === 'HEAD' ? undefined : file.bytes);
+}
+
+/** A connection that does not say what it wants is closed, as on the coordinator's other ports. */
+const TIME_LIMITS = {
+  headersTimeout: HANDSHAKE_TIMEOUT_MS,
+  requestTimeout: HANDSHAKE_TIMEOUT_MS,
+  connectionsCheckingInterval: 1_000,
+};
+
+const LOOPBACK_HOSTS = new Set(['127.0.0.1', '[::1]', 'localhost']);
+
+/**
+ * Pages of any origin can open WebSockets to this machine. Where there is a token they must know it; where there is none, only
+ * pages that came from this machine may.
+ */
+export function allowsOrigin(origin: string | undefined, hasToken: boolean): boolean {
+  if (hasToken || origin === undefined) return true;
+  return URL.canParse(origin) && LOOPBACK_HOSTS.has(new URL(origin).hostname);
+}
+
+/**
+ * @throws ArgumentError when the folder can't be read or is too large
+ * @throws ConnectError when the port is taken
+ */
+export async function serveHttp(
+  { port, host, folder }: CoordinatorHttpOptions & { readonly host: string },
+  hasToken: boolean,
+  onConnection: (connection: Connection) => void,
+): Promise<HttpListener> {
+  let files = new Map<string, ServedFile>();
+  try {
+    if (folder !== undefined) files = readFolder(folder);
+  } catch (error) {
+    if (error instanceof ArgumentError) throw error;
+    throw new ArgumentError(`The folder ${folder} can't be served: ${error instanceof Error ? error.message : error}.`);
+  }
+  const server = createServer(TIME_LIMITS, (request, response) => answer(files, request, response));
+  acceptWebSockets(server, (origin) => allowsOrigin(origin, hasToken), onConnection);
+  const bound = await listenHttp(server, host, port);
+  return { url: formatUrl('http', bound.host, bound.port), close: () => closeHttp(server) };
+}

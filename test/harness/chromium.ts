@@ -1,0 +1,108 @@
+/**
+ * Peers in tabs of a headless Chromium. Each browser has a deadline, and none outlives its test. As with peer processes, a test
+ * sends functions and gets their results. Used with `await using`.
+ */
+import { type Browser, chromium, type Page } from 'playwright-core';
+import type { PeerScope } from './peer-process.ts';
+import { CHROMIUM } from './requirements.ts';
+
+/** No browser lives longer than this (ms); one may serve all tests of a file. */
+const BROWSER_DEADLINE_MS = 240_000;
+
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/** Gives a tab what `PeerProcess` offers as well, from the built bundle. */
+const SCOPE = `
+  import * as skein from './skein.js';
+  import * as diloco from './diloco.js';
+  globalThis.scope = { skein, diloco, state: {}, tell: (text) => console.info('told ' + text) };
+`;
+
+export class Tab {
+  readonly page: Page;
+  readonly #told: string[] = [];
+  readonly #listeners: Map<string, () => void> = new Map();
+
+  /** @param httpAddress of a coordinator that serves the bundle */
+  static async open(browser: Browser, httpAddress: string): Promise<Tab> {
+    const page = await browser.newPage();
+    const tab = new Tab(page);
+    await page.goto(httpAddress);
+    await page.addScriptTag({ type: 'module', content: SCOPE });
+    await page.waitForFunction('globalThis.scope !== undefined');
+    return tab;
+  }
+
+  private constructor(page: Page) {
+    this.page = page;
+    page.on('pageerror', (error) => console.error(`a tab: ${error.stack ?? error.message}`));
+    page.on('console', (message) => {
+      const text = message.text();
+      if (!text.startsWith('told ')) {
+        console.info(`a tab: ${text}`);
+        return;
+      }
+      this.#told.push(text.slice(5));
+      this.#listeners.get(text.slice(5))?.();
+    });
+  }
+
+  /** Runs a function in the tab; only its text and the argument cross. */
+  async run<T, A = undefined>(body: (scope: PeerScope, argument: A) => T | Promise<T>, argument?: A): Promise<T> {
+    const call = `(${body.toString()})(globalThis.scope, ${JSON.stringify(argument ?? null)})`;
+    // The value is what `body` returned, as far as it survives being sent between processes.
+    return (await this.page.evaluate(call)) as T;
+  }
+
+  /** Resolves when the tab tells this text. */
+  told(text: string): Promise<void> {
+    if (this.#told.includes(text)) return Promise.resolve();
+    return new Promise((resolve) => this.#listeners.set(text, resolve));
+  }
+
+  close(): Promise<void> {
+    return this.page.close();
+  }
+
+  /** Its process ends at once. */
+  async crash(): Promise<void> {
+    const session = await this.page.context().newCDPSession(this.page);
+    const crashed = new Promise((resolve) => this.page.once('crash', resolve));
+    // It is not answered.
+    session.send('Page.crash').catch(() => {});
+    await crashed;
+  }
+}
+
+export class TestBrowser {
+  readonly browser: Browser;
+  readonly #deadline: NodeJS.Timeout;
+
+  static async launch(): Promise<TestBrowser> {
+    return new TestBrowser(
+      await chromium.launch({ executablePath: CHROMIUM, headless: true, args: FLAGS, timeout: 30_000 }),
+    );
+  }
+
+  private constructor(browser: Browser) {
+    this.browser = browser;
+    this.#deadline = setTimeout(() => void browser.close(), BROWSER_DEADLINE_MS);
+  }
+
+  open(httpAddress: string): Promise<Tab> {
+    return Tab.open(this.browser, httpAddress);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#deadline);
+    await this.browser.close();
+  }
+}
