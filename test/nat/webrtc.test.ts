@@ -84,7 +84,8 @@ for (const { kinds, allowed } of [
   { kinds: ['open', 'cone'], allowed: ['tls', 'webrtc'] },
   { kinds: ['open', 'symmetric'], allowed: ['tls', 'webrtc', 'turn'] },
   { kinds: ['open', 'tcp-only'], allowed: ['tls'] },
-  { kinds: ['cone', 'cone'], allowed: ['webrtc'] },
+  // A session may begin by a relay before it has found the direct path.
+  { kinds: ['cone', 'cone'], allowed: ['webrtc', 'turn'] },
   { kinds: ['cone', 'symmetric'], allowed: ['turn'] },
   { kinds: ['symmetric', 'symmetric'], allowed: ['turn'] },
 ] as const) {
