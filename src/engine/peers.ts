@@ -32,6 +32,9 @@ const HEAD_START_MS = 250;
 const REDIAL_FIRST_MS = 20;
 const REDIAL_LAST_MS = 1_000;
 
+/** After so long a session has found the best of its paths (ms). */
+const SETTLED_MS = 3_000;
+
 /** How long a peer that we receive from has to dial its own lane, before we dial it as well (ms): doubled each time. */
 const REVERSE_FIRST_MS = 1_000;
 const REVERSE_LAST_MS = 10_000;
@@ -320,7 +323,7 @@ export class Peers {
         }
         const isKept = lane === 'inbound' ? link.dialled(stripes, session) : link.dialledReversed(stripes, session);
         if (!isKept) throw new Error('a stripe was lost while the others were dialled');
-        this.#onPath(peerId, first.relayed === true ? 'turn' : address.kind);
+        this.#tellPath(entry, first, address.kind);
         return;
       } catch (error) {
         // Somebody is there, but perhaps not the one who is sought: private addresses mean another machine elsewhere.
@@ -329,6 +332,18 @@ export class Peers {
       }
     }
     throw new Error(`${peerId} can't be reached: ${failures.map(({ reason }) => reason).join('; ')}`);
+  }
+
+  /** How the peer is reached, and again when that has settled: a session may begin by a relay, and find the direct path a little later. */
+  #tellPath({ introduction: { peerId }, link }: PeerEntry, connection: Connection, kind: Address['kind']): void {
+    const path = (): PathKind => (connection.relayed === true ? 'turn' : kind);
+    const told = path();
+    this.#onPath(peerId, told);
+    if (kind !== 'webrtc') return;
+    this.#options.platform.clock.schedule(SETTLED_MS, () => {
+      const isCurrent = this.get(peerId) === link && !connection.closed;
+      if (isCurrent && path() !== told) this.#onPath(peerId, path());
+    });
   }
 
   /**
@@ -400,7 +415,7 @@ export class Peers {
       this.#greet(first, introduction, session, lane),
       ...Array.from({ length: this.#options.stripes - 1 }, async () =>
         this.#greet(
-          await this.#dialPath(address, introduction, this.#abort.signal, first.relayed),
+          await this.#dialPath(address, introduction, this.#abort.signal, first.relayOnly),
           introduction,
           session,
           lane,

@@ -45,11 +45,12 @@ export interface ChannelEnd {
   readonly binding: Uint8Array;
   readonly clock: Clock;
   readonly dialled: boolean;
+  readonly relayOnly: boolean;
 }
 
 export class ChannelConnection implements Connection {
   readonly remote: string;
-  readonly relayed: boolean;
+  readonly relayOnly: boolean;
   readonly binding: Uint8Array;
   handler: ConnectionHandler = IDLE_HANDLER;
   readonly #end: ChannelEnd;
@@ -89,8 +90,8 @@ export class ChannelConnection implements Connection {
     this.#end = end;
     this.#channel = end.channel;
     this.binding = end.binding;
-    this.relayed = end.session.path === 'relayed';
-    this.remote = this.relayed ? `${end.remote} (relayed)` : end.remote;
+    this.remote = end.remote;
+    this.relayOnly = end.relayOnly;
     this.#messageBytes = Math.min(MESSAGE_BYTES, end.channel.maxMessageSize);
     this.#staging = new Uint8Array(Math.min(GATHER_BYTES, this.#messageBytes));
     end.channel.handler = {
@@ -99,6 +100,11 @@ export class ChannelConnection implements Connection {
       onBufferedAmountLow: () => this.#pump(),
       onClose: () => this.#onChannelClosed(),
     };
+  }
+
+  /** A session may begin by a relay before it has found the direct path. */
+  get relayed(): boolean {
+    return !this.#closed && this.#end.session.path === 'relayed';
   }
 
   get closed(): boolean {

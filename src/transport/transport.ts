@@ -41,8 +41,10 @@ export interface Connection {
   readonly binding: Uint8Array;
   /** Bytes accepted by `write` that have not left this process yet. */
   readonly queuedBytes: number;
-  /** Its bytes go through a TURN server. */
+  /** Its bytes go through a TURN server: now, if a direct path may still be found. */
   readonly relayed?: boolean;
+  /** It looks for no direct path any more. */
+  readonly relayOnly?: boolean;
   /** It is gone, or will be by the end of this turn. */
   readonly closed: boolean;
   /** Must be set in the same turn of the event loop in which the connection was handed over; nothing is delivered before that. */

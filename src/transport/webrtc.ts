@@ -230,7 +230,7 @@ export class WebRtcTransport implements Transport {
     channel.handler = {
       onOpen: () => {
         this.#dialling.delete(key);
-        events.onOpen(this.#connection(pending, channel, peerId, true));
+        events.onOpen(this.#connection(pending, channel, peerId, { dialled: true, relayOnly: relay }));
       },
       onMessage: () => {},
       onBufferedAmountLow: () => {},
@@ -239,12 +239,17 @@ export class WebRtcTransport implements Transport {
     return () => void cancel('it is not wanted any more');
   }
 
-  #connection(pending: Pending, channel: RtcChannel, peerId: string, dialled: boolean): Connection {
+  #connection(
+    pending: Pending,
+    channel: RtcChannel,
+    peerId: string,
+    { dialled, relayOnly }: { readonly dialled: boolean; readonly relayOnly: boolean },
+  ): Connection {
     const { session, local, remote } = pending;
     const [own, theirs] = [fingerprintOf(local), fingerprintOf(remote)];
     const binding = new TextEncoder().encode(dialled ? `${own} ${theirs}` : `${theirs} ${own}`);
     const { clock } = this.#options;
-    return new ChannelConnection({ session, channel, remote: `webrtc ${peerId}`, binding, clock, dialled });
+    return new ChannelConnection({ session, channel, remote: `webrtc ${peerId}`, binding, clock, dialled, relayOnly });
   }
 
   // --- accepting ---------------------------------------------------------------------------------------------------
@@ -280,7 +285,7 @@ export class WebRtcTransport implements Transport {
         const onConnection = this.#onConnection;
         end();
         if (onConnection === null) session.close();
-        else onConnection(this.#connection(pending, channel, peerId, false));
+        else onConnection(this.#connection(pending, channel, peerId, { dialled: false, relayOnly: offer.relay }));
       },
       onFailed: fail,
     };

@@ -105,7 +105,7 @@ const IDLE: RtcChannelHandler = {
 function connectionOver(channel: SocketChannel, remote: string, clock: Clock, dialled: boolean): Connection {
   const session = { path: null, close: () => channel.close() };
   // TLS, where there is any, ends at a proxy: nothing of it is known to both ends.
-  return new ChannelConnection({ session, channel, remote, binding: NO_BINDING, clock, dialled });
+  return new ChannelConnection({ session, channel, remote, binding: NO_BINDING, clock, dialled, relayOnly: false });
 }
 
 /** The server's end of a WebSocket that is open. */

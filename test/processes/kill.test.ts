@@ -86,7 +86,8 @@ describe.each(WAYS)('a peer is killed, over %s', (...transports) => {
     'after its last word',
   ];
   test.each(phases)('%s: the survivors agree on a result, and on the next one', async (phase) => {
-    await using cluster = await Cluster.start();
+    // A killed process closes no data channel: it is missed when it is silent for too long.
+    await using cluster = await Cluster.start({ lostAfterMs: 1_000 });
     // The victim's engine is inline, so that it dies at the very instruction.
     const peers = await cluster.form(4, { transports, engine: phase === 'before open' ? 'worker' : 'inline' });
     const ids = await Promise.all(peers.map(idOf));

@@ -58,7 +58,7 @@ describe('dialling', () => {
     relayed.path = 'relayed';
     relayed.channel.handler.onOpen();
     await settled();
-    expect(outcome()).toMatchObject({ remote: 'webrtc p1 (relayed)', relayed: true });
+    expect(outcome()).toMatchObject({ remote: 'webrtc p1', relayed: true, relayOnly: true });
     expect(direct!.closed).toBe(true);
     expect(signals.at(-1)).toMatchObject({
       to: 'p1',
@@ -185,7 +185,15 @@ describe('a stream over a channel', () => {
     const clock = new VirtualClock();
     const session = new FakeSession(false, { onDescription() {}, onCandidate() {}, onChannel() {}, onFailed() {} });
     const { channel } = session;
-    const end = { session, channel, remote: 'webrtc p1', binding: new Uint8Array(0), clock, dialled: true };
+    const end = {
+      session,
+      channel,
+      remote: 'webrtc p1',
+      binding: new Uint8Array(0),
+      clock,
+      dialled: true,
+      relayOnly: false,
+    };
     const connection = new ChannelConnection(end);
     const seen: { bytes: number; closed: Error | null | undefined } = { bytes: 0, closed: null };
     connection.handler = {

@@ -1,14 +1,21 @@
 /** Breeds a mutant in a folder of its own, and lets the simulator loose on it. */
 import { execFile } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Mutant } from './mutants.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
-const PARTS = ['src', 'test/sim', 'package.json', 'tsconfig.json', 'tsconfig.build.json'];
+/** What was built of the product and of the simulator. */
+const PARTS = ['dist/src', 'dist/test/sim', 'package.json'];
+
+/** Compiles one file, as tsconfig.build.json has it, and looks at no other. */
+const COMPILE = [
+  ...['--noCheck', '--noResolve', '--ignoreConfig', '--types', '', '--rootDir', '.', '--outDir', 'dist'],
+  ...['--target', 'es2022', '--module', 'nodenext', '--rewriteRelativeImportExtensions', '--verbatimModuleSyntax'],
+];
 
 /** A mutant must be found within so many seeds. */
 const SEEDS = 2_000;
@@ -27,16 +34,17 @@ export async function hunt({ file, find, replace, faults }: Mutant): Promise<Cat
   try {
     for (const part of PARTS) cpSync(join(ROOT, part), join(folder, part), { recursive: true });
     symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
-    const source = readFileSync(join(folder, file), 'utf8');
+    const source = readFileSync(join(ROOT, file), 'utf8');
     const places = source.split(find).length - 1;
     if (places !== 1) throw new Error(`${JSON.stringify(find)} occurs ${places} times in ${file}: mend the mutant`);
+    mkdirSync(dirname(join(folder, file)), { recursive: true });
     writeFileSync(
       join(folder, file),
       source.replace(find, () => replace),
     );
     const options = { cwd: folder, timeout: DEADLINE_MS, killSignal: 'SIGKILL' as const };
     const compiler = join(ROOT, 'node_modules/.bin/tsc');
-    await run(compiler, ['-p', 'tsconfig.build.json', '--noCheck', '--declaration', 'false'], options);
+    await run(compiler, [...COMPILE, file], options);
     const weather = faults === undefined ? [] : ['--faults', faults];
     const command = ['dist/test/sim/run.js', '--seeds', String(SEEDS), '--first', ...weather];
     return await run(process.execPath, command, options).then(

@@ -46,7 +46,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'src/membership/coordinator.ts',
     find: 'decision.held.get(peerId)?.get(id) === epoch',
     replace: 'decision.held.get(peerId)?.has(id) === (epoch > 0)',
-    faults: 'cut-control,cut',
+    faults: 'cut-control,cut,slow',
   },
   {
     title: 'a call starts between a loss and its decision',
@@ -133,7 +133,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: '      contributors: members.length,\n',
     replace:
       '      contributors: operation.kept.length > 0 ? [...operation.contributors.values()][0].length : members.length,\n',
-    faults: 'crash,stop',
+    faults: 'crash,cut-control',
   },
   {
     title: 'members go round what they know to be cut, and not round what the epoch says',
@@ -154,7 +154,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'src/membership/ways.ts',
     find: 'return reached.has(to);',
     replace: 'return true;',
-    faults: 'block',
+    faults: 'block,slow',
   },
   {
     title: 'who is left out of a collective is waited for all the same',
