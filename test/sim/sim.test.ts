@@ -10,7 +10,7 @@ import { shrink } from './shrink.ts';
 import { simulate } from './world.ts';
 
 const FIXED_SEEDS = 300;
-const FRESH_SEEDS = 200;
+const FRESH_SEEDS = 100;
 
 function told({ seed, failure, trace }: SeedFailure): string {
   return `seed ${seed} (npm run sim -- --seed ${seed}): ${failure}\n${trace.slice(-30).join('\n')}`;

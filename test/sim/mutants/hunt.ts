@@ -29,14 +29,21 @@ export interface Catch {
   readonly report: string;
 }
 
-export async function hunt({ file, find, replace, faults }: Mutant): Promise<Catch> {
+/** The source that a mutant changes. @throws Error when what it changes is not there, or not only there */
+export function placeOf({ file, find }: Mutant): string {
+  const source = readFileSync(join(ROOT, file), 'utf8');
+  const places = source.split(find).length - 1;
+  if (places !== 1) throw new Error(`${JSON.stringify(find)} occurs ${places} times in ${file}: mend the mutant`);
+  return source;
+}
+
+export async function hunt(mutant: Mutant): Promise<Catch> {
+  const { file, find, replace, faults } = mutant;
   const folder = mkdtempSync(join(tmpdir(), 'skein-mutant-'));
   try {
     for (const part of PARTS) cpSync(join(ROOT, part), join(folder, part), { recursive: true });
     symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
-    const source = readFileSync(join(ROOT, file), 'utf8');
-    const places = source.split(find).length - 1;
-    if (places !== 1) throw new Error(`${JSON.stringify(find)} occurs ${places} times in ${file}: mend the mutant`);
+    const source = placeOf(mutant);
     mkdirSync(dirname(join(folder, file)), { recursive: true });
     writeFileSync(
       join(folder, file),
