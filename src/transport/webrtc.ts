@@ -305,7 +305,7 @@ function describe(pending: Pending, kind: DescriptionKind, sdp: string): void {
   if (pending.remote !== null) return;
   pending.remote = sdp;
   if (fingerprintOf(sdp) === null) {
-    pending.fail(`its ${kind} names no certificate`, true);
+    pending.fail(`its ${kind} does not name one certificate`, true);
     return;
   }
   try {
@@ -318,9 +318,14 @@ function describe(pending: Pending, kind: DescriptionKind, sdp: string): void {
   }
 }
 
-/** Of the certificate with which an end must present itself, or null. WebRTC closes a session whose certificate is another. */
+/**
+ * Of the certificate with which an end must present itself; WebRTC closes a session whose certificate is another. Null when none
+ * is named, or several: any of them would do then, and the proof would cover but one.
+ */
 function fingerprintOf(sdp: string | null): string | null {
-  return /^a=fingerprint:(\S+ \S+)\s*$/m.exec(sdp ?? '')?.[1]?.toUpperCase() ?? null;
+  const named = [...(sdp ?? '').matchAll(/^a=fingerprint:(.*)$/gim)].map((match) => match[1]!.trim().toUpperCase());
+  const [fingerprint = null, ...others] = new Set(named);
+  return others.length === 0 ? fingerprint : null;
 }
 
 function webrtcOnly(address: Address): Extract<Address, { kind: 'webrtc' }> {

@@ -126,9 +126,12 @@ describe('accepting', () => {
     await transport.listen({ kind: 'webrtc', peerId: '' }, () => {});
     transport.onSignal('p1', offer(1, sdpOf('garbage')));
     transport.onSignal('p1', offer(2, 'v=0\r\n'));
+    // One more, with which somebody on the way could present himself.
+    transport.onSignal('p1', offer(3, `${sdpOf('AA')}${sdpOf('EE')}`));
     expect(signals.map(({ signal }) => (signal.kind === 'end' ? signal.reason : ''))).toEqual([
       'its offer is no good: it can not be parsed',
-      'its offer names no certificate',
+      'its offer does not name one certificate',
+      'its offer does not name one certificate',
     ]);
     expect(driver.openSessions).toBe(0);
   });
