@@ -1,4 +1,5 @@
 /** The world as a simulated process sees it: virtual time, the simulated network, and an arena shared by all. */
+import { setMaxListeners } from 'node:events';
 import { Workspace } from '../../src/collectives/workspace.ts';
 import { ArenaPool, type EngineMemory } from '../../src/engine/memory.ts';
 import type { Platform } from '../../src/engine/platform.ts';
@@ -8,7 +9,8 @@ import type { MemoryNetwork } from '../../src/transport/memory.ts';
 import type { SimProcess } from './process.ts';
 import type { Random } from './random.ts';
 
-const ARENA_BYTES = 128 * 1024 * 1024;
+/** For every process that a simulation ever starts, and there are users who try to join again and again. Untouched pages cost nothing. */
+const ARENA_BYTES = 1024 * 1024 * 1024;
 const FIRST_FREE = 64 * 1024;
 const READ_BUFFER_BYTES = 1_024;
 const CARRY_BYTES = 64;
@@ -44,7 +46,11 @@ export function simPlatform(process: SimProcess, around: SimSurroundings): Platf
   return {
     clock: process.clock,
     random: (length) => random.bytes(length),
-    abortController: () => new AbortController(),
+    abortController() {
+      const controller = new AbortController();
+      setMaxListeners(0, controller.signal); // every dial under way listens
+      return controller;
+    },
     memory: (): Promise<EngineMemory> =>
       Promise.resolve({
         workspace: new Workspace(kernels, segmentBytes),
