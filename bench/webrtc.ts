@@ -3,7 +3,9 @@
  * in the same run. Two processes on one host, which is bound by what SCTP and DTLS cost.
  *
  *     one way      a broadcast between two peers, over one connection
- *     all-reduce   bus bandwidth at N = 2
+ *     all-reduce   bus bandwidth at N = 2: both send as many bytes as that, at once
+ *
+ * On two cores a bare transfer one way takes nearly all of both, so the same both ways is what an all-reduce is measured by.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -22,7 +24,7 @@ import type { RtcOrder, RtcReport, RtcTask } from './peers/rtc-peer.ts';
 const MIB = 1024 * 1024;
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
-/** Shares of the bare program's rate. */
+/** Shares of the bare program's rate: one way, and when both of its ends send. */
 const BARS = { oneWay: 0.9, allReduce: 0.8 };
 
 const ONE_WAY_BYTES: number = 64 * MIB;
@@ -45,14 +47,14 @@ class Bare {
   readonly #ends: readonly [ChildProcess, ChildProcess];
 
   static async start(): Promise<Bare> {
-    const ends = [fork(script('rtc-bare'), ['sender']), fork(script('rtc-bare'), ['receiver'])] as const;
+    const ends = [fork(script('rtc-bare'), ['dialler']), fork(script('rtc-bare'), ['dialled'])] as const;
     const signals = (from: ChildProcess, to: ChildProcess) =>
       from.on('message', (report: BareReport) => {
         if (report.type === 'description' || report.type === 'candidate') to.send(report);
       });
     signals(ends[0], ends[1]);
     signals(ends[1], ends[0]);
-    await deadline('the bare program connects', said<BareReport>(ends[0], 'ready'));
+    await deadline('the bare program connects', Promise.all(ends.map((end) => said<BareReport>(end, 'ready'))));
     return new Bare(ends);
   }
 
@@ -60,11 +62,16 @@ class Bare {
     this.#ends = ends;
   }
 
-  /** Seconds. */
-  async transfer(bytes: number): Promise<number> {
-    const done = said<Extract<BareReport, { type: 'done' }>>(this.#ends[0], 'done');
-    this.#ends[0].send({ type: 'send', bytes } satisfies BareOrder);
-    return (await deadline('a bare transfer', done)).seconds;
+  /** `bytes` from the first of the ends, or from each. */
+  async transfer(bytes: number, both: boolean): Promise<{ seconds: number; cores: number }> {
+    const senders = both ? this.#ends : this.#ends.slice(0, 1);
+    const done = senders.map((end) => said<Extract<BareReport, { type: 'done' }>>(end, 'done'));
+    for (const end of senders) end.send({ type: 'send', bytes } satisfies BareOrder);
+    const reports = await deadline('a bare transfer', Promise.all(done));
+    const seconds = Math.max(...reports.map((report) => report.seconds));
+    // Sending and receiving cost about the same, so who only sends takes half of all.
+    const cpuSeconds = reports.reduce((sum, report) => sum + report.cpuSeconds, 0) * (both ? 1 : 2);
+    return { seconds, cores: cpuSeconds / seconds };
   }
 
   close(): void {
@@ -100,35 +107,43 @@ class Pair {
   }
 }
 
-interface Rates {
-  readonly bare: number[];
-  readonly oneWay: number[];
-  readonly allReduce: number[];
+type Side = 'bareOneWay' | 'bareBothWays' | 'oneWay' | 'allReduce';
+
+interface Measured {
+  /** Bytes a second and direction, by round. */
+  readonly rates: Readonly<Record<Side, number[]>>;
+  /** That both ends of the bare program keep busy. */
+  readonly cores: { readonly bareOneWay: number[]; readonly bareBothWays: number[] };
 }
 
-async function measure(rounds: number, stripes: number): Promise<Rates> {
+async function measure(rounds: number, stripes: number): Promise<Measured> {
   const { child: coordinator, address } = await startCoordinator({ lostAfterMs: 20_000 });
   const bare = await Bare.start();
   const one = await Pair.start(address, 1);
   const { child: other, address: elsewhere } = await startCoordinator({ lostAfterMs: 20_000 });
   const pair = await Pair.start(elsewhere, stripes);
-  const rates: Rates = { bare: [], oneWay: [], allReduce: [] };
+  const rates: Measured['rates'] = { bareOneWay: [], bareBothWays: [], oneWay: [], allReduce: [] };
+  const cores: Measured['cores'] = { bareOneWay: [], bareBothWays: [] };
   try {
     // The first of each is thrown away: buffers grow, and code is compiled.
     for (let round = -1; round < rounds; round++) {
-      const bareRate = ONE_WAY_BYTES / (await bare.transfer(ONE_WAY_BYTES));
+      const there = await bare.transfer(ONE_WAY_BYTES, false);
+      const both = await bare.transfer(ONE_WAY_BYTES / 2, true);
       const oneWay = ONE_WAY_BYTES / (await one.run('broadcast', ONE_WAY_BYTES));
       const allReduce = busbw(ALL_REDUCE_BYTES, await pair.run('allReduce', ALL_REDUCE_BYTES), WORLD_SIZE);
       if (round < 0) continue;
-      rates.bare.push(bareRate);
+      rates.bareOneWay.push(ONE_WAY_BYTES / there.seconds);
+      rates.bareBothWays.push(ONE_WAY_BYTES / 2 / both.seconds);
       rates.oneWay.push(oneWay);
       rates.allReduce.push(allReduce);
+      cores.bareOneWay.push(there.cores);
+      cores.bareBothWays.push(both.cores);
     }
   } finally {
     for (const side of [bare, one, pair]) side.close();
     for (const child of [coordinator, other]) child.kill('SIGKILL');
   }
-  return rates;
+  return { rates, cores };
 }
 
 function verdict(ratio: number, bar: number): string {
@@ -136,21 +151,37 @@ function verdict(ratio: number, bar: number): string {
 }
 
 async function main(options: { readonly rounds: string; readonly stripes: string }): Promise<void> {
-  const rates = await measure(Number(options.rounds), Number(options.stripes));
-  const ratio = (name: 'oneWay' | 'allReduce') => median(rates[name].map((rate, round) => rate / rates.bare[round]!));
-  const ratios = { oneWay: ratio('oneWay'), allReduce: ratio('allReduce') };
-  const shown = (of: readonly number[]) => (median(of) / 1e6).toFixed(1);
-  const table = new Table({ head: ['', 'MB/s', '× bare', ''], style: { head: [], border: [] } });
-  table.push(['bare, one way', shown(rates.bare), '1.00', '']);
-  for (const [name, label] of [
-    ['oneWay', `Skein, one way, ${formatBytes(ONE_WAY_BYTES)}`],
-    ['allReduce', `Skein, all-reduce of ${formatBytes(ALL_REDUCE_BYTES)}, N = ${WORLD_SIZE}, busbw`],
-  ] as const) {
-    table.push([label, shown(rates[name]), ratios[name].toFixed(2), verdict(ratios[name], BARS[name])]);
-  }
+  const { rates, cores } = await measure(Number(options.rounds), Number(options.stripes));
+  const ratio = (of: Side, to: Side) => median(rates[of].map((rate, round) => rate / rates[to][round]!));
+  const ratios = {
+    oneWay: ratio('oneWay', 'bareOneWay'),
+    allReduce: ratio('allReduce', 'bareBothWays'),
+    allReduceToOneWay: ratio('allReduce', 'bareOneWay'),
+    bareBothWays: ratio('bareBothWays', 'bareOneWay'),
+  };
+  const shown = (side: Side) => (median(rates[side]) / 1e6).toFixed(1);
+  const table = new Table({
+    head: ['', 'MB/s and direction', '× bare one way', '× bare both ways', 'cores', ''],
+    style: { head: [], border: [] },
+  });
+  const inCores = (of: readonly number[]) => median(of).toFixed(2);
+  table.push(['bare, one way', shown('bareOneWay'), '1.00', '', inCores(cores.bareOneWay), '']);
+  table.push([
+    'bare, both ways',
+    ...[shown('bareBothWays'), ratios.bareBothWays.toFixed(2), '1.00', inCores(cores.bareBothWays), ''],
+  ]);
+  table.push([
+    `Skein, one way, ${formatBytes(ONE_WAY_BYTES)}`,
+    ...[shown('oneWay'), ratios.oneWay.toFixed(2), '', '', verdict(ratios.oneWay, BARS.oneWay)],
+  ]);
+  table.push([
+    `Skein, all-reduce of ${formatBytes(ALL_REDUCE_BYTES)}, N = ${WORLD_SIZE}, busbw`,
+    ...[shown('allReduce'), ratios.allReduceToOneWay.toFixed(2), ratios.allReduce.toFixed(2), ''],
+    verdict(ratios.allReduce, BARS.allReduce),
+  ]);
   console.log(table.toString());
   mkdirSync(RESULTS, { recursive: true });
-  const record = { machine: describeMachine(), date: new Date().toISOString(), bars: BARS, ratios, rates };
+  const record = { machine: describeMachine(), date: new Date().toISOString(), bars: BARS, ratios, rates, cores };
   writeFileSync(join(RESULTS, 'webrtc.json'), `${JSON.stringify(record, null, 1)}\n`);
 }
 
