@@ -1,10 +1,11 @@
 /**
- * `npm run bench:kernels`: the WASM SIMD kernels beside the plain JavaScript loop that they replace, over one segment (which
+ * `npm run bench:kernels`: the WASM SIMD kernels and copies, beside the plain JavaScript that they replace, over one segment (which
  * stays in the L2 cache, as in a collective). Ratios of medians, both sides in one run.
  */
 import Table from 'cli-table3';
 import { Bench } from 'tinybench';
 import { SEGMENT_BYTES } from '../src/collectives/workspace.ts';
+import { copyBytes } from '../src/kernels/copy.ts';
 import type { KernelOp } from '../src/kernels/kernels.ts';
 import { loadKernels } from '../src/kernels/load.ts';
 import { DTYPE_BYTES, type Dtype } from '../src/tensor.ts';
@@ -59,7 +60,19 @@ function arrays<A>(make: new (buffer: ArrayBufferLike, offset: number, length: n
   return [left, right, target].map((offset) => new make(buffer, offset, SEGMENT_BYTES / size)) as [A, A, A];
 }
 
+/** As a tensor in shared memory meets the arena. The loop of JavaScript is `set`, the other way to say it. */
+function copyCase(): Case {
+  const shared = new Uint8Array(new SharedArrayBuffer(SEGMENT_BYTES)).fill(1);
+  return {
+    name: 'copy of shared memory',
+    bytes: SEGMENT_BYTES,
+    kernel: () => copyBytes(kernels.bytes, shared, target),
+    loop: () => kernels.bytes.set(shared, target),
+  };
+}
+
 const cases: readonly Case[] = [
+  copyCase(),
   reduceCase('f32', 'sum', loopOf(arrays(Float32Array, 4), SUM)),
   reduceCase('f32', 'max', loopOf(arrays(Float32Array, 4), MAX)),
   reduceCase('f64', 'sum', loopOf(arrays(Float64Array, 8), SUM)),

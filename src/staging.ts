@@ -3,6 +3,7 @@
  * shared memory and, when the call has succeeded, back. Until then the caller's tensors are untouched.
  */
 import { ScratchPool } from './engine/memory.ts';
+import { copyBytes } from './kernels/copy.ts';
 import type { TensorPart } from './tensor.ts';
 
 export interface Staged {
@@ -42,7 +43,7 @@ export class Staging {
     if (ownInput === null) {
       let at = 0;
       for (const part of input) {
-        from.set(part.bytes, at);
+        copyBytes(from, part.bytes, at);
         at += part.bytes.length;
       }
     }
@@ -57,7 +58,7 @@ export class Staging {
         for (const part of output) {
           if (at >= outputBytes) return;
           const length = Math.min(part.bytes.length, outputBytes - at);
-          part.bytes.set(to.subarray(at, at + length));
+          copyBytes(part.bytes, to.subarray(at, at + length), 0);
           at += part.bytes.length;
         }
       },

@@ -2,6 +2,7 @@
  * All collectives of one peer: gives calls their numbers, announces them, runs their attempts, and carries out what the
  * coordinator decides. A machine without socket or clock; the engine feeds it and lends it the ways out (`Surroundings`).
  */
+
 import {
   ArgumentError,
   ExcludedError,
@@ -12,6 +13,7 @@ import {
   type SkeinError,
   WithdrawnError,
 } from '../errors.ts';
+import { copyBytes } from '../kernels/copy.ts';
 import { Recent } from '../recent.ts';
 import { DTYPE_BYTES, isFloat } from '../tensor.ts';
 import {
@@ -809,7 +811,7 @@ export class Collectives {
   #commit(operation: Operation): void {
     const attempt = operation.attempt!; // it holds a result
     const { call, result } = operation;
-    if (result !== null && result.buffer !== call.output.buffer) call.output.set(result);
+    if (result !== null && result.buffer !== call.output.buffer) copyBytes(call.output, result, 0);
     if (operation.feedback !== null) this.#residuals.settle(call.tag, operation.feedback, true);
     operation.feedback = null;
     const { id, retries } = operation;

@@ -21,6 +21,7 @@
  * Invariants: the input is never written. What was handed to a link is not changed before it was flushed. Frames that come
  * before their turn are kept (their number and size follow from this rank's own program), so a link is never blocked.
  */
+import { copyBytes } from '../kernels/copy.ts';
 import type { LossyCodec } from '../kernels/kernels.ts';
 import { DTYPE_BYTES, type Dtype, isFloat, isRobust, type ReduceOp } from '../tensor.ts';
 import { emptyHeader, FRAME_DATA, type FrameHeader, HEADER_BYTES, writeHeader } from '../wire/frame.ts';
@@ -449,9 +450,9 @@ export class Transfer implements FlushListener {
     const offset = this.#offset(chunk, segment);
     if (this.#place[segment] === PLACE_INPUT) {
       const base = chunk.program.input! * this.#elementBytes + offset;
-      this.#workspace.bytes.set(this.#spec.input.subarray(base + from, base + to), target);
+      copyBytes(this.#workspace.bytes, this.#spec.input.subarray(base + from, base + to), target);
     } else {
-      this.#workspace.bytes.set(this.#memory(chunk).subarray(offset + from, offset + to), target);
+      copyBytes(this.#workspace.bytes, this.#memory(chunk).subarray(offset + from, offset + to), target);
     }
   }
 
@@ -581,7 +582,7 @@ export class Transfer implements FlushListener {
 
   #storeStaged(chunk: ChunkState, segment: number, source: number, from: number, to: number): void {
     const offset = this.#offset(chunk, segment);
-    this.#memory(chunk).set(this.#workspace.bytes.subarray(source, source + to - from), offset + from);
+    copyBytes(this.#memory(chunk), this.#workspace.bytes.subarray(source, source + to - from), offset + from);
   }
 
   /** Called by a ticket when the link has no more use for a segment's bytes. */
@@ -736,13 +737,13 @@ export class Transfer implements FlushListener {
     const target = this.#memory(chunk);
     if (this.#place[segment] === PLACE_SLOT) {
       const source = this.#workspace.payload(this.#slot[segment]!);
-      target.set(this.#workspace.bytes.subarray(source, source + bytes), offset);
+      copyBytes(target, this.#workspace.bytes.subarray(source, source + bytes), offset);
       return;
     }
     const base = chunk.program.input! * this.#elementBytes + offset;
     const source = this.#spec.input;
     const same = source.buffer === target.buffer && source.byteOffset + base === target.byteOffset + offset;
-    if (!same) target.set(source.subarray(base, base + bytes), offset);
+    if (!same) copyBytes(target, source.subarray(base, base + bytes), offset);
   }
 
   #dropSlot(segment: number): void {
@@ -798,7 +799,7 @@ export class Transfer implements FlushListener {
     if (!this.#alive) this.abandonFrame(cursor);
     if (cursor.mode === MODE_DISCARD) return;
     if (cursor.mode === MODE_EARLY) {
-      cursor.early!.buffer.set(bytes.subarray(start, end), cursor.at);
+      copyBytes(cursor.early!.buffer, bytes.subarray(start, end), cursor.at);
     } else {
       const chunk = this.#chunks[this.#chunkOf[cursor.segment]!]!;
       const step = chunk.steps[this.#step[cursor.segment]!]!;
@@ -862,9 +863,9 @@ export class Transfer implements FlushListener {
     if (step.do === 'replace' && !this.#lossy) {
       if (slot === NO_SLOT) {
         const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
-        this.#memory(chunk).set(part, this.#offset(chunk, segment) + at);
+        copyBytes(this.#memory(chunk), part, this.#offset(chunk, segment) + at);
       } else {
-        this.#workspace.bytes.set(bytes.subarray(start, end), this.#workspace.payload(slot) + at);
+        copyBytes(this.#workspace.bytes, bytes.subarray(start, end), this.#workspace.payload(slot) + at);
       }
       return;
     }

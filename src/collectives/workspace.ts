@@ -3,6 +3,7 @@
  * the cache and from which it is sent, and staging for operands that live elsewhere. Nothing here is ever required for
  * progress: a transfer that finds no free slot works in its own memory, so collectives can't block one another here.
  */
+import { copyBytes } from '../kernels/copy.ts';
 import type { Kernels } from '../kernels/kernels.ts';
 import { HEADER_BYTES } from '../wire/frame.ts';
 import { MAX_WORLD_SIZE } from '../wire/limits.ts';
@@ -180,7 +181,7 @@ export class Workspace {
   /** Arena offset of `bytes[start..end)`; copied to `stage` when it is elsewhere. */
   locate(bytes: Uint8Array, start: number, end: number, stage: number): number {
     if (bytes.buffer === this.bytes.buffer) return bytes.byteOffset + start;
-    this.bytes.set(bytes.subarray(start, end), stage);
+    copyBytes(this.bytes, bytes.subarray(start, end), stage);
     return stage;
   }
 }

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { copyBytes } from '../../src/kernels/copy.ts';
 import type { Kernels } from '../../src/kernels/kernels.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
 import { DTYPE_BYTES, DTYPES, type Dtype } from '../../src/tensor.ts';
@@ -278,6 +279,23 @@ describe('canonicalizeNaN', () => {
       expect(kernels.bytes.slice(at + index * size, at + (index + 1) * size)).toEqual(first);
     }
   });
+});
+
+describe('copies', () => {
+  test.for([ArrayBuffer, SharedArrayBuffer])(
+    'move exactly the bytes they are given, long or short, from and to %o',
+    (Memory) => {
+      const source = Uint8Array.from({ length: 20_000 }, (_, index) => 1 + (index % 251));
+      for (const length of [0, 1, 4_095, 4_096, 4_097, 10_001]) {
+        const target = new Uint8Array(new Memory(20_000));
+        copyBytes(target, source.subarray(7, 7 + length), 13);
+        expect(target.slice(13, 13 + length)).toEqual(source.slice(7, 7 + length));
+        expect(target.slice(0, 13).every((byte) => byte === 0)).toBe(true);
+        expect(target.slice(13 + length).every((byte) => byte === 0)).toBe(true);
+        expect(() => copyBytes(target, source.subarray(0, length), 20_001 - length)).toThrow(RangeError);
+      }
+    },
+  );
 });
 
 describe('the arena', () => {
