@@ -23,7 +23,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   collectives: ['errors', 'lifecycle', 'recent', 'tensor', 'kernels', 'wire'],
   transport: ['errors', 'lifecycle', 'wire'],
   engine: ['errors', 'lifecycle', 'tensor', 'kernels', 'wire', 'membership', 'collectives', 'transport'],
-  staging: ['tensor', 'engine'],
+  staging: ['tensor', 'kernels', 'engine'],
   options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'engine'],
   observe: ['tensor', 'collectives'],
   group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options', 'observe'],
