@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
-import { type Chart, chartSvg, type Point } from './harness/chart.ts';
+import { type Chart, chartSvg, type Point } from '../src/benchmark/chart.ts';
+import { algbw, busbw, formatBytes, formatRate, formatSeconds, median } from '../src/benchmark/statistics.ts';
 import { describeMachine } from './harness/machine.ts';
-import { type Measurement, SIDES, type Side } from './harness/sides.ts';
-import { algbw, busbw, formatBytes, formatRate, formatSeconds, median } from './harness/statistics.ts';
+import { SIDES, type Side, type SideMeasurement } from './harness/sides.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -117,7 +117,7 @@ async function measureMemory(worldSize: number): Promise<MemoryRow[]> {
   const rows: MemoryRow[] = [];
   for (const side of SIDES.filter((one) => one.name === 'skein' || one.name === 'skein-inline')) {
     process.stderr.write(`N=${worldSize} memory, ${side.label}\n`);
-    const [one]: Measurement[] = await side.measure(task);
+    const [one]: SideMeasurement[] = await side.measure(task);
     if (one === undefined) continue;
     const aboveTensorsKiB = one.maxRssKiB - (2 * bytes) / KIB;
     const aboveNodeKiB = aboveTensorsKiB - bareKiB;

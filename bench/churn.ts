@@ -10,10 +10,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
+import { formatBytes, formatSeconds, median } from '../src/benchmark/statistics.ts';
 import { startCoordinator } from './harness/coordinator.ts';
 import { describeMachine } from './harness/machine.ts';
 import { Member } from './harness/member.ts';
-import { formatBytes, formatSeconds, median } from './harness/statistics.ts';
 import type { ChurnTask } from './peers/churn-peer.ts';
 
 const MIB = 1024 * 1024;

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
 import { Bench } from 'tinybench';
+import { formatBytes, formatSeconds, median } from '../src/benchmark/statistics.ts';
 import { namespacesMissing } from '../src/chaos/namespace-set.ts';
 import { CODECS } from '../src/collectives/codec.ts';
 import { SEGMENT_BYTES } from '../src/collectives/workspace.ts';
@@ -20,7 +21,6 @@ import type { LossyCodec } from '../src/kernels/kernels.ts';
 import { loadKernels } from '../src/kernels/load.ts';
 import { CodecSwarm } from './harness/codec-swarm.ts';
 import { describeMachine } from './harness/machine.ts';
-import { formatBytes, formatSeconds, median } from './harness/statistics.ts';
 
 const MIB = 1024 * 1024;
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));

@@ -4,12 +4,12 @@
  */
 import Table from 'cli-table3';
 import { Bench } from 'tinybench';
+import { formatBytes } from '../src/benchmark/statistics.ts';
 import { SEGMENT_BYTES } from '../src/collectives/workspace.ts';
 import { copyBytes } from '../src/kernels/copy.ts';
 import type { KernelOp } from '../src/kernels/kernels.ts';
 import { loadKernels } from '../src/kernels/load.ts';
 import { DTYPE_BYTES, type Dtype } from '../src/tensor.ts';
-import { formatBytes } from './harness/statistics.ts';
 
 /** Time per side and case (ms): long enough for the optimising compiler and a quiet median. */
 const TIME_MS = 300;

@@ -11,11 +11,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
+import { formatBytes, formatSeconds, median } from '../src/benchmark/statistics.ts';
 import { namespacesMissing } from '../src/chaos/namespace-set.ts';
 import { Namespaces } from '../src/chaos/namespaces.ts';
 import { FAULT_CASES, type FaultCase, SHAPED_BYTES, SHAPED_MEGABITS } from './harness/faults.ts';
 import { describeMachine } from './harness/machine.ts';
-import { formatBytes, formatSeconds, median } from './harness/statistics.ts';
 import { type Cost, Swarm } from './harness/swarm.ts';
 
 const MIB = 1024 * 1024;

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
+import { busbw, formatBytes, formatRate, formatSeconds, median } from '../src/benchmark/statistics.ts';
 import { describeMachine } from './harness/machine.ts';
 import { type Side, skein } from './harness/sides.ts';
-import { busbw, formatBytes, formatRate, formatSeconds, median } from './harness/statistics.ts';
 
 const MIB = 1024 * 1024;
 const SIZES = [16 * MIB, 64 * MIB];

@@ -14,10 +14,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
+import { busbw, formatBytes, median } from '../src/benchmark/statistics.ts';
 import { startCoordinator } from './harness/coordinator.ts';
 import { describeMachine } from './harness/machine.ts';
 import { deadline } from './harness/member.ts';
-import { busbw, formatBytes, median } from './harness/statistics.ts';
 import type { BareOrder, BareReport } from './peers/rtc-bare.ts';
 import type { RtcOrder, RtcReport, RtcTask } from './peers/rtc-peer.ts';
 

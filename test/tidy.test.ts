@@ -35,7 +35,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   diloco: ['index'],
   launch: ['index'],
   chaos: ['errors', 'observe', 'launch'],
-  cli: ['errors', 'launch', 'chaos', 'index'],
+  benchmark: ['errors', 'tensor', 'index'],
+  cli: ['errors', 'tensor', 'launch', 'chaos', 'benchmark', 'index'],
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */

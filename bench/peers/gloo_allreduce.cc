@@ -31,7 +31,9 @@ int main(int argc, char** argv) {
     std::vector<float> output(count, 0.0f);
     const int rounds = timing::repetitions(iterations, bytes);
     std::vector<double> seconds;
+    double cpuBefore = 0;
     for (int round = -warmups; round < rounds; round++) {
+      if (round == 0) cpuBefore = timing::cpu();
       gloo::BarrierOptions barrier(context);
       barrier.setTag(tag++);
       gloo::barrier(barrier);
@@ -54,7 +56,7 @@ int main(int argc, char** argv) {
       if (round >= 0) seconds.push_back(slowest);
     }
     if (output[0] != size * (size + 1) / 2.0f || output[count - 1] != output[0]) timing::fail("gloo: wrong result");
-    if (rank == 0) timing::print(bytes, seconds);
+    if (rank == 0) timing::print(bytes, seconds, cpuBefore);
   }
   return 0;
 }

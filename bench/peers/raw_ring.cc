@@ -67,7 +67,9 @@ void run(Shared* shared, int rank, int size, int in, int out, int argc, char** a
     std::vector<char> target(tensor, 0);
     const int rounds = timing::repetitions(iterations, tensor);
     std::vector<double> seconds;
+    double cpuBefore = 0;
     for (int round = -warmups; round < rounds; round++) {
+      if (round == 0) cpuBefore = timing::cpu();
       barrier(shared, size);
       const double start = timing::now();
       exchange(in, out, source.data(), target.data(), tensor, bytes);
@@ -76,7 +78,7 @@ void run(Shared* shared, int rank, int size, int in, int out, int argc, char** a
       if (round >= 0) seconds.push_back(*std::max_element(shared->elapsed, shared->elapsed + size));
     }
     if (target[0] != char((rank + size - 1) % size + 1)) timing::fail("raw: wrong bytes");
-    if (rank == 0) timing::print(tensor, seconds);
+    if (rank == 0) timing::print(tensor, seconds, cpuBefore);
   }
 }
 

@@ -1,7 +1,7 @@
 /** One rank of the Skein sides: the public API, as a training script uses it. */
 import { performance } from 'node:perf_hooks';
 import { type JoinOptions, join, sharedTensor } from '../../src/index.ts';
-import type { Measurement } from '../harness/sides.ts';
+import type { SideMeasurement } from '../harness/sides.ts';
 
 export interface PeerTask {
   readonly address: string;
@@ -72,21 +72,25 @@ async function warmUp(): Promise<void> {
 }
 
 if (task.compileFirst) await warmUp();
-const measurements: Measurement[] = [];
+const measurements: SideMeasurement[] = [];
 for (const bytes of task.sizes) {
   const count = bytes / 4;
   const input = sharedTensor('f32', count).fill(group.rank + 1);
   const out = sharedTensor('f32', count).fill(0);
   const before = process.memoryUsage.rss();
   const seconds: number[] = [];
+  let usage = process.cpuUsage();
   for (let round = -task.warmups; round < repetitions(bytes); round++) {
+    if (round === 0) usage = process.cpuUsage();
     const slowest = await measure(input, out);
     if (round >= 0) seconds.push(slowest);
   }
+  const { user, system } = process.cpuUsage(usage);
+  const cpuSeconds = (user + system) / 1e6;
   const expected = (worldSize * (worldSize + 1)) / 2;
   if (out[0] !== expected || out[count - 1] !== expected) throw new Error('skein: wrong result');
   const { maxRSS } = process.resourceUsage();
-  measurements.push({ bytes, seconds, maxRssKiB: maxRSS, growthKiB: Math.max(0, maxRSS - before / 1024) });
+  measurements.push({ bytes, seconds, cpuSeconds, maxRssKiB: maxRSS, growthKiB: Math.max(0, maxRSS - before / 1024) });
 }
 if (group.rank === 0) process.send?.(measurements);
 await group.leave();

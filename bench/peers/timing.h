@@ -22,11 +22,20 @@ inline int repetitions(int iterations, size_t bytes) {
   return iterations;
 }
 
-// One line of JSON: each iteration's time, the slowest rank's, in seconds.
-inline void print(size_t bytes, const std::vector<double>& seconds) {
+// Processor time of this process so far, in seconds.
+inline double cpu() {
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  std::printf("{\"bytes\":%zu,\"maxRssKiB\":%ld,\"seconds\":[", bytes, usage.ru_maxrss);
+  const auto seconds = [](const timeval& time) { return time.tv_sec + time.tv_usec / 1e6; };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+// One line of JSON: each iteration's time, the slowest rank's, in seconds, and the processor time since `cpuBefore`.
+inline void print(size_t bytes, const std::vector<double>& seconds, double cpuBefore) {
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  std::printf("{\"bytes\":%zu,\"maxRssKiB\":%ld,\"cpuSeconds\":%.6f,\"seconds\":[", bytes, usage.ru_maxrss,
+              cpu() - cpuBefore);
   for (size_t i = 0; i < seconds.size(); i++) std::printf("%s%.9f", i ? "," : "", seconds[i]);
   std::printf("]}\n");
   std::fflush(stdout);

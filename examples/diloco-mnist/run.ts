@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { chartSvg } from '../../bench/harness/chart.ts';
+import { chartSvg } from '../../src/benchmark/chart.ts';
 import { compare } from './compare.ts';
 
 const CHART = fileURLToPath(new URL('../../../bench/results/diloco-mnist.svg', import.meta.url));

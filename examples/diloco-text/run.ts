@@ -6,8 +6,8 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { chartSvg } from '../../bench/harness/chart.ts';
 import { describeMachine } from '../../bench/harness/machine.ts';
+import { chartSvg } from '../../src/benchmark/chart.ts';
 import { type Outcome, runAll } from './runs.ts';
 import { SIDES } from './settings.ts';
 

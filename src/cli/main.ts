@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { ArgumentError, SkeinError } from '../errors.ts';
+import { benchCommand } from './bench.ts';
 import { chaosCommand } from './chaos.ts';
 import { coordinatorCommand } from './coordinator.ts';
 import { doctorCommand } from './doctor.ts';
@@ -43,7 +44,14 @@ Examples:
     $ skein help launch`,
   );
 
-for (const command of [coordinatorCommand(), tokenCommand(), launchCommand(), doctorCommand(), chaosCommand()])
+for (const command of [
+  coordinatorCommand(),
+  tokenCommand(),
+  launchCommand(),
+  doctorCommand(),
+  chaosCommand(),
+  benchCommand(),
+])
   skein.addCommand(command);
 for (const command of [skein, ...skein.commands])
   command.exitOverride().showHelpAfterError(`\nSee: ${command === skein ? '' : 'skein '}${command.name()} --help`);

@@ -35,6 +35,11 @@ function isMarked(pid: string, mark: string): boolean {
   }
 }
 
+/** Arguments with which Node runs `skein`. */
+export function skein(...args: readonly string[]): string[] {
+  return [MAIN, ...args];
+}
+
 export class Command {
   readonly child: ChildProcessByStdio<null, Readable, Readable>;
   stdout = '';
@@ -46,7 +51,7 @@ export class Command {
 
   /** Runs `skein` with these arguments. */
   static skein(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Command {
-    return new Command([MAIN, ...args], environment);
+    return new Command(skein(...args), environment);
   }
 
   /** Runs Node with these arguments. */

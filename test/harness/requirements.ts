@@ -59,3 +59,11 @@ export function requireInternet(context: Pick<TestContext, 'skip'>): void {
 export function requireChromium(context: Pick<TestContext, 'skip'>): void {
   require(context, existsSync(CHROMIUM), `this machine has no ${CHROMIUM} (scripts/setup-system.sh installs it)`);
 }
+
+/** Gloo and Open MPI, and what compiles programs for them. */
+export function requireRivals(context: Pick<TestContext, 'skip'>): void {
+  const present =
+    existsSync('/usr/include/gloo/allreduce.h') &&
+    ['g++', 'mpicxx', 'mpirun'].every((program) => spawnSync(program, ['--version']).status === 0);
+  require(context, present, 'this machine lacks Gloo, Open MPI or a compiler (scripts/setup-system.sh installs them)');
+}

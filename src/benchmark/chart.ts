@@ -1,5 +1,6 @@
-/** Line charts as SVG, by Vega, which needs no browser. */
-import * as vega from 'vega';
+/** Line charts as SVG, by Vega, which needs no browser. It is large, so who wants charts installs it. */
+import type { Spec } from 'vega';
+import { ArgumentError } from '../errors.ts';
 
 export interface Point {
   readonly series: string;
@@ -22,9 +23,19 @@ const BYTES = {
   10: "datum.value >= 1e9 ? datum.value / 1e9 + ' GB' : datum.value >= 1e6 ? datum.value / 1e6 + ' MB' : datum.value / 1e3 + ' kB'",
 } as const;
 
+async function loadVega(): Promise<typeof import('vega')> {
+  try {
+    return await import('vega');
+  } catch (cause) {
+    throw new ArgumentError(
+      `Charts are drawn by the package vega, which can't be loaded: npm install vega. (${cause})`,
+    );
+  }
+}
+
 /** Lines over a logarithmic axis of bytes, one for each series. */
 export async function chartSvg({ title, x, y }: Chart, points: readonly Point[]): Promise<string> {
-  const spec: vega.Spec = {
+  const spec: Spec = {
     width: WIDTH,
     height: HEIGHT,
     padding: 12,
@@ -68,5 +79,6 @@ export async function chartSvg({ title, x, y }: Chart, points: readonly Point[])
       },
     ],
   };
+  const vega = await loadVega();
   return new vega.View(vega.parse(spec), { renderer: 'none' }).toSVG();
 }
