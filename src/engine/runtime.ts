@@ -29,7 +29,8 @@ import type { CoordinatorMessage, PeerDescription, RunReport } from '../wire/mes
 import { CoordinatorClient } from './coordinator-client.ts';
 import type { Listeners, TransportKind } from './host.ts';
 import { type EngineMemory, ScratchPool } from './memory.ts';
-import { type PathFailure, type PathKind, Peers, type PeersOptions } from './peers.ts';
+import type { PathFailure, PathKind, PathOptions } from './path-race.ts';
+import { Peers } from './peers.ts';
 import type { Platform } from './platform.ts';
 import { Refusals } from './refusals.ts';
 import { dataAcceptor, type Security } from './security.ts';
@@ -276,7 +277,7 @@ export class Runtime {
     client: CoordinatorClient,
     listeners: Listeners,
     signalling: Signalling | null,
-    peersOptions: PeersOptions,
+    peersOptions: PathOptions,
     memory: EngineMemory,
     emit: (event: RuntimeEvent) => void,
   ) {
