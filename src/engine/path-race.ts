@@ -5,8 +5,8 @@
 import { UnauthorizedError } from '../errors.ts';
 import type { Clock } from '../transport/clock.ts';
 import { dialHandshake } from '../transport/handshake.ts';
-import type { LaneName } from '../transport/link.ts';
-import type { Address, Connection } from '../transport/transport.ts';
+import type { DialledLane } from '../transport/link.ts';
+import type { Address, Connection, DialOptions } from '../transport/transport.ts';
 import type { WebRtcTransport } from '../transport/webrtc.ts';
 import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
@@ -55,14 +55,16 @@ export interface PathFailure {
 /** What is to be opened. */
 interface LaneDial {
   readonly introduction: Introduction;
-  readonly lane: LaneName;
+  readonly lane: DialledLane;
   /** Best first. */
   readonly paths: readonly Address[];
   /** Where it is written down which paths failed. */
   readonly failures: PathFailure[];
   /** Takes all stripes, or none: then the next path is tried. */
-  keep(stripes: readonly Connection[], session: number): boolean;
+  keep(stripes: readonly Connection[], session: number, path: OpenedPath): boolean;
 }
+
+type Relay = DialOptions['relay'];
 
 /** By which path a lane was opened. */
 export interface OpenedPath {
@@ -96,20 +98,30 @@ export class PathRace {
       .map((address) => (address.kind === 'webrtc' ? { kind: 'webrtc', peerId } : address));
   }
 
+  /** The paths that would be better than the one in use. Where that goes through a relay, one of the same kind that does not. */
+  better(introduction: Introduction, { kind, connection }: OpenedPath): Address[] {
+    const paths = this.paths(introduction);
+    const worse = paths.findIndex((path) => path.kind === kind) + (connection.relayed === true ? 1 : 0);
+    return paths.slice(0, Math.max(0, worse));
+  }
+
   /**
-   * Opens all stripes of a lane, by the best path that works.
+   * Opens all stripes of a lane, by the best path that works; those of a successor don't go through a relay.
    *
    * @throws Error when none does
    */
   async open({ introduction, lane, paths, failures, keep }: LaneDial): Promise<OpenedPath> {
     let left = paths;
     while (left.length > 0) {
-      const { first, address } = await this.#race(introduction, left, failures);
+      const relay = lane === 'successor' ? 'never' : undefined;
+      const { first, address } = await this.#race(introduction, left, failures, relay);
       const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
       try {
         const stripes = await this.#openAll(first, address, introduction, session, lane);
-        if (!keep(stripes, session)) throw new Error('a stripe was lost while the others were dialled');
-        return { kind: address.kind, connection: first };
+        if (lane === 'successor') await this.#expectDirect(stripes);
+        const opened = { kind: address.kind, connection: first };
+        if (!keep(stripes, session, opened)) throw new Error('a stripe was lost while the others were dialled');
+        return opened;
       } catch (error) {
         // Somebody is there, but perhaps not the one who is sought: private addresses mean another machine elsewhere.
         failures.push({ path: address.kind, reason: error instanceof Error ? error.message : String(error) });
@@ -128,6 +140,7 @@ export class PathRace {
     introduction: Introduction,
     paths: readonly Address[],
     failures: PathFailure[],
+    relay: Relay,
   ): Promise<{ first: Connection; address: Address }> {
     const { clock } = this.#options.platform;
     const losers = new AbortController();
@@ -149,7 +162,7 @@ export class PathRace {
         if (address === undefined) return;
         if (next < paths.length) stopTimer = clock.schedule(HEAD_START_MS, start);
         running += 1;
-        this.#dialPath(address, introduction, losers.signal).then(
+        this.#dialPath(address, introduction, losers.signal, relay).then(
           (first) => {
             if (isOver) {
               first.destroy();
@@ -182,17 +195,14 @@ export class PathRace {
     address: Address,
     introduction: Introduction,
     session: number,
-    lane: LaneName,
+    lane: DialledLane,
   ): Promise<Connection[]> {
+    const elsewhere = lane === 'successor' ? 'never' : undefined;
+    const relay = first.relayOnly === true ? 'only' : elsewhere;
     const attempts = await Promise.allSettled([
       this.#greet(first, introduction, session, lane),
       ...Array.from({ length: this.#options.stripes - 1 }, async () =>
-        this.#greet(
-          await this.#dialPath(address, introduction, this.#signal, first.relayOnly),
-          introduction,
-          session,
-          lane,
-        ),
+        this.#greet(await this.#dialPath(address, introduction, this.#signal, relay), introduction, session, lane),
       ),
     ]);
     const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
@@ -202,21 +212,34 @@ export class PathRace {
     throw failed.reason;
   }
 
+  /** None of them goes through a relay, or not for long. @throws Error; they are closed then */
+  async #expectDirect(stripes: readonly Connection[]): Promise<void> {
+    const isRelayed = () => stripes.some((connection) => connection.relayed === true);
+    if (isRelayed()) await this.#sleep(SETTLED_MS);
+    if (!isRelayed()) return;
+    for (const connection of stripes) connection.destroy();
+    throw new Error('no path was found but through a relay');
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => void this.#options.platform.clock.schedule(ms, resolve));
+  }
+
   async #dialPath(
     address: Address,
     introduction: Introduction,
     signal: AbortSignal,
-    relayed = false,
+    relay: Relay,
   ): Promise<Connection> {
-    if (address.kind !== 'tls') return this.#dialOnce(address, introduction, signal, relayed);
+    if (address.kind !== 'tls') return this.#dialOnce(address, introduction, signal, relay);
     // Who has not been told of us yet refuses our key: that is no reason to take a worse path.
     for (let delayMs = EARLY_FIRST_MS; ; delayMs *= 2) {
       try {
-        return await this.#dialOnce(address, introduction, signal, relayed);
+        return await this.#dialOnce(address, introduction, signal, relay);
       } catch (error) {
         if (!(error instanceof UnauthorizedError) || signal.aborted || delayMs > EARLY_LAST_MS) throw error;
       }
-      await new Promise<void>((resolve) => void this.#options.platform.clock.schedule(delayMs, resolve));
+      await this.#sleep(delayMs);
     }
   }
 
@@ -224,7 +247,7 @@ export class PathRace {
     address: Address,
     { peerId, key }: Introduction,
     signal: AbortSignal,
-    relayed: boolean,
+    relay: Relay,
   ): Promise<Connection> {
     const { platform, webrtc, readBuffers, security, self } = this.#options;
     const readBuffer = readBuffers.take();
@@ -232,7 +255,7 @@ export class PathRace {
     const options = {
       timeoutMs: address.kind === 'webrtc' ? WEBRTC_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS,
       signal,
-      relayed,
+      ...(relay === undefined ? {} : { relay }),
       readBuffer: isTcp ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
       onReadBufferFree: () => readBuffers.give(readBuffer),
     };
@@ -244,7 +267,7 @@ export class PathRace {
     connection: Connection,
     introduction: Introduction,
     session: number,
-    lane: LaneName,
+    lane: DialledLane,
   ): Promise<Connection> {
     const { run, self, platform } = this.#options;
     const identity = { run, from: self, to: introduction.peerId, session, lane, key: introduction.key };

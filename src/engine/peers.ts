@@ -9,7 +9,8 @@ import { type Psk, pairPsk } from '../transport/psk.ts';
 import type { Connection } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_UNAUTHENTICATED } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
-import { type PathFailure, type PathKind, type PathOptions, PathRace, tellPath } from './path-race.ts';
+import { type OpenedPath, type PathFailure, type PathKind, type PathOptions, PathRace, tellPath } from './path-race.ts';
+import { PROBES_AT_ONCE, Probing } from './probing.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
 const DIAL_CONCURRENCY = 16;
@@ -25,6 +26,11 @@ const REVERSE_LAST_MS = 10_000;
 /** How long a leaving peer waits for the others to close their sides (ms). */
 const END_MS = 2_000;
 
+export interface PeersOptions extends PathOptions {
+  /** Milliseconds before a better path than the first one is looked for; tests shorten it. */
+  readonly probeMs?: number | undefined;
+}
+
 interface PeerEntry {
   readonly introduction: Introduction;
   readonly link: Link;
@@ -37,19 +43,23 @@ interface PeerEntry {
   /** Stops what would dial the other lane as well; null while nothing would. */
   cancelReverse: (() => void) | null;
   reverseMs: number;
-  /** Ways that were tried in vain when the peer was last dialled, and why. */
+  /** By which we receive, where we dialled it. */
+  path: OpenedPath | null;
+  /** Better ways that were last tried in vain, and why. */
   failures: readonly PathFailure[];
+  readonly probing: Probing;
   /** Settles when the first attempt to reach the peer has ended, either way. */
   warmed: Promise<void>;
 }
 
 export class Peers {
-  readonly #options: PathOptions;
+  readonly #options: PeersOptions;
   readonly #events: (peerId: string) => LinkEvents;
   readonly #entries: Map<string, PeerEntry> = new Map();
   /** Those who wait for the key of a peer that is not introduced yet. */
   readonly #introductions: Map<string, Set<(key: Uint8Array | null) => void>> = new Map();
   readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
+  readonly #probes: PQueue = new PQueue({ concurrency: PROBES_AT_ONCE });
   readonly #abort: AbortController;
   readonly #race: PathRace;
   readonly #onPath: (peerId: string, path: PathKind) => void;
@@ -61,7 +71,7 @@ export class Peers {
    * @param onPath a peer was dialled, and this is how
    */
   constructor(
-    options: PathOptions,
+    options: PeersOptions,
     events: (peerId: string) => LinkEvents,
     onPath: (peerId: string, path: PathKind) => void,
   ) {
@@ -101,7 +111,10 @@ export class Peers {
       ...bound(events),
       onLaneClosed: (lane, error) => {
         const entry = this.#entries.get(peerId);
-        if (entry !== undefined) this.#repair(entry);
+        if (entry !== undefined) {
+          if (!link.receives) entry.path = null;
+          this.#repair(entry);
+        }
         events.onLaneClosed(lane, error);
       },
     });
@@ -114,7 +127,9 @@ export class Peers {
       dialling: true,
       cancelReverse: null,
       reverseMs: REVERSE_FIRST_MS,
+      path: null,
       failures: [],
+      probing: new Probing(this.#options.platform, this.#probes, () => this.#probe(entry), this.#options.probeMs),
       warmed: Promise.resolve(),
     };
     this.#entries.set(peerId, entry);
@@ -143,6 +158,7 @@ export class Peers {
     const entry = this.#entries.get(peerId);
     if (entry === undefined) return;
     entry.link.dropInbound(new Error(reason));
+    entry.path = null;
     this.#repair(entry);
   }
 
@@ -152,6 +168,7 @@ export class Peers {
     this.#entries.delete(peerId);
     entry.cancelRedial?.();
     entry.cancelReverse?.();
+    entry.probing.stop();
     entry.link.destroy(new Error(reason));
   }
 
@@ -177,7 +194,8 @@ export class Peers {
       const link = this.get(from);
       if (link === undefined) connection.destroy();
       else if (lane === 'inbound') link.accept(connection, session, rest);
-      else link.acceptReversed(connection, session, rest);
+      else if (lane === 'outbound') link.acceptReversed(connection, session, rest);
+      else link.acceptSuccessor(connection, session, rest);
     } catch {
       // A stranger, or a peer that went away: the handshake has closed the connection, and nobody here waits for it.
     } finally {
@@ -268,12 +286,10 @@ export class Peers {
   /** By the best path that works. */
   async #openLane(entry: PeerEntry, lane: LaneName): Promise<void> {
     const { introduction, link } = entry;
-    const { peerId } = introduction;
     const failures: PathFailure[] = [];
     if (lane === 'inbound') entry.failures = failures;
     // WebRTC sessions reach both ends, or neither.
     const paths = this.#race.paths(introduction).filter(({ kind }) => lane === 'inbound' || kind !== 'webrtc');
-    const isCurrent = () => this.get(peerId) === link;
     const opened = await this.#race.open({
       introduction,
       lane,
@@ -283,10 +299,58 @@ export class Peers {
       keep: (stripes, session) =>
         lane === 'inbound' ? link.dialled(stripes, session) : link.dialledReversed(stripes, session),
     });
-    if (!isCurrent()) return;
+    if (!this.#isCurrent(entry)) return;
+    if (lane === 'inbound') this.#onReceiving(entry, opened);
+    else this.#tell(entry, opened);
+  }
+
+  #isCurrent(entry: PeerEntry): boolean {
+    return this.#entries.get(entry.introduction.peerId) === entry;
+  }
+
+  #tell(entry: PeerEntry, opened: OpenedPath): void {
     tellPath(opened, this.#options.platform.clock, (path) => {
-      if (isCurrent()) this.#onPath(peerId, path);
+      const isLeft = opened.kind === 'webrtc' && entry.path !== opened; // before it had settled
+      if (this.#isCurrent(entry) && !isLeft) this.#onPath(entry.introduction.peerId, path);
     });
+  }
+
+  // --- better paths ------------------------------------------------------------------------------------------------
+
+  /** At a boundary: goes over to the better paths that were found. */
+  adopt(): void {
+    for (const { link } of this.#entries.values()) link.adopt();
+  }
+
+  /** We receive by this path from now on. */
+  #onReceiving(entry: PeerEntry, opened: OpenedPath): void {
+    entry.path = opened;
+    this.#tell(entry, opened);
+    // One of WebRTC may turn out to go through a relay.
+    if (opened.kind === 'webrtc' || this.#race.better(entry.introduction, opened).length > 0) entry.probing.restart();
+  }
+
+  /** Looks for a better path than the one by which we receive. One that is found lies ready until the next boundary. */
+  async #probe(entry: PeerEntry): Promise<void> {
+    const { introduction, link, path, probing } = entry;
+    if (path === null || !this.#isCurrent(entry)) return; // it is dialled by all paths
+    const paths = this.#race.better(introduction, path);
+    if (paths.length === 0) return;
+    const failures: PathFailure[] = [];
+    const keep = (stripes: readonly Connection[], session: number, opened: OpenedPath) =>
+      link.prepare(stripes, session, {
+        onAdopted: () => {
+          entry.failures = failures;
+          this.#onReceiving(entry, opened);
+        },
+        onLost: () => probing.plan(),
+      });
+    try {
+      await this.#race.open({ introduction, lane: 'successor', paths, failures, keep });
+    } catch {
+      if (entry.path === path) entry.failures = failures;
+      probing.plan();
+    }
   }
 
   /** Closes all links at once. */
@@ -307,12 +371,14 @@ export class Peers {
   #release(): Link[] {
     this.#abort.abort();
     this.#queue.clear();
+    this.#probes.clear();
     for (const settle of [...this.#introductions.values()].flatMap((waiting) => [...waiting])) settle(null);
     const entries = [...this.#entries.values()];
     this.#entries.clear();
-    for (const { cancelRedial, cancelReverse } of entries) {
+    for (const { cancelRedial, cancelReverse, probing } of entries) {
       cancelRedial?.();
       cancelReverse?.();
+      probing.stop();
     }
     return entries.map(({ link }) => link);
   }
