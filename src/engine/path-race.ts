@@ -85,24 +85,29 @@ export class PathRace {
 
   /** The ways to a peer that can be tried from here, best first. */
   paths({ peerId, addresses, hostKey }: Introduction): Address[] {
-    const { transports, hostKey: ownHost, security } = this.#options;
-    const rank = ({ kind }: { readonly kind: Address['kind'] }) => transports.indexOf(kind === 'tls' ? 'tcp' : kind);
+    const { hostKey: ownHost, security } = this.#options;
     const usable = (address: Introduction['addresses'][number]) =>
-      rank(address) >= 0 &&
+      this.#rank(address) >= 0 &&
       (address.kind !== 'unix' || hostKey === ownHost) &&
       // What is to be encrypted is not, because somebody tells such an address, sent in the clear.
       (address.kind !== 'tcp' || !encrypts(security, address.host));
     return addresses
       .filter(usable)
-      .sort((left, right) => rank(left) - rank(right))
+      .sort((left, right) => this.#rank(left) - this.#rank(right))
       .map((address) => (address.kind === 'webrtc' ? { kind: 'webrtc', peerId } : address));
   }
 
   /** The paths that would be better than the one in use. Where that goes through a relay, one of the same kind that does not. */
-  better(introduction: Introduction, { kind, connection }: OpenedPath): Address[] {
-    const paths = this.paths(introduction);
-    const worse = paths.findIndex((path) => path.kind === kind) + (connection.relayed === true ? 1 : 0);
-    return paths.slice(0, Math.max(0, worse));
+  better(introduction: Introduction, used: OpenedPath): Address[] {
+    const isRelayed = used.connection.relayed === true;
+    return this.paths(introduction).filter(
+      (path) => this.#rank(path) < this.#rank(used) || (isRelayed && path.kind === used.kind),
+    );
+  }
+
+  /** Lower is better; negative for what is not used. */
+  #rank({ kind }: { readonly kind: Address['kind'] }): number {
+    return this.#options.transports.indexOf(kind === 'tls' ? 'tcp' : kind);
   }
 
   /**
@@ -111,14 +116,17 @@ export class PathRace {
    * @throws Error when none does
    */
   async open({ introduction, lane, paths, failures, keep }: LaneDial): Promise<OpenedPath> {
+    const relay = lane === 'successor' ? 'never' : undefined;
     let left = paths;
     while (left.length > 0) {
-      const relay = lane === 'successor' ? 'never' : undefined;
       const { first, address } = await this.#race(introduction, left, failures, relay);
       const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
       try {
-        const stripes = await this.#openAll(first, address, introduction, session, lane);
-        if (lane === 'successor') await this.#expectDirect(stripes);
+        const greet = (connection: Connection) => this.#greet(connection, introduction, session, lane);
+        const dial = () =>
+          this.#dialPath(address, introduction, this.#signal, first.relayOnly === true ? 'only' : relay);
+        const stripes = await this.#openAll(first, dial, greet);
+        if (relay === 'never') await this.#expectDirect(stripes);
         const opened = { kind: address.kind, connection: first };
         if (!keep(stripes, session, opened)) throw new Error('a stripe was lost while the others were dialled');
         return opened;
@@ -192,18 +200,12 @@ export class PathRace {
   /** All stripes of a lane, or none. `first`: one of them, which is open already. */
   async #openAll(
     first: Connection,
-    address: Address,
-    introduction: Introduction,
-    session: number,
-    lane: DialledLane,
+    dial: () => Promise<Connection>,
+    greet: (connection: Connection) => Promise<Connection>,
   ): Promise<Connection[]> {
-    const elsewhere = lane === 'successor' ? 'never' : undefined;
-    const relay = first.relayOnly === true ? 'only' : elsewhere;
     const attempts = await Promise.allSettled([
-      this.#greet(first, introduction, session, lane),
-      ...Array.from({ length: this.#options.stripes - 1 }, async () =>
-        this.#greet(await this.#dialPath(address, introduction, this.#signal, relay), introduction, session, lane),
-      ),
+      greet(first),
+      ...Array.from({ length: this.#options.stripes - 1 }, async () => greet(await dial())),
     ]);
     const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
     const failed = attempts.find((attempt) => attempt.status === 'rejected');

@@ -35,20 +35,24 @@ function train(peer: PeerProcess, index: number, path: Path) {
     async ({ state, tell }, { index, path }) => {
       const group = state.group!;
       const epoch = group.epoch;
-      const tensor = new Float32Array(150_000);
+      const tensor = new Float32Array(40_000);
+      const spanning = new Float32Array(100_000);
       let digest = 0;
       let retries = 0;
       let stepsAfter = 0;
       // As many steps as the other makes: both know how many of them see the path.
       for (let step = 0; step < 1_500 && stepsAfter < 5; step++) {
+        for (let at = 0; at < spanning.length; at++) spanning[at] = (at % 1_000) * (index + 0.7) + step;
+        const across = group.allReduce(spanning, { tag: 'across the boundary', timeout: 20_000 });
         await group.admit();
         const isThere = group.members.some((member) => member.path === path);
         for (let at = 0; at < tensor.length; at++) tensor[at] = Math.sin(at + step) * (index + 0.3);
         tensor[0] = isThere ? 1 : 0;
         const report = await group.allReduce(tensor, { timeout: 20_000 });
-        retries += report.retries;
+        retries += report.retries + (await across).retries;
         if (tensor[0] === 2) stepsAfter += 1;
-        for (const bits of new Uint32Array(tensor.buffer)) digest = (Math.imul(digest, 31) + bits) | 0;
+        for (const { buffer } of [tensor, spanning])
+          for (const bits of new Uint32Array(buffer)) digest = (Math.imul(digest, 31) + bits) | 0;
         if (step === 5) tell('going');
         await new Promise((resolve) => setTimeout(resolve, 10));
       }
