@@ -3,7 +3,7 @@ import type { PeerId, Report } from './collectives/call.ts';
 import { shareOf } from './collectives/partition.ts';
 import { tensorSizes } from './collectives/plan.ts';
 import type { CollectiveKind, Rank } from './collectives/program.ts';
-import type { PathKind } from './engine/peers.ts';
+import type { PathKind } from './engine/path-race.ts';
 import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
 import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
 import { ArgumentError, ClosedError, fromPlainError } from './errors.ts';

@@ -7,7 +7,7 @@ export { diagnose } from './diagnose.ts';
 export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
 export type { CoordinatorHttpOptions } from './engine/http-server.ts';
 export type { IceServerOptions } from './engine/ice.ts';
-export type { PathFailure, PathKind } from './engine/peers.ts';
+export type { PathFailure, PathKind } from './engine/path-race.ts';
 export type { Admission, LinkStatus } from './engine/runtime.ts';
 export type { Encryption } from './engine/security.ts';
 export type { CoordinatorStore } from './engine/store.ts';

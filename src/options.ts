@@ -217,10 +217,12 @@ export function resolveJoin(
   );
   const token = options.token ?? environment['SKEIN_TOKEN'] ?? '';
   const observe = environment['SKEIN_OBSERVE'];
+  const probeMs = numberFrom(environment['SKEIN_PROBE_MS']);
   return {
     ...(observe === undefined || observe === '' ? {} : { observe }),
     engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
     runtime: {
+      ...(probeMs === undefined ? {} : { probeMs }),
       coordinator: parseCoordinatorAddress(coordinator),
       run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
       token,

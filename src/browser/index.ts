@@ -2,7 +2,7 @@
 export type { Consistency, ContributedRange, PeerId, Recovery, Report, StragglerPolicy } from '../collectives/call.ts';
 export type { Codec, Rounding } from '../collectives/codec.ts';
 export type { Algorithm, CollectiveKind, Rank } from '../collectives/program.ts';
-export type { PathFailure, PathKind } from '../engine/peers.ts';
+export type { PathFailure, PathKind } from '../engine/path-race.ts';
 export type { Admission, LinkStatus } from '../engine/runtime.ts';
 export {
   ArgumentError,

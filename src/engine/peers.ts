@@ -2,68 +2,33 @@
  * The links to all known peers: dials what we receive on, accepts what they receive on, dials again what broke.
  */
 import PQueue from 'p-queue';
-import { UnauthorizedError } from '../errors.ts';
-import { acceptHandshake, dialHandshake } from '../transport/handshake.ts';
+import { acceptHandshake } from '../transport/handshake.ts';
 import { type LaneName, Link, type LinkEvents } from '../transport/link.ts';
 import { Lobby, type Visitor } from '../transport/lobby.ts';
 import { type Psk, pairPsk } from '../transport/psk.ts';
-import type { Address, Connection } from '../transport/transport.ts';
-import type { WebRtcTransport } from '../transport/webrtc.ts';
+import type { Connection } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_UNAUTHENTICATED } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
-import type { TransportKind } from './host.ts';
-import type { ArenaPool } from './memory.ts';
-import type { Platform } from './platform.ts';
-import { dataDialer, encrypts, type Security } from './security.ts';
+import { type OpenedPath, type PathFailure, type PathKind, type PathOptions, PathRace, tellPath } from './path-race.ts';
+import { PROBES_AT_ONCE, Probing } from './probing.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
 const DIAL_CONCURRENCY = 16;
-
-/** TCP's buffers are deep: smaller reads stay in the cache next to what is worked on. */
-const TCP_READ_BYTES = 64 * 1024;
-
-/** A session has to find its path first, perhaps in a second attempt (ms). */
-const WEBRTC_TIMEOUT_MS = 15_000;
-
-/** What a better path has before the next one is tried as well (ms). */
-const HEAD_START_MS = 250;
 
 /** Wait before a lane that broke is dialled again (ms): doubled from the first to the last. */
 const REDIAL_FIRST_MS = 20;
 const REDIAL_LAST_MS = 1_000;
 
-/** After so long a session has found the best of its paths (ms). */
-const SETTLED_MS = 3_000;
-
 /** How long a peer that we receive from has to dial its own lane, before we dial it as well (ms): doubled each time. */
 const REVERSE_FIRST_MS = 1_000;
 const REVERSE_LAST_MS = 10_000;
 
-/** The longest wait before TLS is tried again with somebody who refuses our key, and may not have been told of it yet (ms). */
-const EARLY_LAST_MS = 320;
-
 /** How long a leaving peer waits for the others to close their sides (ms). */
 const END_MS = 2_000;
 
-export interface PeersOptions {
-  readonly platform: Platform;
-  /** Null for a peer that does not use WebRTC. */
-  readonly webrtc: WebRtcTransport | null;
-  readonly run: string;
-  readonly self: string;
-  readonly hostKey: string;
-  readonly transports: readonly TransportKind[];
-  readonly security: Security;
-  readonly stripes: number;
-  readonly readBuffers: ArenaPool;
-}
-
-/** How a peer is reached: as its addresses say, or by WebRTC through a TURN server. */
-export type PathKind = Address['kind'] | 'turn';
-
-export interface PathFailure {
-  readonly path: Address['kind'];
-  readonly reason: string;
+export interface PeersOptions extends PathOptions {
+  /** Milliseconds before a better path than the first one is looked for; tests shorten it. */
+  readonly probeMs?: number | undefined;
 }
 
 interface PeerEntry {
@@ -78,8 +43,11 @@ interface PeerEntry {
   /** Stops what would dial the other lane as well; null while nothing would. */
   cancelReverse: (() => void) | null;
   reverseMs: number;
-  /** Ways that were tried in vain when the peer was last dialled, and why. */
+  /** By which we receive, where we dialled it. */
+  path: OpenedPath | null;
+  /** Better ways that were last tried in vain, and why. */
   failures: readonly PathFailure[];
+  readonly probing: Probing;
   /** Settles when the first attempt to reach the peer has ended, either way. */
   warmed: Promise<void>;
 }
@@ -91,7 +59,9 @@ export class Peers {
   /** Those who wait for the key of a peer that is not introduced yet. */
   readonly #introductions: Map<string, Set<(key: Uint8Array | null) => void>> = new Map();
   readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
+  readonly #probes: PQueue = new PQueue({ concurrency: PROBES_AT_ONCE });
   readonly #abort: AbortController;
+  readonly #race: PathRace;
   readonly #onPath: (peerId: string, path: PathKind) => void;
   /** Those in the handshake. */
   readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED });
@@ -110,6 +80,7 @@ export class Peers {
     this.#onPath = onPath;
     // Every dial under way listens, and there are as many as a run has peers.
     this.#abort = options.platform.abortController();
+    this.#race = new PathRace(options, this.#abort.signal);
   }
 
   get(peerId: string): Link | undefined {
@@ -140,7 +111,10 @@ export class Peers {
       ...bound(events),
       onLaneClosed: (lane, error) => {
         const entry = this.#entries.get(peerId);
-        if (entry !== undefined) this.#repair(entry);
+        if (entry !== undefined) {
+          if (!link.receives) entry.path = null;
+          this.#repair(entry);
+        }
         events.onLaneClosed(lane, error);
       },
     });
@@ -153,7 +127,9 @@ export class Peers {
       dialling: true,
       cancelReverse: null,
       reverseMs: REVERSE_FIRST_MS,
+      path: null,
       failures: [],
+      probing: new Probing(this.#options.platform, this.#probes, () => this.#probe(entry), this.#options.probeMs),
       warmed: Promise.resolve(),
     };
     this.#entries.set(peerId, entry);
@@ -182,6 +158,7 @@ export class Peers {
     const entry = this.#entries.get(peerId);
     if (entry === undefined) return;
     entry.link.dropInbound(new Error(reason));
+    entry.path = null;
     this.#repair(entry);
   }
 
@@ -191,6 +168,7 @@ export class Peers {
     this.#entries.delete(peerId);
     entry.cancelRedial?.();
     entry.cancelReverse?.();
+    entry.probing.stop();
     entry.link.destroy(new Error(reason));
   }
 
@@ -216,7 +194,8 @@ export class Peers {
       const link = this.get(from);
       if (link === undefined) connection.destroy();
       else if (lane === 'inbound') link.accept(connection, session, rest);
-      else link.acceptReversed(connection, session, rest);
+      else if (lane === 'outbound') link.acceptReversed(connection, session, rest);
+      else link.acceptSuccessor(connection, session, rest);
     } catch {
       // A stranger, or a peer that went away: the handshake has closed the connection, and nobody here waits for it.
     } finally {
@@ -304,194 +283,74 @@ export class Peers {
     }
   }
 
-  /** Opens all stripes of a lane, by the best path that works. */
+  /** By the best path that works. */
   async #openLane(entry: PeerEntry, lane: LaneName): Promise<void> {
     const { introduction, link } = entry;
-    const { peerId } = introduction;
     const failures: PathFailure[] = [];
     if (lane === 'inbound') entry.failures = failures;
     // WebRTC sessions reach both ends, or neither.
-    let paths = this.#paths(introduction).filter(({ kind }) => lane === 'inbound' || kind !== 'webrtc');
-    while (paths.length > 0) {
-      const { first, address } = await this.#race(introduction, paths, failures);
-      const session = 1 + (new DataView(this.#options.platform.random(4).buffer).getUint32(0) % (2 ** 32 - 1));
-      try {
-        const stripes = await this.#openAll(first, address, introduction, session, lane);
-        if (this.get(peerId) !== link) {
-          for (const connection of stripes) connection.destroy();
-          return;
-        }
-        const isKept = lane === 'inbound' ? link.dialled(stripes, session) : link.dialledReversed(stripes, session);
-        if (!isKept) throw new Error('a stripe was lost while the others were dialled');
-        this.#tellPath(entry, first, address.kind);
-        return;
-      } catch (error) {
-        // Somebody is there, but perhaps not the one who is sought: private addresses mean another machine elsewhere.
-        failures.push({ path: address.kind, reason: error instanceof Error ? error.message : String(error) });
-        paths = paths.filter((path) => path !== address);
-      }
-    }
-    throw new Error(`${peerId} can't be reached: ${failures.map(({ reason }) => reason).join('; ')}`);
+    const paths = this.#race.paths(introduction).filter(({ kind }) => lane === 'inbound' || kind !== 'webrtc');
+    const opened = await this.#race.open({
+      introduction,
+      lane,
+      paths,
+      failures,
+      // A link that was destroyed meanwhile closes what it is given.
+      keep: (stripes, session) =>
+        lane === 'inbound' ? link.dialled(stripes, session) : link.dialledReversed(stripes, session),
+    });
+    if (!this.#isCurrent(entry)) return;
+    if (lane === 'inbound') this.#onReceiving(entry, opened);
+    else this.#tell(entry, opened);
   }
 
-  /** How the peer is reached, and again when that has settled: a session may begin by a relay, and find the direct path a little later. */
-  #tellPath({ introduction: { peerId }, link }: PeerEntry, connection: Connection, kind: Address['kind']): void {
-    const path = (): PathKind => (connection.relayed === true ? 'turn' : kind);
-    const told = path();
-    this.#onPath(peerId, told);
-    if (kind !== 'webrtc') return;
-    this.#options.platform.clock.schedule(SETTLED_MS, () => {
-      const isCurrent = this.get(peerId) === link && !connection.closed;
-      if (isCurrent && path() !== told) this.#onPath(peerId, path());
+  #isCurrent(entry: PeerEntry): boolean {
+    return this.#entries.get(entry.introduction.peerId) === entry;
+  }
+
+  #tell(entry: PeerEntry, opened: OpenedPath): void {
+    tellPath(opened, this.#options.platform.clock, (path) => {
+      const isLeft = opened.kind === 'webrtc' && entry.path !== opened; // before it had settled
+      if (this.#isCurrent(entry) && !isLeft) this.#onPath(entry.introduction.peerId, path);
     });
   }
 
-  /**
-   * Dials by all paths at once, but each better one has a head start over the next; takes the first that answers.
-   *
-   * @throws Error when none does
-   */
-  #race(
-    introduction: Introduction,
-    paths: readonly Address[],
-    failures: PathFailure[],
-  ): Promise<{ first: Connection; address: Address }> {
-    const { clock } = this.#options.platform;
-    const losers = new AbortController();
-    const cancel = () => losers.abort(this.#abort.signal.reason);
-    return new Promise((resolve, reject) => {
-      let next = 0;
-      let running = 0;
-      let isOver = false;
-      let stopTimer = () => {};
-      const end = () => {
-        isOver = true;
-        stopTimer();
-        this.#abort.signal.removeEventListener('abort', cancel);
-        losers.abort();
-      };
-      const start = () => {
-        stopTimer();
-        const address = paths[next++];
-        if (address === undefined) return;
-        if (next < paths.length) stopTimer = clock.schedule(HEAD_START_MS, start);
-        running += 1;
-        this.#dialPath(address, introduction, losers.signal).then(
-          (first) => {
-            if (isOver) {
-              first.destroy();
-              return;
-            }
-            end();
-            resolve({ first, address });
-          },
-          (error: unknown) => {
-            running -= 1;
-            if (isOver) return;
-            failures.push({ path: address.kind, reason: error instanceof Error ? error.message : String(error) });
-            if (next < paths.length) start();
-            else if (running === 0) {
-              end();
-              reject(error);
-            }
-          },
-        );
-      };
-      if (this.#abort.signal.aborted) cancel();
-      this.#abort.signal.addEventListener('abort', cancel, { once: true });
-      start();
-    });
+  // --- better paths ------------------------------------------------------------------------------------------------
+
+  /** At a boundary: goes over to the better paths that were found. */
+  adopt(): void {
+    for (const { link } of this.#entries.values()) link.adopt();
   }
 
-  /** All stripes of a lane, or none. `first`: one of them, which is open already. */
-  async #openAll(
-    first: Connection,
-    address: Address,
-    introduction: Introduction,
-    session: number,
-    lane: LaneName,
-  ): Promise<Connection[]> {
-    const attempts = await Promise.allSettled([
-      this.#greet(first, introduction, session, lane),
-      ...Array.from({ length: this.#options.stripes - 1 }, async () =>
-        this.#greet(
-          await this.#dialPath(address, introduction, this.#abort.signal, first.relayOnly),
-          introduction,
-          session,
-          lane,
-        ),
-      ),
-    ]);
-    const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
-    const failed = attempts.find((attempt) => attempt.status === 'rejected');
-    if (failed === undefined) return opened;
-    for (const connection of opened) connection.destroy();
-    throw failed.reason;
+  /** We receive by this path from now on. */
+  #onReceiving(entry: PeerEntry, opened: OpenedPath): void {
+    entry.path = opened;
+    this.#tell(entry, opened);
+    // One of WebRTC may turn out to go through a relay.
+    if (opened.kind === 'webrtc' || this.#race.better(entry.introduction, opened).length > 0) entry.probing.restart();
   }
 
-  /** Best first. */
-  #paths({ peerId, addresses, hostKey }: Introduction): Address[] {
-    const { transports, hostKey: ownHost, security } = this.#options;
-    const rank = ({ kind }: { readonly kind: Address['kind'] }) => transports.indexOf(kind === 'tls' ? 'tcp' : kind);
-    const usable = (address: Introduction['addresses'][number]) =>
-      rank(address) >= 0 &&
-      (address.kind !== 'unix' || hostKey === ownHost) &&
-      // What is to be encrypted is not, because somebody tells such an address, sent in the clear.
-      (address.kind !== 'tcp' || !encrypts(security, address.host));
-    return addresses
-      .filter(usable)
-      .sort((left, right) => rank(left) - rank(right))
-      .map((address) => (address.kind === 'webrtc' ? { kind: 'webrtc', peerId } : address));
-  }
-
-  async #dialPath(
-    address: Address,
-    introduction: Introduction,
-    signal: AbortSignal,
-    relayed = false,
-  ): Promise<Connection> {
-    if (address.kind !== 'tls') return this.#dialOnce(address, introduction, signal, relayed);
-    // Who has not been told of us yet refuses our key: that is no reason to take a worse path.
-    for (let delayMs = REDIAL_FIRST_MS; ; delayMs *= 2) {
-      try {
-        return await this.#dialOnce(address, introduction, signal, relayed);
-      } catch (error) {
-        if (!(error instanceof UnauthorizedError) || signal.aborted || delayMs > EARLY_LAST_MS) throw error;
-      }
-      await new Promise<void>((resolve) => void this.#options.platform.clock.schedule(delayMs, resolve));
+  /** Looks for a better path than the one by which we receive. One that is found lies ready until the next boundary. */
+  async #probe(entry: PeerEntry): Promise<void> {
+    const { introduction, link, path, probing } = entry;
+    if (path === null || !this.#isCurrent(entry)) return; // it is dialled by all paths
+    const paths = this.#race.better(introduction, path);
+    if (paths.length === 0) return;
+    const failures: PathFailure[] = [];
+    const keep = (stripes: readonly Connection[], session: number, opened: OpenedPath) =>
+      link.prepare(stripes, session, {
+        onAdopted: () => {
+          entry.failures = failures;
+          this.#onReceiving(entry, opened);
+        },
+        onLost: () => probing.plan(),
+      });
+    try {
+      await this.#race.open({ introduction, lane: 'successor', paths, failures, keep });
+    } catch {
+      if (entry.path === path) entry.failures = failures;
+      probing.plan();
     }
-  }
-
-  async #dialOnce(
-    address: Address,
-    { peerId, key }: Introduction,
-    signal: AbortSignal,
-    relayed: boolean,
-  ): Promise<Connection> {
-    const { platform, webrtc, readBuffers, security, self } = this.#options;
-    const readBuffer = readBuffers.take();
-    const isTcp = address.kind === 'tcp' || address.kind === 'tls';
-    const options = {
-      timeoutMs: address.kind === 'webrtc' ? WEBRTC_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS,
-      signal,
-      relayed,
-      readBuffer: isTcp ? readBuffer.subarray(0, TCP_READ_BYTES) : readBuffer,
-      onReadBufferFree: () => readBuffers.give(readBuffer),
-    };
-    if (address.kind === 'webrtc' && webrtc !== null) return webrtc.dial(address, options);
-    return platform.dial(address, options, address.kind === 'tls' ? dataDialer(security, key, self, peerId) : null);
-  }
-
-  async #greet(
-    connection: Connection,
-    introduction: Introduction,
-    session: number,
-    lane: LaneName,
-  ): Promise<Connection> {
-    const { run, self, platform } = this.#options;
-    const identity = { run, from: self, to: introduction.peerId, session, lane, key: introduction.key };
-    await dialHandshake(connection, identity, platform);
-    return connection;
   }
 
   /** Closes all links at once. */
@@ -512,12 +371,14 @@ export class Peers {
   #release(): Link[] {
     this.#abort.abort();
     this.#queue.clear();
+    this.#probes.clear();
     for (const settle of [...this.#introductions.values()].flatMap((waiting) => [...waiting])) settle(null);
     const entries = [...this.#entries.values()];
     this.#entries.clear();
-    for (const { cancelRedial, cancelReverse } of entries) {
+    for (const { cancelRedial, cancelReverse, probing } of entries) {
       cancelRedial?.();
       cancelReverse?.();
+      probing.stop();
     }
     return entries.map(({ link }) => link);
   }

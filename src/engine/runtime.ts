@@ -29,7 +29,8 @@ import type { CoordinatorMessage, PeerDescription, RunReport } from '../wire/mes
 import { CoordinatorClient } from './coordinator-client.ts';
 import type { Listeners, TransportKind } from './host.ts';
 import { type EngineMemory, ScratchPool } from './memory.ts';
-import { type PathFailure, type PathKind, Peers, type PeersOptions } from './peers.ts';
+import type { PathFailure, PathKind } from './path-race.ts';
+import { Peers, type PeersOptions } from './peers.ts';
 import type { Platform } from './platform.ts';
 import { Refusals } from './refusals.ts';
 import { dataAcceptor, type Security } from './security.ts';
@@ -51,6 +52,8 @@ export interface RuntimeOptions {
   readonly stripes: number;
   /** Milliseconds until a view must have formed. */
   readonly timeoutMs: number;
+  /** Milliseconds before a better path to a peer is looked for; tests shorten it. */
+  readonly probeMs?: number;
 }
 
 export interface Admission {
@@ -80,7 +83,7 @@ export type RuntimeEvent =
 export interface LinkStatus {
   readonly peerId: PeerId;
   readonly path: string | null;
-  /** Better ways that were tried in vain when the peer was last dialled, and why. */
+  /** Better ways that were last tried in vain, and why. */
   readonly failures: readonly PathFailure[];
   readonly up: boolean;
   readonly queuedBytes: number;
@@ -207,7 +210,7 @@ export class Runtime {
     emit: (event: RuntimeEvent) => void,
     platform: Platform,
   ): Promise<Runtime> {
-    const { run, token, security, startWorldSize, name, site, transports, stripes, coordinator } = options;
+    const { run, token, security, startWorldSize, name, site, transports, stripes, coordinator, probeMs } = options;
     const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
     let toRuntime: (runtime: Runtime) => void = () => {};
@@ -259,8 +262,8 @@ export class Runtime {
       signalling?.connect((message) => client.send(message), client.welcome.ice);
       const webrtc = signalling?.transport ?? null;
       const self = client.welcome.peerId;
-      const peersOptions = { platform, webrtc, run, self, hostKey, transports, security, stripes, readBuffers };
-      const joined = new Runtime(client, listeners, signalling, peersOptions, memory, emit);
+      const paths = { platform, webrtc, run, self, hostKey, transports, security, stripes, readBuffers };
+      const joined = new Runtime(client, listeners, signalling, { ...paths, probeMs }, memory, emit);
       runtime = joined;
       toRuntime(joined);
       for (const message of early.messages) joined.#onMessage(message);
@@ -494,6 +497,7 @@ export class Runtime {
     if (message.view !== null) this.#install(message.view);
     for (const verdict of message.failed) this.#collectives.onFail(verdict);
     for (const exclusion of message.excluded) this.#collectives.onExclude(exclusion);
+    this.#peers.adopt();
     if (at < 0) return;
     const [waiter] = this.#boundaries.splice(at, 1);
     waiter!.stopTimer();

@@ -11,7 +11,7 @@ import { ConnectError, ProtocolError, UnauthorizedError } from '../errors.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from '../wire/limits.ts';
 import { ControlReader, DIAL_MESSAGES, type DialMessage, encodeControl } from '../wire/messages.ts';
 import type { Clock } from './clock.ts';
-import type { LaneName } from './link.ts';
+import type { DialledLane } from './link.ts';
 import { NONCE_BYTES, prove, sameProof } from './secure.ts';
 import type { Connection, ConnectionHandler } from './transport.ts';
 
@@ -22,7 +22,7 @@ export interface DialIdentity {
   /** Groups the stripes that were dialled together. */
   readonly session: number;
   /** As the dialler sees it. */
-  readonly lane: LaneName;
+  readonly lane: DialledLane;
   readonly key: Uint8Array;
 }
 
@@ -38,7 +38,7 @@ function subjectOf(identity: {
   readonly from: string;
   readonly to: string;
   readonly session: number;
-  readonly lane: LaneName;
+  readonly lane: DialledLane;
 }): string {
   return JSON.stringify([identity.run, identity.from, identity.to, identity.session, identity.lane]);
 }
@@ -55,6 +55,9 @@ class Exchange<T> implements ConnectionHandler {
   readonly #onMessage: (message: DialMessage) => void;
   readonly #stopTimer: () => void;
   #settled = false;
+  #succeeded = false;
+  /** Of what came in one turn with the last message, but not in one piece: nobody else is there to take it yet. */
+  readonly #late: Uint8Array[] = [];
   #resolve!: (value: T) => void;
   #reject!: (error: Error) => void;
 
@@ -73,14 +76,22 @@ class Exchange<T> implements ConnectionHandler {
     connection.handler = this;
   }
 
-  /** Bytes that came after the last message. */
+  /** Bytes that came after the last message, until now. */
   get rest(): Uint8Array {
-    return this.#reader.rest;
+    const parts = [this.#reader.rest, ...this.#late];
+    const rest = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      rest.set(part, at);
+      at += part.length;
+    }
+    return rest;
   }
 
   succeed(value: T): void {
     if (this.#settled) return;
     this.#settled = true;
+    this.#succeeded = true;
     this.#stopTimer();
     this.#resolve(value);
   }
@@ -94,6 +105,7 @@ class Exchange<T> implements ConnectionHandler {
   }
 
   onData(bytes: Uint8Array): void {
+    if (this.#succeeded) this.#late.push(bytes.slice());
     if (this.#settled) return;
     const error = this.#reader.push(bytes, (control) => {
       this.#onMessage(control.message);
@@ -155,7 +167,7 @@ export interface Accepted {
   readonly from: string;
   readonly session: number;
   /** As the dialler sees it. */
-  readonly lane: LaneName;
+  readonly lane: DialledLane;
   /** Bytes of the first frames, if they came along with the proof. */
   readonly rest: Uint8Array;
 }

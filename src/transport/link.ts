@@ -7,20 +7,29 @@
  * Each peer dials what it receives on, because only the dialling side of a Node socket can choose where reads go. Where a
  * peer can't be dialled, as behind a NAT, it dials the other lane too (*reversed*). A lane that loses one connection is
  * closed as a whole: what was in flight on it is lost, and whoever owns the link must know.
+ *
+ * **A lane can have a successor**, by a better path. The reader dials it, and lets it lie until it wants it:
+ *
+ *     reader                                                writer
+ *        │ ══ all stripes of the successor ═════════════════▶ │   keeps them beside the lane that it writes to
+ *        │ ── take ─────────────────────(on the successor)──▶ │   from here on it writes to the successor only
+ *        │ ◀─ …what was queued, last ──(each old stripe)───── │   and ends the old lane
+ *        │    reads the successor, when each old stripe has said `last`
+ *
+ * Nothing is lost, doubled or overtaken: each frame is queued as a whole on one lane, and is never moved. The reader reads nothing of the
+ * successor before `last` has come on every old stripe, each of which is in order. So it reads what it would have read of one
+ * lane whose order between stripes is free, and what has an order (all on first stripes, as a call's announcement before its
+ * data) keeps it, whatever was open at that moment. A connection that ends without `last` has lost something, whatever the system says of
+ * its end. Should either lane break, the other one tells what became of the `take`: a writer that has not seen it goes on as before, and a
+ * reader that finds an old lane at its end, and no successor, has lost a lane as it does otherwise. The lanes of both directions don't
+ * concern one another.
  */
-import { ProtocolError } from '../errors.ts';
-import { Lifecycle } from '../lifecycle.ts';
-import {
-  emptyHeader,
-  FRAME_PING,
-  type FrameHeader,
-  FrameReader,
-  type FrameSink,
-  HEADER_BYTES,
-  writeHeader,
-} from '../wire/frame.ts';
+import { FRAME_PING, type FrameSink, HEADER_BYTES } from '../wire/frame.ts';
 import { LINK_HIGH_WATER_BYTES, MAX_STRIPES } from '../wire/limits.ts';
-import type { Connection, ConnectionHandler } from './transport.ts';
+import { bareFrame, endStripe, Lane, type LaneName } from './lane.ts';
+import type { Connection } from './transport.ts';
+
+export type { LaneName } from './lane.ts';
 
 export interface LinkEvents {
   /** Where frames that arrive on a new connection go; `close` is called when the connection is gone. */
@@ -35,129 +44,32 @@ export interface LinkEvents {
   onLaneClosed(lane: LaneName, error: Error | undefined): void;
 }
 
-const PING = pingFrame(false);
-const PING_ASKING = pingFrame(true);
+/** What a peer that dials says a lane is to be, as it sees it. */
+export type DialledLane = LaneName | 'successor';
 
-function pingFrame(asks: boolean): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES);
-  const header: FrameHeader = { ...emptyHeader(), type: FRAME_PING, segment: asks ? 1 : 0 };
-  writeHeader(new DataView(bytes.buffer), 0, header);
-  return bytes;
+/** What the owner of a link is told of a lane that was prepared. */
+export interface Succession {
+  /** Everything that comes now, comes on it. */
+  onAdopted(): void;
+  /** It was lost before that, and nothing with it. */
+  onLost(): void;
 }
 
-/** One connection of a lane: cuts what arrives into frames. */
-class Stripe implements ConnectionHandler {
-  readonly connection: Connection;
-  readonly #lane: Lane;
-  readonly #events: LinkEvents;
-  readonly #sink: FrameSink & { close(): void };
-  readonly #carry: Uint8Array;
-  readonly #reader: FrameReader;
-
-  constructor(connection: Connection, lane: Lane, events: LinkEvents) {
-    this.connection = connection;
-    this.#lane = lane;
-    this.#events = events;
-    this.#sink = events.openSink();
-    this.#carry = events.takeCarry();
-    this.#reader = new FrameReader(this.#sink, this.#carry);
-    connection.handler = this;
-  }
-
-  onData(bytes: Uint8Array): void {
-    this.#lane.received += bytes.length;
-    const error = this.#reader.push(bytes);
-    if (error !== null) this.connection.destroy(new ProtocolError(error));
-  }
-
-  onFlushed(): void {
-    this.#events.onFlushed();
-  }
-
-  onEnd(): void {
-    this.connection.end();
-  }
-
-  onClose(error?: Error): void {
-    this.#sink.close();
-    this.#events.giveCarry(this.#carry);
-    this.#lane.lost(this, error);
-  }
-}
-
-export type LaneName = 'inbound' | 'outbound';
-
-/** `ending`: what is queued still leaves. */
-type LaneState = 'open' | 'ending' | 'closed';
-
-const LIFE = new Lifecycle<LaneState>('lane', { open: ['ending', 'closed'], ending: ['closed'], closed: [] });
-
-/** The stripes of one direction that were opened together. */
-class Lane {
-  readonly name: LaneName;
-  readonly session: number;
-  readonly stripes: Stripe[] = [];
-  /** Bytes. */
-  received = 0;
-  /** Stripes whose connections are not gone yet. */
-  readonly #open: Set<Stripe> = new Set();
-  #onGone: () => void = () => {};
-  readonly #events: LinkEvents;
-  readonly #onLost: (lane: Lane, error: Error | undefined) => void;
-  #state: LaneState = 'open';
-
-  constructor(
-    name: LaneName,
-    session: number,
-    events: LinkEvents,
-    onLost: (lane: Lane, error: Error | undefined) => void,
-  ) {
-    this.name = name;
-    this.session = session;
-    this.#events = events;
-    this.#onLost = onLost;
-  }
-
-  add(connection: Connection, rest: Uint8Array): void {
-    const stripe = new Stripe(connection, this, this.#events);
-    this.stripes.push(stripe);
-    this.#open.add(stripe);
-    if (rest.length > 0) stripe.onData(rest);
-  }
-
-  /** A stripe's connection is gone, and with it the lane. */
-  lost(stripe: Stripe, error: Error | undefined): void {
-    this.#open.delete(stripe);
-    if (this.#open.size === 0) {
-      if (this.#state === 'ending') this.#state = LIFE.step(this.#state, 'closed');
-      this.#onGone();
-    }
-    if (this.#state !== 'open') return;
-    this.close(error);
-    this.#onLost(this, error);
-  }
-
-  /** Closes without telling the owner. */
-  close(error?: Error): void {
-    this.#state = LIFE.step(this.#state, 'closed');
-    for (const stripe of this.stripes) stripe.connection.destroy(error);
-  }
-
-  /** Lets what is queued leave, then closes; resolves when all connections are gone. */
-  end(): Promise<void> {
-    if (this.#state === 'open') this.#state = LIFE.step(this.#state, 'ending');
-    for (const stripe of this.stripes) stripe.connection.end();
-    if (this.#open.size === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#onGone = resolve;
-    });
-  }
-}
+const PING = bareFrame(FRAME_PING, 0);
+const PING_ASKING = bareFrame(FRAME_PING, 1);
 
 export class Link {
   readonly #events: LinkEvents;
   #outbound: Lane | null = null;
   #inbound: Lane | null = null;
+  /** Of the inbound lane, dialled by us; `taken`: the other peer was asked to write to it. */
+  #prepared: { readonly lane: Lane; readonly succession: Succession; taken: boolean } | null = null;
+  /** Of the outbound lane, dialled by the other peer, which has not taken it yet. */
+  #successor: Lane | null = null;
+  /** That had successors, and whose connections are not all gone: there is one of each name at most. */
+  readonly #retired: Map<LaneName, Lane> = new Map();
+  /** Session of the last outbound lane that had a successor: a stripe of it may come late. */
+  #leftSession: number | null = null;
   /** Bytes that came on inbound lanes that are gone. */
   #receivedBefore = 0;
   #pings = 0;
@@ -199,9 +111,7 @@ export class Link {
   }
 
   get queuedBytes(): number {
-    let bytes = 0;
-    for (const stripe of this.#outbound?.stripes ?? []) bytes += stripe.connection.queuedBytes;
-    return bytes;
+    return (this.#outbound?.queuedBytes ?? 0) + (this.#retired.get('outbound')?.queuedBytes ?? 0);
   }
 
   /** For status pages: how the peer is reached. */
@@ -234,6 +144,7 @@ export class Link {
 
   /** Nothing has arrived for too long: closes the inbound lane without telling the owner, who dials it again. */
   dropInbound(reason: Error): void {
+    this.#dropPrepared(reason);
     this.#leaveInbound()?.close(reason);
   }
 
@@ -245,6 +156,13 @@ export class Link {
     const lane = this.#outbound;
     this.#outbound = null;
     lane?.close(reason);
+  }
+
+  #dropPrepared(reason?: Error): void {
+    const prepared = this.#prepared;
+    this.#prepared = null;
+    prepared?.lane.close(reason);
+    prepared?.succession.onLost();
   }
 
   #leaveInbound(): Lane | null {
@@ -265,24 +183,71 @@ export class Link {
 
   /** The other peer dialled one more stripe. A new session replaces the lane that it believes is gone. */
   accept(connection: Connection, session: number, rest: Uint8Array): void {
-    if (this.#closed) {
-      connection.destroy();
-      return;
-    }
+    if (this.#refuses(connection, session)) return;
     if (this.#outbound !== null && this.#outbound.session !== session) {
       const old = this.#outbound;
       this.#outbound = null;
       old.close();
+      this.#dropSuccessor(); // it took that one, before it dialled anew
     }
     if (this.#outbound === null) {
       this.#outbound = this.#lane('outbound', session);
       this.#outbound.add(connection, rest);
       this.#events.onUp();
-    } else if (this.#outbound.stripes.length < MAX_STRIPES) {
-      this.#outbound.add(connection, rest);
-    } else {
-      connection.destroy();
+    } else addTo(this.#outbound, connection, rest);
+  }
+
+  /** The other peer dialled one more stripe of a lane that it will take later. */
+  acceptSuccessor(connection: Connection, session: number, rest: Uint8Array): void {
+    if (this.#refuses(connection, session)) return;
+    if (this.#outbound?.session === session) {
+      addTo(this.#outbound, connection, rest); // it has taken the lane before all stripes were here
+      return;
     }
+    if (this.#successor?.session !== session) {
+      this.#dropSuccessor();
+      this.#successor = this.#lane('outbound', session);
+    }
+    addTo(this.#successor!, connection, rest); // which is in its place before it can be taken
+  }
+
+  /** Whether a stripe comes too late for its lane, which has had its end. */
+  #refuses(connection: Connection, session: number): boolean {
+    if (this.#closed) connection.destroy();
+    else if (session === this.#leftSession) endStripe(connection);
+    else return false;
+    return true;
+  }
+
+  #dropSuccessor(): void {
+    const lane = this.#successor;
+    this.#successor = null;
+    lane?.close();
+  }
+
+  #onTaken(lane: Lane): string | null {
+    if (lane !== this.#successor) return 'it took a lane that it had not prepared';
+    const old = this.#outbound;
+    this.#outbound = lane;
+    this.#successor = null;
+    if (old === null) {
+      this.#events.onUp();
+    } else {
+      this.#leftSession = old.session;
+      this.#retire(old, old.leave());
+      this.#events.onFlushed(); // there is room in the new one
+    }
+    return null;
+  }
+
+  /** Sees to it that the connections of a lane that is not used any more come to their end. */
+  #retire(lane: Lane, gone: Promise<void>): void {
+    // Of two, the earlier has nothing to say any more: its reader has taken two lanes since.
+    this.#retired.get(lane.name)?.close();
+    this.#retired.set(lane.name, lane);
+    void gone.then(() => {
+      if (this.#retired.get(lane.name) === lane) this.#retired.delete(lane.name);
+    });
   }
 
   /**
@@ -305,6 +270,7 @@ export class Link {
    */
   dialled(connections: readonly Connection[], session: number): boolean {
     if (!this.#allLive(connections)) return this.#closed;
+    this.#dropPrepared();
     const reversed = this.#leaveInbound();
     reversed?.close();
     this.#inbound = this.#take('inbound', connections, session);
@@ -325,6 +291,56 @@ export class Link {
     return true;
   }
 
+  /**
+   * We dialled all stripes of a lane that is to succeed the inbound one; they are paused. It lies unused until `adopt`.
+   * @returns whether it is kept: a stripe may have been lost, or the inbound lane, or another is about to succeed
+   */
+  prepare(connections: readonly Connection[], session: number, succession: Succession): boolean {
+    if (!this.#allLive(connections)) return this.#closed;
+    if (this.#inbound === null || this.#prepared?.taken === true) {
+      for (const connection of connections) connection.destroy();
+      return false;
+    }
+    this.#dropPrepared();
+    const lane = this.#lane('inbound', session);
+    lane.waits = true;
+    this.#prepared = { lane, succession, taken: false };
+    for (const connection of connections) {
+      lane.add(connection, new Uint8Array(0));
+      connection.resume(); // one that is paused does not notice its end
+    }
+    return true;
+  }
+
+  /** Takes the lane that was prepared, if there is one. */
+  adopt(): void {
+    const prepared = this.#prepared;
+    if (this.#closed || prepared === null || prepared.taken) return;
+    prepared.taken = true;
+    prepared.lane.take();
+  }
+
+  /** All that the inbound lane had to bring has come. */
+  #onDrained(lane: Lane): void {
+    if (lane !== this.#inbound) return;
+    if (this.#prepared?.taken === true) {
+      this.#leaveInbound();
+      this.#retire(lane, lane.end());
+      this.#install(this.#prepared);
+    } else {
+      // The successor was lost, and the other peer had it already.
+      lane.close();
+      this.#onLost(lane, undefined);
+    }
+  }
+
+  #install({ lane, succession }: { readonly lane: Lane; readonly succession: Succession }): void {
+    this.#prepared = null;
+    this.#inbound = lane;
+    lane.read();
+    succession.onAdopted();
+  }
+
   /** Where one does not, none is kept. */
   #allLive(connections: readonly Connection[]): boolean {
     const isLive = !this.#closed && connections.every((connection) => !connection.closed);
@@ -342,24 +358,50 @@ export class Link {
   }
 
   #lane(name: LaneName, session: number): Lane {
-    return new Lane(name, session, this.#events, (lane, error) => {
-      if (lane === this.#inbound) this.#leaveInbound();
-      else if (lane === this.#outbound) this.#outbound = null;
-      else return;
-      if (!this.#closed) this.#events.onLaneClosed(name, error);
+    return new Lane(name, session, this.#events, {
+      onLost: (lane, error) => this.#onLost(lane, error),
+      onTaken: (lane) => this.#onTaken(lane),
+      onDrained: (lane) => this.#onDrained(lane),
     });
+  }
+
+  #onLost(lane: Lane, error: Error | undefined): void {
+    if (lane === this.#inbound) {
+      this.#leaveInbound();
+      // What is ready need not be dialled. The owner is told all the same: something may have been lost.
+      this.adopt();
+      if (this.#prepared !== null) this.#install(this.#prepared);
+    } else if (lane === this.#outbound) {
+      this.#outbound = null;
+    } else {
+      if (lane === this.#prepared?.lane) this.#dropPrepared();
+      else if (lane === this.#successor) this.#successor = null;
+      return;
+    }
+    if (!this.#closed) this.#events.onLaneClosed(lane.name, error);
   }
 
   /** Closes both lanes at once and drops what is queued. */
   destroy(reason?: Error): void {
     this.#closed = true;
-    this.#inbound?.close(reason);
-    this.#outbound?.close(reason);
+    this.#closeUnused();
+    for (const lane of [this.#inbound, this.#outbound, ...this.#retired.values()]) lane?.close(reason);
+  }
+
+  #closeUnused(): void {
+    this.#dropPrepared();
+    this.#dropSuccessor();
   }
 
   /** Lets what is queued leave, then closes; resolves when all connections are gone. */
   async end(): Promise<void> {
     this.#closed = true;
-    await Promise.all([this.#outbound?.end(), this.#inbound?.end()]);
+    this.#closeUnused();
+    await Promise.all([this.#outbound, this.#inbound, ...this.#retired.values()].map((lane) => lane?.end()));
   }
+}
+
+function addTo(lane: Lane, connection: Connection, rest: Uint8Array): void {
+  if (lane.stripes.length < MAX_STRIPES) lane.add(connection, rest);
+  else connection.destroy();
 }

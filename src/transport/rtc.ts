@@ -62,11 +62,14 @@ export interface RtcSession {
   close(): void;
 }
 
+export interface RtcSettings {
+  readonly iceServers: readonly IceServer[];
+  /** By TURN servers only. */
+  readonly relayOnly: boolean;
+}
+
 export interface RtcDriver {
   /** Sessions that hold something of the system's. */
   readonly openSessions: number;
-  open(
-    settings: { readonly iceServers: readonly IceServer[]; readonly relayOnly: boolean },
-    events: RtcSessionEvents,
-  ): RtcSession;
+  open(settings: RtcSettings, events: RtcSessionEvents): RtcSession;
 }

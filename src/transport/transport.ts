@@ -79,8 +79,11 @@ export interface DialOptions {
    * may ignore it; then `onData` gets views on its own buffers.
    */
   readonly readBuffer?: Uint8Array;
-  /** Only by a TURN server, where the transport knows of one: a direct path was looked for a moment ago, and not found. */
-  readonly relayed?: boolean;
+  /**
+   * `only`: by a TURN server, where the transport knows of one, as a direct path was looked for a moment ago, and not found.
+   * `never`: no TURN server is asked from here; the other end may offer one of its own. @default where no direct path is found soon
+   */
+  readonly relay?: 'only' | 'never';
   /** Called once when the transport has no more use for `readBuffer`, also when the attempt fails. */
   readonly onReadBufferFree?: () => void;
 }

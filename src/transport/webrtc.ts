@@ -16,7 +16,15 @@
 import { ConnectError } from '../errors.ts';
 import { ChannelConnection } from './channel-connection.ts';
 import type { Clock } from './clock.ts';
-import type { DescriptionKind, IceServer, RtcChannel, RtcDriver, RtcSession, RtcSessionEvents } from './rtc.ts';
+import type {
+  DescriptionKind,
+  IceServer,
+  RtcChannel,
+  RtcDriver,
+  RtcSession,
+  RtcSessionEvents,
+  RtcSettings,
+} from './rtc.ts';
 import type { Address, Connection, DialOptions, Listener, Transport } from './transport.ts';
 
 /** `session`: a number that its dialler has chosen. Both ends may have chosen the same for sessions of theirs. */
@@ -133,13 +141,13 @@ export class WebRtcTransport implements Transport {
 
   #dial(peerId: string, options: DialOptions): Promise<Connection> {
     const { clock } = this.#options;
-    const { timeoutMs, signal, relayed = false } = options;
+    const { timeoutMs, signal, relay } = options;
     const remote = `webrtc ${peerId}`;
     return new Promise((resolve, reject) => {
       const attempts = new Set<() => void>();
       let reason = 'no path was found';
-      const hasRelays = this.#options.iceServers().some(({ url }) => url.startsWith('turn'));
-      const onlyRelays = relayed && hasRelays;
+      const hasRelays = relay !== 'never' && this.#options.iceServers().some(isRelay);
+      const onlyRelays = relay === 'only' && hasRelays;
       let retried = false;
       const settle = () => {
         stopTimer();
@@ -153,21 +161,26 @@ export class WebRtcTransport implements Transport {
         reject(new ConnectError(message, { cause: signal?.reason, phase: 'dial' }));
       };
       const onAbort = () => fail(`Dialling ${remote} was cancelled.`);
-      const attempt = (relay: boolean) => {
-        const cancel = this.#attempt(peerId, relay, {
-          onOpen: (connection) => {
-            attempts.delete(cancel);
-            settle();
-            resolve(connection);
+      const attempt = (relayOnly: boolean) => {
+        const iceServers = this.#options.iceServers().filter((server) => relay !== 'never' || !isRelay(server));
+        const cancel = this.#attempt(
+          peerId,
+          { iceServers, relayOnly },
+          {
+            onOpen: (connection) => {
+              attempts.delete(cancel);
+              settle();
+              resolve(connection);
+            },
+            onFailed: (why, isFinal) => {
+              attempts.delete(cancel);
+              reason = why;
+              if (isFinal || !retry()) {
+                if (isFinal || attempts.size === 0) fail(`Nobody could be reached at ${remote}: ${reason}.`);
+              }
+            },
           },
-          onFailed: (why, isFinal) => {
-            attempts.delete(cancel);
-            reason = why;
-            if (isFinal || !retry()) {
-              if (isFinal || attempts.size === 0) fail(`Nobody could be reached at ${remote}: ${reason}.`);
-            }
-          },
-        });
+        );
         attempts.add(cancel);
       };
       /** @returns whether there was anything left to try */
@@ -193,13 +206,14 @@ export class WebRtcTransport implements Transport {
   /** One session towards a peer. @returns what gives it up */
   #attempt(
     peerId: string,
-    relay: boolean,
+    settings: RtcSettings,
     events: {
       onOpen(connection: Connection): void;
       onFailed(reason: string, isFinal: boolean): void;
     },
   ): () => void {
-    const { driver, iceServers, random, signal } = this.#options;
+    const { driver, random, signal } = this.#options;
+    const { relayOnly } = settings;
     const number = new DataView(random(4).buffer).getUint32(0);
     const key = keyOf(peerId, number);
     const cancel = (reason: string) => {
@@ -211,26 +225,23 @@ export class WebRtcTransport implements Transport {
     const fail = (reason: string, isFinal: boolean) => {
       if (cancel(reason)) events.onFailed(reason, isFinal);
     };
-    const session = driver.open(
-      { iceServers: iceServers(), relayOnly: relay },
-      {
-        onDescription: (_, sdp) => {
-          pending.local = sdp;
-          signal(peerId, { kind: 'offer', session: number, relay, sdp });
-        },
-        onCandidate: (candidate, mid) =>
-          signal(peerId, { kind: 'candidate', session: number, fromDialler: true, candidate, mid }),
-        onChannel: () => fail('it opened a channel of its own', true),
-        onFailed: (reason) => fail(reason, false),
+    const session = driver.open(settings, {
+      onDescription: (_, sdp) => {
+        pending.local = sdp;
+        signal(peerId, { kind: 'offer', session: number, relay: relayOnly, sdp });
       },
-    );
+      onCandidate: (candidate, mid) =>
+        signal(peerId, { kind: 'candidate', session: number, fromDialler: true, candidate, mid }),
+      onChannel: () => fail('it opened a channel of its own', true),
+      onFailed: (reason) => fail(reason, false),
+    });
     const pending: Pending = { session, candidates: 0, local: null, remote: null, fail };
     this.#dialling.set(key, pending);
     const channel = session.createChannel();
     channel.handler = {
       onOpen: () => {
         this.#dialling.delete(key);
-        events.onOpen(this.#connection(pending, channel, peerId, { dialled: true, relayOnly: relay }));
+        events.onOpen(this.#connection(pending, channel, peerId, { dialled: true, relayOnly }));
       },
       onMessage: () => {},
       onBufferedAmountLow: () => {},
@@ -294,6 +305,10 @@ export class WebRtcTransport implements Transport {
     this.#accepting.set(key, pending);
     describe(pending, 'offer', offer.sdp);
   }
+}
+
+function isRelay({ url }: IceServer): boolean {
+  return url.startsWith('turn');
 }
 
 function keyOf(peerId: string, session: number): string {

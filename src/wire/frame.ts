@@ -19,13 +19,15 @@ const MAGIC = 0x5e;
 /**
  * `open` announces a call; `data` carries one segment. `relay` wraps a frame that goes through other peers, and `credit` says
  * that so many bytes (`segment`) of such frames have arrived. `ping` shows that the way is open; one whose `segment` is 1
- * asks for another.
+ * asks for another. `take` and `last` say which lane of a link is in use: see transport/link.ts.
  */
 export const FRAME_OPEN = 1;
 export const FRAME_DATA = 2;
 export const FRAME_RELAY = 3;
 export const FRAME_CREDIT = 4;
 export const FRAME_PING = 5;
+export const FRAME_TAKE = 6;
+export const FRAME_LAST = 7;
 
 /** Longest payload of each type of frame. */
 const LIMITS: Readonly<Record<number, number>> = {
@@ -34,6 +36,8 @@ const LIMITS: Readonly<Record<number, number>> = {
   [FRAME_RELAY]: MAX_RELAY_BYTES,
   [FRAME_CREDIT]: 0,
   [FRAME_PING]: 0,
+  [FRAME_TAKE]: 0,
+  [FRAME_LAST]: 0,
 };
 
 /** Payload pieces are handed on in multiples of this many bytes (but for the last), so that no element is ever cut. */

@@ -283,8 +283,8 @@ const dialMessage = v.variant('type', [
     from: name,
     to: name,
     session: u32,
-    /** As the dialler sees it: `inbound`, it reads; `outbound`, it writes. */
-    lane: v.picklist(['inbound', 'outbound']),
+    /** As the dialler sees it: `inbound`, it reads; `outbound`, it writes; `successor`, it will read when it has said so. */
+    lane: v.picklist(['inbound', 'outbound', 'successor']),
     nonce: secret,
   }),
   v.strictObject({ type: v.literal('dial-accept'), nonce: secret, proof: secret }),

@@ -135,8 +135,8 @@ export class HostilePeer {
   /** Dials another peer as the protocol has it, by one of its addresses. */
   async dialPeer(peer: Introduction, address: Address, session: number): Promise<Connection> {
     const connection = await dial(address);
-    // Either lane: the victim reads and writes on both.
-    const lane = session % 4 === 0 ? 'outbound' : 'inbound';
+    // Either lane, and one that is never taken: the victim reads on all of them, and writes to two.
+    const lane = (['outbound', 'successor', 'inbound', 'inbound'] as const)[session % 4]!;
     const identity = {
       run: this.#run,
       from: this.welcome.peerId,

@@ -9,7 +9,7 @@
 import { NamespaceSet } from '../../src/chaos/namespace-set.ts';
 import { type Coturn, startCoturn } from './coturn.ts';
 import { HostProcess } from './host-process.ts';
-import { type BoxKind, INNER_DEVICE, OUTER_DEVICE, rulesOf } from './rules.ts';
+import { type BoxKind, droppingRules, INNER_DEVICE, OUTER_DEVICE, rulesOf } from './rules.ts';
 
 /** How a host is connected: directly to the public network, or behind a box. */
 export type NatKind = 'open' | BoxKind;
@@ -98,6 +98,16 @@ export class Host {
   /** From now on it reaches its own network only. */
   forgetRoute(): void {
     this.#set.ip(this.#label, ['route del default']);
+  }
+
+  /** From now on, what comes to it from this address by this protocol vanishes. */
+  dropFrom(address: string, protocol: 'tcp' | 'udp'): void {
+    this.#set.inside(this.#label, ['nft', '-f', '-'], droppingRules(address, protocol));
+  }
+
+  /** From now on nothing vanishes any more. */
+  dropNothing(): void {
+    this.#set.inside(this.#label, ['nft', 'flush', 'ruleset']);
   }
 
   /** Runs a program on this host until it ends, its deadline passes or the internet is disposed of. */

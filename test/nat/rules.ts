@@ -48,3 +48,15 @@ table ip nat {
 }
 `;
 }
+
+/** Of a host: what comes to it from an address by a protocol is dropped. */
+export function droppingRules(address: string, protocol: 'tcp' | 'udp'): string {
+  return `
+table inet drops {
+  chain input {
+    type filter hook input priority filter; policy accept;
+    ip saddr ${address} meta l4proto ${protocol} drop
+  }
+}
+`;
+}

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Link, type LinkEvents } from '../../src/transport/link.ts';
 import { type Connection, NO_BINDING } from '../../src/transport/transport.ts';
+import { emptyHeader, FRAME_LAST, FRAME_TAKE, HEADER_BYTES, writeHeader } from '../../src/wire/frame.ts';
 import { MAX_STRIPES } from '../../src/wire/limits.ts';
 
 const EVENTS: LinkEvents = {
@@ -12,19 +13,25 @@ const EVENTS: LinkEvents = {
   onLaneClosed: () => {},
 };
 
-/** A connection that does nothing but be closed. */
+/** A connection that does nothing but be ended and closed, and remember what was written. */
 class Idle implements Connection {
   readonly binding: Uint8Array = NO_BINDING;
   readonly remote = 'idle';
   readonly queuedBytes = 0;
   closed = false;
+  ended = false;
+  readonly written: number[] = [];
   handler = { onData: () => {}, onEnd: () => {}, onClose: () => {} };
-  write(): void {}
+  write(head: Uint8Array): void {
+    this.written.push(...head);
+  }
   cork(): void {}
   uncork(): void {}
   pause(): void {}
   resume(): void {}
-  end(): void {}
+  end(): void {
+    this.ended = true;
+  }
   destroy(): void {
     this.closed = true;
   }
@@ -72,4 +79,25 @@ describe('a lane that is dialled by who writes to it', () => {
     dead.destroy();
     expect(new Link(EVENTS).dialledReversed([dead], 9)).toBe(false);
   });
+});
+
+test('a stripe that comes when its lane has been succeeded is told that nothing comes on it', () => {
+  const frame = (type: number) => {
+    const bytes = new Uint8Array(HEADER_BYTES);
+    writeHeader(new DataView(bytes.buffer), 0, { ...emptyHeader(), type });
+    return bytes;
+  };
+  const link = new Link({ ...EVENTS, takeCarry: () => new Uint8Array(HEADER_BYTES) });
+  const [old, successor, late, later] = [new Idle(), new Idle(), new Idle(), new Idle()];
+  link.accept(old, 7, new Uint8Array(0));
+  link.acceptSuccessor(successor, 8, frame(FRAME_TAKE)); // which came along with the proof
+  link.accept(late, 7, new Uint8Array(0));
+  link.acceptSuccessor(later, 8, new Uint8Array(0));
+  const last = [...frame(FRAME_LAST)];
+  expect([old, late].map(({ written, ended }) => [written, ended])).toEqual([
+    [last, true],
+    [last, true],
+  ]);
+  link.send(Uint8Array.of(1), null, null, true);
+  expect([successor.written, successor.ended, later.ended]).toEqual([[1], false, false]);
 });
