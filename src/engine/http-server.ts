@@ -6,9 +6,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { extname, join } from 'node:path';
 import { ArgumentError } from '../errors.ts';
+import { type HttpDoor, HttpEntrance } from '../transport/http-entrance.ts';
 import type { Connection } from '../transport/transport.ts';
-import { acceptWebSockets, closeHttp, formatUrl, listenHttp } from '../transport/websocket-node.ts';
-import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
+import { acceptWebSockets, formatUrl } from '../transport/websocket-node.ts';
+import { MAX_HANDSHAKE_BYTES } from '../wire/limits.ts';
 
 export interface CoordinatorHttpOptions {
   /** 0 takes a free one. */
@@ -20,7 +21,7 @@ export interface CoordinatorHttpOptions {
 }
 
 export interface HttpListener {
-  /** `http://host:port`, without a slash at the end. */
+  /** `http://host:port`, or `https:` where it has a certificate; without a slash at the end. */
   readonly url: string;
   close(): Promise<void>;
 }
@@ -85,13 +86,6 @@ function answer(files: ReadonlyMap<string, ServedFile>, request: IncomingMessage
   response.end(request.method === 'HEAD' ? undefined : file.bytes);
 }
 
-/** A connection that does not say what it wants is closed, as on the coordinator's other ports. */
-const TIME_LIMITS = {
-  headersTimeout: HANDSHAKE_TIMEOUT_MS,
-  requestTimeout: HANDSHAKE_TIMEOUT_MS,
-  connectionsCheckingInterval: 1_000,
-};
-
 const LOOPBACK_HOSTS = new Set(['127.0.0.1', '[::1]', 'localhost']);
 
 /**
@@ -109,6 +103,7 @@ export function allowsOrigin(origin: string | undefined, hasToken: boolean): boo
  */
 export async function serveHttp(
   { port, host, folder }: CoordinatorHttpOptions & { readonly host: string },
+  door: HttpDoor,
   hasToken: boolean,
   onConnection: (connection: Connection) => void,
 ): Promise<HttpListener> {
@@ -119,8 +114,14 @@ export async function serveHttp(
     if (error instanceof ArgumentError) throw error;
     throw new ArgumentError(`The folder ${folder} can't be served: ${error instanceof Error ? error.message : error}.`);
   }
-  const server = createServer(TIME_LIMITS, (request, response) => answer(files, request, response));
-  acceptWebSockets(server, (origin) => allowsOrigin(origin, hasToken), onConnection);
-  const bound = await listenHttp(server, host, port);
-  return { url: formatUrl('http', bound.host, bound.port), close: () => closeHttp(server) };
+  const http = createServer({ maxHeaderSize: MAX_HANDSHAKE_BYTES }, (request, response) => {
+    answer(files, request, response);
+  });
+  const entrance = new HttpEntrance(http, door);
+  acceptWebSockets(http, (origin) => allowsOrigin(origin, hasToken), onConnection, entrance);
+  const listener = await entrance.listen(host, port);
+  return {
+    url: formatUrl(door.certificate === null ? 'http' : 'https', host, listener.port),
+    close: () => listener.close(),
+  };
 }

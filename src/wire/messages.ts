@@ -144,12 +144,16 @@ const ice = v.strictObject({
 });
 
 const peerMessage = v.variant('type', [
-  /** `claims`: of the pass that its bearer will prove to have; empty for the coordinator's token itself. */
+  /**
+   * `claims`: of the pass that its bearer will prove to have; empty for the coordinator's token itself. `bound`: the proofs cover the
+   * connection; a browser, and who comes through a proxy that ends TLS, can't know what to cover.
+   */
   v.strictObject({
     type: v.literal('hello'),
     version: u32,
     run: name,
     claims: v.pipe(v.string(), v.maxLength(MAX_CLAIMS_LENGTH)),
+    bound: v.optional(v.boolean(), false),
     nonce: secret,
   }),
   /** `resume`: a `resume` message follows. */

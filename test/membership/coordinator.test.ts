@@ -581,7 +581,7 @@ describe('leaving and being expelled', () => {
   });
 
   test.each<PeerMessage>([
-    { type: 'hello', version: 1, run: 'default', claims: '', nonce: new Uint8Array(32) },
+    { type: 'hello', version: 1, run: 'default', claims: '', bound: false, nonce: new Uint8Array(32) },
     {
       type: 'prove',
       proof: new Uint8Array(32),
@@ -600,7 +600,7 @@ describe('leaving and being expelled', () => {
 
   test('whatever one sends after it was lost is ignored', () => {
     const stage = Stage.withMembers(2);
-    stage.say('b', { type: 'hello', version: 1, run: 'default', claims: '', nonce: new Uint8Array(32) });
+    stage.say('b', { type: 'hello', version: 1, run: 'default', claims: '', bound: false, nonce: new Uint8Array(32) });
     stage.progress('a', 2);
     const before = stage.snapshot();
     expect([
