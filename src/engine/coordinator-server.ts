@@ -33,11 +33,13 @@ import {
   type RunReport,
 } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
+import type { ApiSource } from './http-api.ts';
 import type { CoordinatorHttpOptions, HttpListener } from './http-server.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
 import { JOIN_RATE, type Platform, systemPlatform } from './platform.ts';
 import { oneLine, Refusals } from './refusals.ts';
 import { controlAcceptor, resolveSecurity } from './resolve-security.ts';
+import { type RunState, runState } from './run-state.ts';
 import type { EncryptionOptions } from './security.ts';
 import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
 import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
@@ -160,11 +162,14 @@ export class CoordinatorServer {
     platform: Platform,
     graceMs: number,
   ): Promise<CoordinatorServer> {
-    const accepted: { handle: (connection: Connection) => void } = { handle: (connection) => connection.destroy() };
+    const started: { server: CoordinatorServer | null } = { server: null };
     const { token = '', onNote } = options;
     const security = resolveSecurity(options, token);
     const refusals = new Refusals(platform.clock, (line) => onNote?.(line));
-    const onConnection = (connection: Connection) => accepted.handle(connection);
+    const onConnection = (connection: Connection) => {
+      if (started.server === null) connection.destroy();
+      else started.server.#accept(connection);
+    };
     const onRefused = (reason: string) => refusals.tell(reason);
     const listeners = await platform.listenCoordinator(address, {
       security,
@@ -174,12 +179,17 @@ export class CoordinatorServer {
     });
     const lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED_PER_ORIGIN });
     const door = { certificate: security.certificates, lobby, rate: JOIN_RATE, onRefused };
-    const http = await listenHttp(address, options, door, onConnection).catch(async (error: unknown) => {
+    const source: ApiSource = {
+      secret: token,
+      runs: () => started.server?.runStates() ?? [],
+      dismiss: (run, peerId) => started.server?.dismiss(run, peerId),
+    };
+    const http = await listenHttp(address, options, door, source, onConnection).catch(async (error: unknown) => {
       await Promise.all(listeners.map((listener) => listener.close()));
       throw error;
     });
     const server = new CoordinatorServer(listeners, http, lobby, options, platform, refusals, graceMs);
-    accepted.handle = (connection) => server.#accept(connection);
+    started.server = server;
     return server;
   }
 
@@ -228,6 +238,19 @@ export class CoordinatorServer {
 
   status(): Record<string, CoordinatorSnapshot> {
     return Object.fromEntries([...this.#runs].map(([name, run]) => [name, run.machine.snapshot()]));
+  }
+
+  /** The same, as whoever looks on by HTTP is shown it. */
+  runStates(): readonly RunState[] {
+    return [...this.#runs].map(([name, { machine, peers }]) =>
+      runState(name, machine.snapshot(), (peerId) => peers.get(peerId)?.connection.remote ?? null),
+    );
+  }
+
+  /** By an administrator. */
+  dismiss(name: string, peerId: PeerId): void {
+    const run = this.#runs.get(name);
+    if (run !== undefined) this.#step(run, { type: 'dismissed', peerId });
   }
 
   // --- letting in --------------------------------------------------------------------------------------------------
@@ -503,12 +526,13 @@ export class CoordinatorServer {
 /** Loaded only where it is asked for. */
 async function listenHttp(
   address: Address,
-  { http, token }: CoordinatorListenOptions,
+  { http }: CoordinatorListenOptions,
   door: HttpDoor,
+  source: ApiSource,
   onConnection: (connection: Connection) => void,
 ): Promise<HttpListener | null> {
   if (http === undefined) return null;
   const { serveHttp } = await import('./http-server.ts');
   const host = http.host ?? (address.kind === 'tcp' ? address.host : '127.0.0.1');
-  return serveHttp({ ...http, host }, door, (token ?? '') !== '', onConnection);
+  return serveHttp({ ...http, host }, door, source, onConnection);
 }

@@ -1,5 +1,5 @@
 /**
- * A coordinator's HTTP port: WebSockets for peers in browsers, and the files of a page, if it is to serve one. The files are read
+ * A coordinator's HTTP port: WebSockets for peers in browsers, what `http-api.ts` tells, and the files of a page, if it is to serve one. The files are read
  * when it starts, and only what was read is served.
  */
 import { readdirSync, readFileSync } from 'node:fs';
@@ -10,6 +10,7 @@ import { type HttpDoor, HttpEntrance } from '../transport/http-entrance.ts';
 import type { Connection } from '../transport/transport.ts';
 import { acceptWebSockets, formatUrl } from '../transport/websocket-node.ts';
 import { MAX_HANDSHAKE_BYTES } from '../wire/limits.ts';
+import { type ApiSource, isOfThisMachine, serveApi } from './http-api.ts';
 
 export interface CoordinatorHttpOptions {
   /** 0 takes a free one. */
@@ -86,15 +87,13 @@ function answer(files: ReadonlyMap<string, ServedFile>, request: IncomingMessage
   response.end(request.method === 'HEAD' ? undefined : file.bytes);
 }
 
-const LOOPBACK_HOSTS = new Set(['127.0.0.1', '[::1]', 'localhost']);
-
 /**
  * Pages of any origin can open WebSockets to this machine. Where there is a token they must know it; where there is none, only
  * pages that came from this machine may.
  */
 export function allowsOrigin(origin: string | undefined, hasToken: boolean): boolean {
   if (hasToken || origin === undefined) return true;
-  return URL.canParse(origin) && LOOPBACK_HOSTS.has(new URL(origin).hostname);
+  return isOfThisMachine(origin);
 }
 
 /**
@@ -104,7 +103,7 @@ export function allowsOrigin(origin: string | undefined, hasToken: boolean): boo
 export async function serveHttp(
   { port, host, folder }: CoordinatorHttpOptions & { readonly host: string },
   door: HttpDoor,
-  hasToken: boolean,
+  source: ApiSource,
   onConnection: (connection: Connection) => void,
 ): Promise<HttpListener> {
   let files = new Map<string, ServedFile>();
@@ -115,10 +114,11 @@ export async function serveHttp(
     throw new ArgumentError(`The folder ${folder} can't be served: ${error instanceof Error ? error.message : error}.`);
   }
   const http = createServer({ maxHeaderSize: MAX_HANDSHAKE_BYTES }, (request, response) => {
-    answer(files, request, response);
+    if (!api.handle(request, response)) answer(files, request, response);
   });
+  const api = serveApi(source, ({ socket }, reason) => entrance.tell(socket, reason));
   const entrance = new HttpEntrance(http, door);
-  acceptWebSockets(http, (origin) => allowsOrigin(origin, hasToken), onConnection, entrance);
+  acceptWebSockets(http, (origin) => allowsOrigin(origin, source.secret !== ''), onConnection, entrance);
   const listener = await entrance.listen(host, port);
   return {
     url: formatUrl(door.certificate === null ? 'http' : 'https', host, listener.port),
