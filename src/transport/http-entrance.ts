@@ -33,7 +33,10 @@ const IDLE_MS = 15_000;
 const NOT_ENCRYPTED =
   'HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nThis port speaks HTTPS: use https:// or wss://.\n';
 
-/** A connection that has not become a WebSocket: it may not become one at all. */
+/**
+ * A connection that has not become a WebSocket. It may not become one at all, so a request does not count as a word in the lobby:
+ * otherwise those who ask for a page, and read it slowly, would be there when newcomers have to go.
+ */
 interface Guest extends Visitor {
   readonly name: string;
   readonly socket: Socket;
@@ -136,7 +139,6 @@ export class HttpEntrance {
     // Who ends its side before it is through is gone.
     socket.allowHalfOpen = false;
     sniff(socket, (opening) => {
-      this.#door.lobby.hear(guest);
       if (opening === 'tls') secured.emit('connection', socket);
       else if (opening === 'oversized') this.#refuse(socket, 'its TLS handshake begins with too much');
       else {
@@ -152,10 +154,7 @@ export class HttpEntrance {
   }
 
   #onAsked(socket: Socket): void {
-    const guest = this.#guests.get(nameOf(socket));
-    if (guest === undefined) return;
-    this.#door.lobby.hear(guest);
-    guest.stopTimer();
+    this.#guests.get(nameOf(socket))?.stopTimer();
   }
 
   #leave(guest: Guest): void {
