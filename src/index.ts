@@ -10,7 +10,7 @@ export type { IceServerOptions } from './engine/ice.ts';
 export type { PathFailure, PathKind } from './engine/path-race.ts';
 export type { Admission, LinkStatus } from './engine/runtime.ts';
 export type { Encryption } from './engine/security.ts';
-export type { CoordinatorStore } from './engine/store.ts';
+export type { CoordinatorStore, UsedPass } from './engine/store.ts';
 export { makePass, type PassOptions, type Role } from './engine/token.ts';
 export {
   ArgumentError,

@@ -32,10 +32,12 @@ Peers find each other through a coordinator. It admits them, notices when one is
 what that one was part of. Tensors never pass through it. One coordinator serves any number of runs.
 
 Connections from other machines are TLS 1.3, with keys that come from the token, or with certificates of your own: give
---cert, --key and --ca, and the same to every peer.
+--cert, --key and --ca, and the same to every peer. With them, the HTTP port is HTTPS.
 
 Without a token it listens on the loopback interface only. Give the token by SKEIN_TOKEN: unlike an option, it is
 not shown in the list of processes.
+
+It prints a line for whoever joins, is lost, or is turned away.
 
 Examples:
   On this machine only, on the usual port:
@@ -65,7 +67,10 @@ async function serve(options: CoordinatorOptions): Promise<void> {
     turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
   );
   const read = (path: string) => readFileSync(path, 'utf8');
+  // Who reads this may be gone: that is no reason to end.
+  process.stdout.on('error', () => {});
   const coordinator = await Coordinator.listen({
+    onNote: (line) => console.log(`${pc.dim(new Date().toISOString())} ${line}`),
     host,
     port,
     iceServers,

@@ -20,15 +20,20 @@ export interface ControlHandler<In> {
 export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage> implements ConnectionHandler {
   readonly remote: string;
   readonly binding: Uint8Array;
+  /** Its other end may be one that can't know the binding. */
+  readonly mayBeUnbound: boolean;
   readonly #connection: Connection;
   readonly #reader: ControlReader<In>;
   readonly #handler: ControlHandler<In>;
+  /** It was closed by this end: the other one has broken the protocol, or was given up. */
+  cutBecause: 'protocol' | 'given up' | null = null;
   #open = true;
   #reason: string | null = null;
 
   constructor(connection: Connection, schema: ControlSchema<In>, handler: ControlHandler<In>) {
     this.remote = connection.remote;
     this.binding = connection.binding;
+    this.mayBeUnbound = connection.visit !== undefined;
     this.#connection = connection;
     this.#reader = new ControlReader(schema, MAX_HANDSHAKE_BYTES);
     this.#handler = handler;
@@ -38,6 +43,7 @@ export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage>
   /** The other end has proved who it is: longer messages are allowed. */
   trust(): void {
     this.#reader.setLimit(MAX_CONTROL_BYTES);
+    this.#connection.visit?.trust();
   }
 
   send(message: Out, term: number, epoch: number): void {
@@ -53,11 +59,13 @@ export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage>
 
   /** Closes at once. */
   fail(reason: string): void {
+    this.cutBecause ??= 'given up';
     this.#destroy(reason, new Error(reason));
   }
 
   /** Closes at once: the other end has broken the protocol. */
   refuse(reason: string): void {
+    this.cutBecause ??= 'protocol';
     this.#destroy(reason, new ProtocolError(reason));
   }
 

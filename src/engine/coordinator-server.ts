@@ -12,13 +12,15 @@ import {
 } from '../membership/coordinator.ts';
 import { DEFAULT_PORT, formatTcpAddress, isLoopback } from '../transport/address.ts';
 import { every } from '../transport/clock.ts';
+import type { HttpDoor } from '../transport/http-entrance.ts';
 import { Lobby, type Visitor } from '../transport/lobby.ts';
 import { NONCE_BYTES, prove, sameProof } from '../transport/secure.ts';
-import type { Address, Connection, Listener } from '../transport/transport.ts';
+import { type Address, type Connection, type Listener, NO_BINDING } from '../transport/transport.ts';
 import {
   HANDSHAKE_TIMEOUT_MS,
   MAX_RUNS,
   MAX_UNAUTHENTICATED,
+  MAX_UNAUTHENTICATED_PER_ORIGIN,
   MAX_WORLD_SIZE,
   PROTOCOL_VERSION,
 } from '../wire/limits.ts';
@@ -31,11 +33,13 @@ import {
   type RunReport,
 } from '../wire/messages.ts';
 import { ControlConnection } from './control-connection.ts';
+import type { ApiSource } from './http-api.ts';
 import type { CoordinatorHttpOptions, HttpListener } from './http-server.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
-import { type Platform, systemPlatform } from './platform.ts';
-import { Refusals } from './refusals.ts';
+import { JOIN_RATE, type Platform, systemPlatform } from './platform.ts';
+import { oneLine, Refusals } from './refusals.ts';
 import { controlAcceptor, resolveSecurity } from './resolve-security.ts';
+import { type RunState, runState } from './run-state.ts';
 import type { EncryptionOptions } from './security.ts';
 import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
 import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
@@ -59,8 +63,8 @@ export interface CoordinatorListenOptions extends EncryptionOptions {
   /** STUN and TURN servers for peers that use WebRTC. @default none: only paths on which nobody translates addresses */
   readonly iceServers?: readonly IceServerOptions[];
   /**
-   * An HTTP port, for peers in browsers: they reach the coordinator by WebSocket. It is in the clear, keys of pairs included: on any
-   * other network than loopback put a proxy before it that ends TLS. @default none
+   * An HTTP port, for peers in browsers: they reach the coordinator by WebSocket. With `cert` and `key` it is HTTPS; without, it is in
+   * the clear, keys of pairs included: on any other network than loopback put a proxy before it that ends TLS. @default none
    */
   readonly http?: CoordinatorHttpOptions;
   /** Receives a line for each change of membership, and for those who were turned away. @default none */
@@ -75,6 +79,9 @@ const DISMISS_MS = 2_000;
 
 /** Between ticks of the machines (ms). */
 const TICK_MS = 25;
+
+/** A peer that finds that the coordinator does not know its token goes without another word. */
+const LEFT_UNPROVED = 'it left without a proof that it knows the token: perhaps it has another one';
 
 /** Longest silence that the adaptive detector may tolerate, as a multiple of the shortest. */
 const PATIENCE = 4;
@@ -102,10 +109,14 @@ interface Session {
   /** Of its pass, as it came, and what the bearer must prove to know. */
   claims: string;
   key: Uint8Array | string;
+  /** Of the connection, where its proofs cover it. */
+  binding: Uint8Array;
   /** What those claims say, once that is proved; null for the coordinator's own token. */
   pass: Claims | null;
   /** It has proved that it knows the token, and will tell where it comes back from. */
   returning: Extract<PeerMessage, { type: 'prove' }> | null;
+  /** It was told why it may not come in. */
+  refused: boolean;
   /** Where it has been let in. */
   run: Run | null;
   peerId: PeerId | null;
@@ -123,8 +134,8 @@ export class CoordinatorServer {
   /** Members of an earlier coordinator's runs may come back until then. */
   readonly #graceUntil: number;
   readonly #stopTicks: () => void;
-  readonly #passes: UsedPasses = new UsedPasses();
-  readonly #lobby: Lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED });
+  readonly #passes: UsedPasses;
+  readonly #lobby: Lobby;
   readonly #refusals: Refusals;
   #nextSession = 1;
   #closed = false;
@@ -151,29 +162,41 @@ export class CoordinatorServer {
     platform: Platform,
     graceMs: number,
   ): Promise<CoordinatorServer> {
-    const accepted: { handle: (connection: Connection) => void } = { handle: (connection) => connection.destroy() };
+    const started: { server: CoordinatorServer | null } = { server: null };
     const { token = '', onNote } = options;
     const security = resolveSecurity(options, token);
     const refusals = new Refusals(platform.clock, (line) => onNote?.(line));
-    const onConnection = (connection: Connection) => accepted.handle(connection);
+    const onConnection = (connection: Connection) => {
+      if (started.server === null) connection.destroy();
+      else started.server.#accept(connection);
+    };
+    const onRefused = (reason: string) => refusals.tell(reason);
     const listeners = await platform.listenCoordinator(address, {
       security,
       acceptor: controlAcceptor(security, token),
       onConnection,
-      onRefused: (reason) => refusals.tell(reason),
+      onRefused,
     });
-    const http = await listenHttp(address, options, onConnection).catch(async (error: unknown) => {
+    const lobby = new Lobby({ total: MAX_UNAUTHENTICATED, perOrigin: MAX_UNAUTHENTICATED_PER_ORIGIN });
+    const door = { certificate: security.certificates, lobby, rate: JOIN_RATE, onRefused };
+    const source: ApiSource = {
+      secret: token,
+      runs: () => started.server?.runStates() ?? [],
+      dismiss: (run, peerId) => started.server?.dismiss(run, peerId),
+    };
+    const http = await listenHttp(address, options, door, source, onConnection).catch(async (error: unknown) => {
       await Promise.all(listeners.map((listener) => listener.close()));
       throw error;
     });
-    const server = new CoordinatorServer(listeners, http, options, platform, refusals, graceMs);
-    accepted.handle = (connection) => server.#accept(connection);
+    const server = new CoordinatorServer(listeners, http, lobby, options, platform, refusals, graceMs);
+    started.server = server;
     return server;
   }
 
   private constructor(
     listeners: readonly Listener[],
     http: HttpListener | null,
+    lobby: Lobby,
     options: CoordinatorListenOptions,
     platform: Platform,
     refusals: Refusals,
@@ -181,9 +204,11 @@ export class CoordinatorServer {
   ) {
     this.#listeners = listeners;
     this.#http = http;
+    this.#lobby = lobby;
     this.#options = options;
     const { store = memoryStore() } = options;
     this.#store = typeof store === 'string' ? fileStore(store) : store;
+    this.#passes = new UsedPasses(this.#store);
     this.#platform = platform;
     this.#refusals = refusals;
     this.#token = options.token ?? '';
@@ -195,7 +220,7 @@ export class CoordinatorServer {
     return formatTcpAddress(this.#listeners[0]!.address); // there is always one
   }
 
-  /** `http://host:port`; null where it has no HTTP port. */
+  /** `http://host:port`, or `https:` with a certificate; null where it has no HTTP port. */
   get httpAddress(): string | null {
     return this.#http?.url ?? null;
   }
@@ -215,6 +240,19 @@ export class CoordinatorServer {
     return Object.fromEntries([...this.#runs].map(([name, run]) => [name, run.machine.snapshot()]));
   }
 
+  /** The same, as whoever looks on by HTTP is shown it. */
+  runStates(): readonly RunState[] {
+    return [...this.#runs].map(([name, { machine, peers }]) =>
+      runState(name, machine.snapshot(), (peerId) => peers.get(peerId)?.connection.remote ?? null),
+    );
+  }
+
+  /** By an administrator. */
+  dismiss(name: string, peerId: PeerId): void {
+    const run = this.#runs.get(name);
+    if (run !== undefined) this.#step(run, { type: 'dismissed', peerId });
+  }
+
   // --- letting in --------------------------------------------------------------------------------------------------
 
   #accept(connection: Connection): void {
@@ -230,8 +268,8 @@ export class CoordinatorServer {
       }),
       number: this.#nextSession++,
       visitor: {
-        // Where connections are counted by their address, that was done before they were handed over.
-        origin: null,
+        // On other ports than HTTP's, connections are counted by their address before they are handed over.
+        origin: connection.visit?.origin ?? null,
         onEvicted: () => session.connection.fail('it had not shown who it is when too many others came'),
       },
       stopTimer: this.#platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () =>
@@ -242,8 +280,10 @@ export class CoordinatorServer {
       runName: '',
       claims: '',
       key: '',
+      binding: NO_BINDING,
       pass: null,
       returning: null,
+      refused: false,
       run: null,
       peerId: null,
     };
@@ -285,14 +325,17 @@ export class CoordinatorServer {
     session.runName = hello.run;
     session.claims = hello.claims;
     session.key = keyOfClaims(this.#token, hello.claims);
-    const { binding } = session.connection;
+    const { connection } = session;
+    // Who leaves it out of its own proof has not asked whether somebody stands in between; nobody else can leave it out for it.
+    session.binding = hello.bound || !connection.mayBeUnbound ? connection.binding : NO_BINDING;
+    const { binding } = session;
     const parts = { subject: hello.run, binding, own: session.ownNonce, theirs: hello.nonce };
     const proof = prove(session.key, 'coordinator', parts);
     session.connection.send({ type: 'challenge', version: PROTOCOL_VERSION, nonce: session.ownNonce, proof }, 0, 0);
   }
 
   #admit(session: Session, peerNonce: Uint8Array, message: Extract<PeerMessage, { type: 'prove' }>): void {
-    const { binding } = session.connection;
+    const { binding } = session;
     const parts = { subject: session.runName, binding, own: peerNonce, theirs: session.ownNonce };
     if (!sameProof(message.proof, prove(session.key, 'peer', parts))) {
       const text =
@@ -325,6 +368,10 @@ export class CoordinatorServer {
     const { hostKey, site, addresses, startWorldSize, name } = proved;
     const description = { hostKey, site, addresses };
     this.#step(run, { type: 'resumed', connection: session.number, description, startWorldSize, name, report });
+    if (run.peers.get(report.peerId) !== session)
+      this.#refusals.tell(
+        `${session.connection.remote} was refused: ${report.peerId} of run ${run.name} was lost before.`,
+      );
   }
 
   /** @param returning the peer that it says it is, when it comes back */
@@ -351,6 +398,7 @@ export class CoordinatorServer {
   }
 
   #refuse(session: Session, code: string, message: string): void {
+    session.refused = true;
     this.#refusals.tell(`${session.connection.remote} was refused: ${message}`);
     session.connection.send({ type: 'refuse', code, message }, 0, 0);
     session.connection.end();
@@ -360,10 +408,15 @@ export class CoordinatorServer {
     this.#sessions.delete(session.number);
     session.stopTimer();
     this.#lobby.leave(session.visitor);
-    const { run, peerId } = session;
-    if (run === null && reason !== null && !this.#closed) {
-      this.#refusals.tell(`${session.connection.remote} did not get in: ${reason}.`);
+    const { run, peerId, connection } = session;
+    if (run === null && !session.refused && !this.#closed) {
+      // One that has left and said nothing may only have looked whether somebody is here.
+      const hasLeft = session.peerNonce !== null && connection.cutBecause === null;
+      const why = hasLeft ? LEFT_UNPROVED : reason;
+      if (why !== null) this.#refusals.tell(`${connection.remote} did not get in: ${why}.`);
     }
+    if (run !== null && connection.cutBecause === 'protocol' && !this.#closed)
+      this.#refusals.tell(`${connection.remote}, ${peerId} of run ${run.name}, was cut off: ${reason}.`);
     if (peerId === null || run === null) return;
     if (run.peers.get(peerId) !== session) return;
     run.peers.delete(peerId);
@@ -453,7 +506,7 @@ export class CoordinatorServer {
         run.peers.delete(effect.peerId);
         break;
       case 'note':
-        this.#options.onNote?.(`run ${run.name}: ${effect.text}`);
+        this.#options.onNote?.(oneLine(`run ${run.name}: ${effect.text}`));
         break;
       default:
         effect satisfies never;
@@ -473,11 +526,13 @@ export class CoordinatorServer {
 /** Loaded only where it is asked for. */
 async function listenHttp(
   address: Address,
-  { http, token }: CoordinatorListenOptions,
+  { http }: CoordinatorListenOptions,
+  door: HttpDoor,
+  source: ApiSource,
   onConnection: (connection: Connection) => void,
 ): Promise<HttpListener | null> {
   if (http === undefined) return null;
   const { serveHttp } = await import('./http-server.ts');
   const host = http.host ?? (address.kind === 'tcp' ? address.host : '127.0.0.1');
-  return serveHttp({ ...http, host }, (token ?? '') !== '', onConnection);
+  return serveHttp({ ...http, host }, door, source, onConnection);
 }

@@ -53,7 +53,7 @@ function dial(
   signal: AbortSignal,
 ): Promise<Connection> {
   const { token, security, transports } = credentials;
-  const encrypted = address.kind === 'tcp' && encrypts(security, address.host);
+  const encrypted = address.kind === 'ws' || (address.kind === 'tcp' && encrypts(security, address.host));
   const options = { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal };
   return platform.dialCoordinator(address, transports, options, encrypted ? controlDialer(security, token) : null);
 }
@@ -99,7 +99,9 @@ export async function greet(
     const send = (message: PeerMessage) => connection.send(message, 0, 0);
     const onChallenge = (message: Extract<CoordinatorMessage, { type: 'challenge' }>) => {
       if (!sameProof(message.proof, prove(key, 'coordinator', { ...about, own: message.nonce, theirs: own }))) {
-        const text = `The coordinator at ${raw.remote} does not know this token: check \`token\` (or SKEIN_TOKEN) on both sides. If they are the same, somebody stands in the middle.`;
+        const isWeb = address.kind === 'ws' && about.binding.length > 0;
+        const hint = isWeb ? ': perhaps a proxy that ends TLS, through which no peer with certificates goes' : '';
+        const text = `The coordinator at ${raw.remote} does not know this token: check \`token\` (or SKEIN_TOKEN) on both sides. If they are the same, somebody stands in the middle${hint}.`;
         fail(new UnauthorizedError(text, context));
         return;
       }
@@ -143,6 +145,6 @@ export async function greet(
       }
     };
     const connection: PeerConnection = new ControlConnection(raw, COORDINATOR_MESSAGES, { onMessage, onClosed });
-    send({ type: 'hello', version: PROTOCOL_VERSION, run, claims, nonce: own });
+    send({ type: 'hello', version: PROTOCOL_VERSION, run, claims, bound: raw.binding.length > 0, nonce: own });
   });
 }

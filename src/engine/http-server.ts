@@ -1,14 +1,16 @@
 /**
- * A coordinator's HTTP port: WebSockets for peers in browsers, and the files of a page, if it is to serve one. The files are read
+ * A coordinator's HTTP port: WebSockets for peers in browsers, what `http-api.ts` tells, and the files of a page, if it is to serve one. The files are read
  * when it starts, and only what was read is served.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { extname, join } from 'node:path';
 import { ArgumentError } from '../errors.ts';
+import { type HttpDoor, HttpEntrance } from '../transport/http-entrance.ts';
 import type { Connection } from '../transport/transport.ts';
-import { acceptWebSockets, closeHttp, formatUrl, listenHttp } from '../transport/websocket-node.ts';
-import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
+import { acceptWebSockets, formatUrl } from '../transport/websocket-node.ts';
+import { MAX_HANDSHAKE_BYTES } from '../wire/limits.ts';
+import { type ApiSource, isOfThisMachine, serveApi } from './http-api.ts';
 
 export interface CoordinatorHttpOptions {
   /** 0 takes a free one. */
@@ -20,7 +22,7 @@ export interface CoordinatorHttpOptions {
 }
 
 export interface HttpListener {
-  /** `http://host:port`, without a slash at the end. */
+  /** `http://host:port`, or `https:` where it has a certificate; without a slash at the end. */
   readonly url: string;
   close(): Promise<void>;
 }
@@ -85,22 +87,13 @@ function answer(files: ReadonlyMap<string, ServedFile>, request: IncomingMessage
   response.end(request.method === 'HEAD' ? undefined : file.bytes);
 }
 
-/** A connection that does not say what it wants is closed, as on the coordinator's other ports. */
-const TIME_LIMITS = {
-  headersTimeout: HANDSHAKE_TIMEOUT_MS,
-  requestTimeout: HANDSHAKE_TIMEOUT_MS,
-  connectionsCheckingInterval: 1_000,
-};
-
-const LOOPBACK_HOSTS = new Set(['127.0.0.1', '[::1]', 'localhost']);
-
 /**
  * Pages of any origin can open WebSockets to this machine. Where there is a token they must know it; where there is none, only
  * pages that came from this machine may.
  */
 export function allowsOrigin(origin: string | undefined, hasToken: boolean): boolean {
   if (hasToken || origin === undefined) return true;
-  return URL.canParse(origin) && LOOPBACK_HOSTS.has(new URL(origin).hostname);
+  return isOfThisMachine(origin);
 }
 
 /**
@@ -109,7 +102,8 @@ export function allowsOrigin(origin: string | undefined, hasToken: boolean): boo
  */
 export async function serveHttp(
   { port, host, folder }: CoordinatorHttpOptions & { readonly host: string },
-  hasToken: boolean,
+  door: HttpDoor,
+  source: ApiSource,
   onConnection: (connection: Connection) => void,
 ): Promise<HttpListener> {
   let files = new Map<string, ServedFile>();
@@ -119,8 +113,15 @@ export async function serveHttp(
     if (error instanceof ArgumentError) throw error;
     throw new ArgumentError(`The folder ${folder} can't be served: ${error instanceof Error ? error.message : error}.`);
   }
-  const server = createServer(TIME_LIMITS, (request, response) => answer(files, request, response));
-  acceptWebSockets(server, (origin) => allowsOrigin(origin, hasToken), onConnection);
-  const bound = await listenHttp(server, host, port);
-  return { url: formatUrl('http', bound.host, bound.port), close: () => closeHttp(server) };
+  const http = createServer({ maxHeaderSize: MAX_HANDSHAKE_BYTES }, (request, response) => {
+    if (!api.handle(request, response)) answer(files, request, response);
+  });
+  const api = serveApi(source, ({ socket }, reason) => entrance.tell(socket, reason));
+  const entrance = new HttpEntrance(http, door);
+  acceptWebSockets(http, (origin) => allowsOrigin(origin, source.secret !== ''), onConnection, entrance);
+  const listener = await entrance.listen(host, port);
+  return {
+    url: formatUrl(door.certificate === null ? 'http' : 'https', host, listener.port),
+    close: () => listener.close(),
+  };
 }

@@ -37,7 +37,7 @@ export interface Platform {
   /**
    * Reaches a coordinator the shortest way.
    *
-   * @param tls null: TCP in the clear
+   * @param tls null: TCP in the clear; a WebSocket without a binding
    */
   dialCoordinator(
     address: Address,
@@ -61,7 +61,7 @@ const NO_KEYS =
   'A coordinator that can be reached from other machines speaks TLS, and takes its keys from the token: give it a `token`.';
 
 /** A whole run may come from one address at once, and come back once a minute. */
-const JOIN_RATE: RateLimits = { burst: MAX_WORLD_SIZE, perSecond: 16 };
+export const JOIN_RATE: RateLimits = { burst: MAX_WORLD_SIZE, perSecond: 16 };
 
 /** TLS wherever there are keys for it; in the clear over loopback only, and only where nothing else is asked for. */
 async function listenForControl(address: Extract<Address, { kind: 'tcp' }>, door: Door): Promise<Listener> {
@@ -124,7 +124,11 @@ export const systemPlatform: Platform = {
   },
   async dialCoordinator(address, kinds, options, tls) {
     if (address.kind === 'ws')
-      return (await import('../transport/websocket-node.ts')).webSocketTransport.dial(address, options);
+      return (await import('../transport/websocket-node.ts')).dialWebSocketFromNode(
+        address,
+        options,
+        tls !== null && 'certificates' in tls ? tls.certificates : null,
+      );
     const shortcut = kinds.includes('unix') ? shortcutOf(address) : null;
     const near = shortcut === null ? null : await unixTransport.dial(shortcut, options).catch(() => null);
     if (near !== null) return near;

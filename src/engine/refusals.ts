@@ -3,10 +3,16 @@
  * written in a while; the next one tells how many were left out.
  */
 import type { Clock } from '../transport/clock.ts';
+import { MAX_TEXT_LENGTH } from '../wire/limits.ts';
 
 /** Lines that may be written at once, and how long it takes until one more may (ms). */
 const BURST = 16;
 const REFILL_MS = 1_000;
+
+/** One line that a terminal can be shown: it may quote what a stranger has sent. */
+export function oneLine(text: string): string {
+  return text.slice(0, MAX_TEXT_LENGTH).replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '?');
+}
 
 export class Refusals {
   readonly #clock: Clock;
@@ -30,7 +36,8 @@ export class Refusals {
       return;
     }
     this.#left -= 1;
-    this.#write(this.#untold === 0 ? reason : `${reason} (${this.#untold} more were refused before)`);
+    const line = oneLine(reason);
+    this.#write(this.#untold === 0 ? line : `${line} (${this.#untold} more were refused before)`);
     this.#untold = 0;
   }
 }

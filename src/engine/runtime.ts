@@ -25,6 +25,7 @@ import { hasCut, type Pair } from '../membership/ways.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
+import { MAX_TOLD_WAITING } from '../wire/limits.ts';
 import type { CoordinatorMessage, PeerDescription, RunReport } from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
 import type { Listeners, TransportKind } from './host.ts';
@@ -628,9 +629,13 @@ export class Runtime {
   }
 
   #tellWaits(): void {
-    const waits = this.#waits.take();
-    if (waits.length > 0)
-      this.#client.send({ type: 'waits', waits: waits.map((wait) => ({ ...wait, calls: [...wait.calls] })) });
+    let room = MAX_TOLD_WAITING;
+    const waits = this.#waits.take().map((wait) => {
+      const calls = wait.calls.slice(0, room);
+      room -= calls.length;
+      return { ...wait, calls };
+    });
+    if (waits.length > 0) this.#client.send({ type: 'waits', waits });
   }
 
   /** Tells the coordinator which members can't be reached, however alive they are. */

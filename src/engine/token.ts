@@ -11,6 +11,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import * as v from 'valibot';
 import { ArgumentError } from '../errors.ts';
 import { MAX_CLAIMS_LENGTH } from '../wire/limits.ts';
+import type { CoordinatorStore, UsedPass } from './store.ts';
 import { PASS_PREFIX } from './token-key.ts';
 
 const ROLES = ['peer', 'observer', 'admin'] as const;
@@ -84,10 +85,19 @@ export function readClaims(claims: string): Claims | null {
   return parsed.success ? parsed.output : null;
 }
 
-/** Passes that are good once, and who has used them. */
+/** Passes for one peer that a coordinator remembers to have been used. */
+export const MAX_USED_PASSES = 16_384;
+
+/** Passes that are good once, and who has used them. All that have not expired are in the store before anybody comes in by them. */
 export class UsedPasses {
+  readonly #store: Pick<CoordinatorStore, 'loadUsedPasses' | 'saveUsedPasses'>;
   /** By id. */
-  readonly #used: Map<string, { readonly by: string; readonly expires: number }> = new Map();
+  readonly #used: Map<string, UsedPass> = new Map();
+
+  constructor(store: Pick<CoordinatorStore, 'loadUsedPasses' | 'saveUsedPasses'>) {
+    this.#store = store;
+    for (const used of store.loadUsedPasses()) this.#used.set(used.id, used);
+  }
 
   /**
    * Why a pass does not let its bearer take part in a run, or null.
@@ -102,13 +112,27 @@ export class UsedPasses {
     const used = this.#used.get(claims.id);
     if (claims.once && used !== undefined && used.by !== returning)
       return 'This pass is good for one peer, and was used: ask for a new one.';
+    // To forget one of them would make it good again.
+    if (claims.once && used === undefined && this.#countAt(nowMs) >= MAX_USED_PASSES)
+      return `This coordinator can remember no more than ${MAX_USED_PASSES} passes that are good for one peer: ask for one that is good for many, or come again when some have expired.`;
     return null;
   }
 
   /** A peer was let in by a pass. */
   use(claims: Claims, peerId: string, nowMs: number): void {
-    if (!claims.once) return;
+    if (!claims.once || this.#used.get(claims.id)?.by === peerId) return;
+    this.#forgetExpired(nowMs);
+    this.#used.set(claims.id, { id: claims.id, by: peerId, expires: claims.expires });
+    this.#store.saveUsedPasses([...this.#used.values()]);
+  }
+
+  /** How many have not expired. */
+  #countAt(nowMs: number): number {
+    if (this.#used.size >= MAX_USED_PASSES) this.#forgetExpired(nowMs);
+    return this.#used.size;
+  }
+
+  #forgetExpired(nowMs: number): void {
     for (const [id, { expires }] of this.#used) if (expires * 1_000 <= nowMs) this.#used.delete(id);
-    this.#used.set(claims.id, { by: peerId, expires: claims.expires });
   }
 }

@@ -90,6 +90,8 @@ export type CoordinatorEvent =
     }
   | { readonly type: 'message'; readonly peerId: PeerId; readonly message: PeerMessage }
   | { readonly type: 'closed'; readonly peerId: PeerId }
+  /** By an administrator. */
+  | { readonly type: 'dismissed'; readonly peerId: PeerId }
   | { readonly type: 'tick' };
 
 export type CoordinatorEffect =
@@ -104,6 +106,7 @@ export type CoordinatorEffect =
 
 /** What a run looks like: plain data. */
 export interface CoordinatorSnapshot {
+  readonly term: number;
   readonly epoch: number;
   readonly generation: number;
   readonly members: readonly PeerId[];
@@ -111,8 +114,12 @@ export interface CoordinatorSnapshot {
   readonly warming: readonly PeerId[];
   /** Come in at the next boundary. */
   readonly ready: readonly PeerId[];
+  /** Everybody who is here. */
+  readonly peers: readonly { readonly peerId: PeerId; readonly site: string; readonly state: PeerState }[];
   /** Held by some members, and not yet by all. */
   readonly openCollectives: number;
+  /** The oldest of these: how many hold it, and who does not, as far as they are told. */
+  readonly collectives: readonly { readonly id: string; readonly held: number; readonly awaited: readonly PeerId[] }[];
   /** Restarted, and waiting for the members' reports. */
   readonly recovering: boolean;
 }
@@ -246,6 +253,9 @@ const MAX_FAILED = 4_096;
 /** Lost members that are remembered: one of them may not know yet that it was a member. */
 const MAX_FALLEN = 4_096;
 
+/** Open collectives that a snapshot tells of, and members that one of them waits for. */
+const MAX_SHOWN = 64;
+
 export class CoordinatorMachine {
   readonly #options: CoordinatorOptions;
   readonly #peers: Map<PeerId, PeerRecord> = new Map();
@@ -318,13 +328,24 @@ export class CoordinatorMachine {
   snapshot(): CoordinatorSnapshot {
     const inState = (state: PeerRecord['state']) =>
       [...this.#peers.values()].filter((peer) => peer.state === state).map((peer) => peer.peerId);
+    const collectives = [...this.#done].slice(0, MAX_SHOWN).map(([id, { generation, by }]) => {
+      const members = this.#exclusions.left(id, this.#generations.get(generation)?.members ?? []);
+      return { id, held: by.size, awaited: members.filter((peerId) => !by.has(peerId)).slice(0, MAX_SHOWN) };
+    });
     return {
+      term: this.#term,
       epoch: this.#epoch,
       generation: this.#current?.generation ?? 0,
       members: [...(this.#current?.members ?? [])],
       warming: inState('warming'),
       ready: inState('ready'),
+      peers: [...this.#peers.values()].map(({ peerId, description, state }) => ({
+        peerId,
+        site: description.site,
+        state,
+      })),
       openCollectives: this.#done.size,
+      collectives,
       recovering: this.#recovery !== null,
     };
   }
@@ -349,6 +370,9 @@ export class CoordinatorMachine {
       }
       case 'closed':
         this.#closed(event.peerId);
+        break;
+      case 'dismissed':
+        this.#lose([{ peerId: event.peerId, reason: 'it was dismissed by an administrator' }]);
         break;
       case 'tick':
         this.#tick();

@@ -12,7 +12,7 @@
 import { ConnectError, ProtocolError } from '../errors.ts';
 import type { Clock } from './clock.ts';
 import type { RtcChannel, RtcSession } from './rtc.ts';
-import { type Connection, type ConnectionHandler, IDLE_HANDLER } from './transport.ts';
+import { type Connection, type ConnectionHandler, IDLE_HANDLER, type Visit } from './transport.ts';
 
 /** Bytes of a direction that may be on their way or wait to be read. */
 const WINDOW_BYTES: number = 4 * 1024 * 1024;
@@ -46,12 +46,14 @@ export interface ChannelEnd {
   readonly clock: Clock;
   readonly dialled: boolean;
   readonly relayOnly: boolean;
+  readonly visit?: Visit;
 }
 
 export class ChannelConnection implements Connection {
   readonly remote: string;
   readonly relayOnly: boolean;
   readonly binding: Uint8Array;
+  readonly visit?: Visit;
   handler: ConnectionHandler = IDLE_HANDLER;
   readonly #end: ChannelEnd;
   readonly #channel: RtcChannel;
@@ -92,6 +94,7 @@ export class ChannelConnection implements Connection {
     this.binding = end.binding;
     this.remote = end.remote;
     this.relayOnly = end.relayOnly;
+    if (end.visit !== undefined) this.visit = end.visit;
     this.#messageBytes = Math.min(MESSAGE_BYTES, end.channel.maxMessageSize);
     this.#staging = new Uint8Array(Math.min(GATHER_BYTES, this.#messageBytes));
     end.channel.handler = {

@@ -13,8 +13,9 @@ const IDLE: ConnectionHandler = { onData: () => {}, onEnd: () => {}, onClose: ()
 const BINDING_LABEL = 'EXPORTER-Channel-Binding';
 const BINDING_BYTES = 32;
 
-function bindingOf(socket: Socket): Uint8Array {
-  if (!(socket instanceof TLSSocket)) return NO_BINDING;
+/** Of a socket that is open, and under TLS past its handshake. Older TLS than 1.3 has none that could be relied upon. */
+export function bindingOf(socket: Socket): Uint8Array {
+  if (!(socket instanceof TLSSocket) || socket.getProtocol() !== 'TLSv1.3') return NO_BINDING;
   return new Uint8Array(socket.exportKeyingMaterial(BINDING_BYTES, BINDING_LABEL, Buffer.alloc(0)));
 }
 

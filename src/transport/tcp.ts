@@ -11,7 +11,11 @@ export function tcpOnly(address: Address): Extract<Address, { kind: 'tcp' }> {
 }
 
 /** For messages and logs. */
-export function nameOfTcp(kind: 'tcp' | 'tls', host: string | undefined, port: number | undefined): string {
+export function nameOfTcp(
+  kind: 'tcp' | 'tls' | 'http' | 'ws' | 'wss',
+  host: string | undefined,
+  port: number | undefined,
+): string {
   return `${kind} ${host?.includes(':') === true ? `[${host}]` : host}:${port}`;
 }
 

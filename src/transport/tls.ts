@@ -6,6 +6,7 @@ import { constants } from 'node:crypto';
 import { isIP } from 'node:net';
 import { type ConnectionOptions, createSecureContext, type TlsOptions } from 'node:tls';
 import { ArgumentError, ConnectError, type SkeinError, UnauthorizedError } from '../errors.ts';
+import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
 import type { Psk } from './psk.ts';
 import { dialSocket } from './socket-connection.ts';
 import { nameOfTcp } from './tcp.ts';
@@ -18,6 +19,9 @@ export interface Certificates {
   /** The authority, one certificate or several, whose certificates are accepted from the other end: no other is. */
   readonly ca: string | Uint8Array;
 }
+
+/** PEM: what a server shows to those who show nothing but what they know, as browsers do. */
+export type ServerCertificate = Pick<Certificates, 'cert' | 'key'>;
 
 /**
  * What the dialling end shows, and asks of the other. `checksHost`: the other's certificate must be made out for the host that
@@ -95,10 +99,9 @@ function reasonOf(error: Error): string {
 }
 
 /** What an error of the handshake means, for somebody who can do something about it. */
-function explainDial(dialer: TlsDialer, name: string, error: Error): SkeinError {
+export function explainDial(byKey: boolean, name: string, error: Error): SkeinError {
   const code = (error as NodeJS.ErrnoException).code ?? '';
   const context = { cause: error, phase: 'dial' };
-  const byKey = 'psk' in dialer;
   if (code.includes('_ALERT_')) {
     const what = byKey
       ? 'the keys differ: check `token` (or SKEIN_TOKEN) on both sides, and whether the other side wants certificates'
@@ -126,22 +129,34 @@ export function dialTls(address: TlsAddress, options: DialOptions, dialer: TlsDi
   const name = nameOfTcp('tls', host, port);
   return dialSocket({ host, port }, name, options, {
     settings: dialSettings(dialer, host),
-    explain: (error) => explainDial(dialer, name, error),
+    explain: (error) => explainDial('psk' in dialer, name, error),
   });
 }
 
-// --- listening (tls-listener.ts) -------------------------------------------------------------------------------------
+/**
+ * What a WebSocket's dialler asks of a server with TLS of its own: a certificate of the given authority, made out for the host.
+ * It is not asked for one itself.
+ */
+export function webSettings({ ca }: Certificates): ConnectionOptions {
+  return { ...SUITE, ca: pem(ca), rejectUnauthorized: true };
+}
+
+// --- listening (tls-listener.ts, http-entrance.ts) -------------------------------------------------------------------
+
+/** No sessions to resume: a peer whose key was withdrawn must not come back by a ticket. */
+const NO_TICKETS: TlsOptions = { secureOptions: constants.SSL_OP_NO_TICKET };
+
+/** Of a port that asks for no certificate: who comes shows otherwise who it is. */
+export function serverSettings({ cert, key }: ServerCertificate): TlsOptions {
+  return { ...NO_TICKETS, ...SUITE, cert: pem(cert), key: pem(key), handshakeTimeout: HANDSHAKE_TIMEOUT_MS };
+}
 
 export function acceptSettings(acceptor: TlsAcceptor): TlsOptions {
-  const common: TlsOptions = {
-    // No sessions to resume: a peer whose key was withdrawn must not come back by a ticket.
-    secureOptions: constants.SSL_OP_NO_TICKET,
-  };
   if ('keyOf' in acceptor) {
-    return { ...common, ...SUITE, pskCallback: (_socket, identity) => acceptor.keyOf(identity) };
+    return { ...NO_TICKETS, ...SUITE, pskCallback: (_socket, identity) => acceptor.keyOf(identity) };
   }
   // Who has no good certificate is let through the handshake, to be refused with a reason.
-  return { ...common, ...contextOf(acceptor.certificates), requestCert: true, rejectUnauthorized: false };
+  return { ...NO_TICKETS, ...contextOf(acceptor.certificates), requestCert: true, rejectUnauthorized: false };
 }
 
 /** Why somebody did not get through the handshake. */

@@ -31,6 +31,14 @@ export const IDLE_HANDLER: ConnectionHandler = { onData: () => {}, onEnd: () => 
 /** Of connections that nobody can stand in the middle of, or that are not protected against it. */
 export const NO_BINDING: Uint8Array = new Uint8Array(0);
 
+/** What an HTTP port tells of somebody who has come by it, to those who find out who it is. */
+export interface Visit {
+  /** What it is counted by as long as it has not shown who it is; null: it is not. */
+  readonly origin: string | null;
+  /** It has shown who it is: it may send as much as it likes. */
+  trust(): void;
+}
+
 export interface Connection {
   /** For messages and logs, e.g. `tcp 127.0.0.1:7400`. */
   readonly remote: string;
@@ -39,6 +47,8 @@ export interface Connection {
    * cover it, so that they are worth nothing on any other connection.
    */
   readonly binding: Uint8Array;
+  /** Of a WebSocket that was accepted. Browsers tell a page nothing of TLS: who comes so may do without the binding. */
+  readonly visit?: Visit;
   /** Bytes accepted by `write` that have not left this process yet. */
   readonly queuedBytes: number;
   /** Its bytes go through a TURN server: now, if a direct path may still be found. */

@@ -7,7 +7,7 @@ import { ConnectError } from '../errors.ts';
 import { ChannelConnection } from './channel-connection.ts';
 import type { Clock } from './clock.ts';
 import { BUFFERED_LOW_BYTES, type RtcChannel, type RtcChannelHandler } from './rtc.ts';
-import { type Connection, type DialOptions, NO_BINDING } from './transport.ts';
+import { type Connection, type DialOptions, NO_BINDING, type Visit } from './transport.ts';
 
 /** Bytes of a message: a server refuses longer ones before it has read them. */
 export const MAX_WEBSOCKET_MESSAGE_BYTES: number = 64 * 1024;
@@ -102,21 +102,28 @@ const IDLE: RtcChannelHandler = {
   onClose: () => {},
 };
 
-function connectionOver(channel: SocketChannel, remote: string, clock: Clock, dialled: boolean): Connection {
+interface SocketEnd {
+  readonly remote: string;
+  /** Of the TLS below it, where it is known to both ends: where that ends at a proxy, or is a browser's, it is not. */
+  readonly binding: Uint8Array;
+  readonly visit?: Visit;
+}
+
+function connectionOver(channel: SocketChannel, end: SocketEnd, clock: Clock, dialled: boolean): Connection {
   const session = { path: null, close: () => channel.close() };
-  // TLS, where there is any, ends at a proxy: nothing of it is known to both ends.
-  return new ChannelConnection({ session, channel, remote, binding: NO_BINDING, clock, dialled, relayOnly: false });
+  return new ChannelConnection({ ...end, session, channel, clock, dialled, relayOnly: false });
 }
 
 /** The server's end of a WebSocket that is open. */
-export function acceptWebSocket(socket: WebSocketLike, remote: string, clock: Clock): Connection {
-  return connectionOver(new SocketChannel(socket, clock, IDLE), remote, clock, false);
+export function acceptWebSocket(socket: WebSocketLike, end: SocketEnd, clock: Clock): Connection {
+  return connectionOver(new SocketChannel(socket, clock, IDLE), end, clock, false);
 }
 
 /**
  * The other end.
  *
  * @param open makes the WebSocket
+ * @param bindingOf of an open one (`Connection.binding`)
  * @throws ConnectError when nobody answers, on time-out, or when the signal aborts
  */
 export function dialWebSocket(
@@ -124,6 +131,7 @@ export function dialWebSocket(
   url: string,
   { timeoutMs, signal }: DialOptions,
   clock: Clock,
+  bindingOf: () => Uint8Array = () => NO_BINDING,
 ): Promise<Connection> {
   const remote = url.replace(/\/$/, '');
   return new Promise((resolve, reject) => {
@@ -148,7 +156,7 @@ export function dialWebSocket(
       ...IDLE,
       onOpen: () => {
         settle();
-        resolve(connectionOver(opened, remote, clock, true));
+        resolve(connectionOver(opened, { remote, binding: bindingOf() }, clock, true));
       },
       onClose: () => fail(`Nobody could be reached at ${remote}, or nobody who speaks WebSocket.`),
     };

@@ -1,7 +1,7 @@
 /** Bounds on everything that comes from outside. Each queue, frame and buffer elsewhere names one of these. */
 
 /** Version of both the control messages and the data frames; peers of different versions refuse one another. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** Bytes a connection may make us hold before it has proved who it is. */
 export const MAX_HANDSHAKE_BYTES: number = 4 * 1024;
@@ -13,8 +13,8 @@ export const HANDSHAKE_TIMEOUT_MS = 5_000;
 export const MAX_UNAUTHENTICATED = 1_024;
 export const MAX_UNAUTHENTICATED_PER_ORIGIN = 128;
 
-/** Largest control message between authenticated ends: room for three times the ids of all open collectives with the longest tags. */
-export const MAX_CONTROL_BYTES: number = 12 * 1024 * 1024;
+/** Largest body of a control frame between authenticated ends. A few messages may take several frames: see `pages.ts`. */
+export const MAX_CONTROL_BYTES: number = 64 * 1024;
 
 /** Values in one control message, and how deep they are in one another: a welcome to the largest run has half as many. */
 export const MAX_CONTROL_VALUES: number = 256 * 1024;
@@ -97,5 +97,6 @@ export const MAX_TOLD_RANGES = 16_384;
 export const MAX_REPORTED_VIEWS = 16;
 export const MAX_REPORTED_FAILURES = 512;
 
-/** Collectives of which one message tells that they wait for one peer and could do without it. */
+/** Collectives of which one message tells that they wait for one peer and could do without it, and for all peers together. */
 export const MAX_TOLD_STRAGGLING = 64;
+export const MAX_TOLD_WAITING = 4_096;

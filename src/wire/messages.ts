@@ -6,12 +6,15 @@
  *     ┌─────────────┬───────────┬────────────┬──────────────┐
  *     │ body length │ term      │ epoch      │ msgpack body │
  *     └─────────────┴───────────┴────────────┴──────────────┘
+ *
+ * The few that may be longer than a frame take several (`pages.ts`).
  */
 import { Packr } from 'msgpackr';
 import * as v from 'valibot';
 import {
   MAX_CANDIDATE_LENGTH,
   MAX_CLAIMS_LENGTH,
+  MAX_CONTROL_BYTES,
   MAX_CUTS,
   MAX_ICE_SERVERS,
   MAX_KEPT_RANGES,
@@ -24,6 +27,15 @@ import {
   MAX_TOLD_STRAGGLING,
   MAX_WORLD_SIZE,
 } from './limits.ts';
+import {
+  LONG_FROM_COORDINATOR,
+  LONG_FROM_PEERS,
+  type LongMessage,
+  PAGE_HEADER_BYTES,
+  PageGatherer,
+  type PageMark,
+  pagesOf,
+} from './pages.ts';
 import { checkPlain } from './plain.ts';
 
 export const CONTROL_HEADER_BYTES = 12;
@@ -144,12 +156,16 @@ const ice = v.strictObject({
 });
 
 const peerMessage = v.variant('type', [
-  /** `claims`: of the pass that its bearer will prove to have; empty for the coordinator's token itself. */
+  /**
+   * `claims`: of the pass that its bearer will prove to have; empty for the coordinator's token itself. `bound`: the proofs cover the
+   * connection; a browser, and who comes through a proxy that ends TLS, can't know what to cover.
+   */
   v.strictObject({
     type: v.literal('hello'),
     version: u32,
     run: name,
     claims: v.pipe(v.string(), v.maxLength(MAX_CLAIMS_LENGTH)),
+    bound: v.optional(v.boolean(), false),
     nonce: secret,
   }),
   /** `resume`: a `resume` message follows. */
@@ -315,48 +331,90 @@ export interface Control<M> {
 /** Bytes in a message are copied out: the memory that it was read from is used for the next read. */
 const packr = new Packr({ useRecords: false, mapsAsObjects: true, copyBuffers: true });
 
-function encode(message: unknown, term: number, epoch: number): Uint8Array {
-  const body = packr.pack(message);
-  const bytes = new Uint8Array(CONTROL_HEADER_BYTES + body.length);
+/** The highest byte of a length is the kind of a page, 0 for a message of its own. */
+const KIND_SHIFT = 24;
+const LENGTH_MASK: number = 2 ** KIND_SHIFT - 1;
+
+function setHeader(
+  bytes: Uint8Array,
+  at: number,
+  length: number,
+  { term, epoch }: Omit<Control<never>, 'message'>,
+): void {
   const view = new DataView(bytes.buffer);
-  view.setUint32(0, body.length, true);
-  view.setUint32(4, term, true);
-  view.setUint32(8, epoch, true);
-  bytes.set(body, CONTROL_HEADER_BYTES);
-  return bytes;
+  view.setUint32(at, length, true);
+  view.setUint32(at + 4, term, true);
+  view.setUint32(at + 8, epoch, true);
 }
 
+/** One message as it is sent, in as many frames as it takes. */
 export function encodeControl(
   message: PeerMessage | CoordinatorMessage | DialMessage,
   term: number,
   epoch: number,
 ): Uint8Array {
-  return encode(message, term, epoch);
+  const body = packr.pack(message);
+  const fences = { term, epoch };
+  if (body.length > MAX_CONTROL_BYTES) {
+    const long = [...LONG_FROM_PEERS, ...LONG_FROM_COORDINATOR].find(({ type }) => type === message.type);
+    // Of another kind no message is that long, and none would be taken.
+    if (long !== undefined) return encodePages(body, long.kind, fences);
+  }
+  const bytes = new Uint8Array(CONTROL_HEADER_BYTES + body.length);
+  setHeader(bytes, 0, body.length, fences);
+  bytes.set(body, CONTROL_HEADER_BYTES);
+  return bytes;
 }
 
-export type ControlSchema<M> = v.GenericSchema<unknown, M>;
+function encodePages(body: Uint8Array, kind: number, fences: Omit<Control<never>, 'message'>): Uint8Array {
+  const pages = [...pagesOf(body)];
+  const bytes = new Uint8Array(body.length + pages.length * (CONTROL_HEADER_BYTES + PAGE_HEADER_BYTES));
+  const view = new DataView(bytes.buffer);
+  let at = 0;
+  for (const { part, left } of pages) {
+    setHeader(bytes, at, (kind << KIND_SHIFT) | (PAGE_HEADER_BYTES + part.length), fences);
+    view.setUint32(at + CONTROL_HEADER_BYTES, left, true);
+    bytes.set(part, at + CONTROL_HEADER_BYTES + PAGE_HEADER_BYTES);
+    at += CONTROL_HEADER_BYTES + PAGE_HEADER_BYTES + part.length;
+  }
+  return bytes;
+}
+
+/** `long`: what of it may take several frames. */
+export interface ControlSchema<M> extends v.GenericSchema<unknown, M> {
+  readonly long: readonly LongMessage[];
+}
 
 interface TypedOption<M> extends v.GenericSchema<unknown, M> {
   readonly entries: { readonly type: { readonly literal: string } };
 }
 
 /** A variant that goes straight to the option of a message's type: to try one after the other costs more than all the rest. */
-function byType<M>(variant: ControlSchema<M> & { readonly options: readonly TypedOption<M>[] }): ControlSchema<M> {
-  const options = new Map<unknown, ControlSchema<M>>();
+function byType<M>(
+  variant: v.GenericSchema<unknown, M> & { readonly options: readonly TypedOption<M>[] },
+  long: readonly LongMessage[],
+): ControlSchema<M> {
+  const options = new Map<unknown, v.GenericSchema<unknown, M>>();
   for (const option of variant.options) options.set(option.entries.type.literal, option);
   const typeOf = (input: unknown) => (typeof input === 'object' && input !== null && 'type' in input ? input.type : '');
-  return v.lazy((input) => options.get(typeOf(input)) ?? variant);
+  return Object.assign(
+    v.lazy((input) => options.get(typeOf(input)) ?? variant),
+    { long },
+  );
 }
 
-export const PEER_MESSAGES: ControlSchema<PeerMessage> = byType(peerMessage);
-export const COORDINATOR_MESSAGES: ControlSchema<CoordinatorMessage> = byType(coordinatorMessage);
-export const DIAL_MESSAGES: ControlSchema<DialMessage> = byType(dialMessage);
+export const PEER_MESSAGES: ControlSchema<PeerMessage> = byType(peerMessage, LONG_FROM_PEERS);
+export const COORDINATOR_MESSAGES: ControlSchema<CoordinatorMessage> = byType(
+  coordinatorMessage,
+  LONG_FROM_COORDINATOR,
+);
+export const DIAL_MESSAGES: ControlSchema<DialMessage> = byType(dialMessage, []);
 
 /** Outcome of parsing: a value, or what is wrong. */
 export type Parsed<M> = { readonly ok: true; readonly value: M } | { readonly ok: false; readonly error: string };
 
 /** Unpacks and validates one msgpack body. */
-export function parseBody<M>(schema: ControlSchema<M>, body: Uint8Array): Parsed<M> {
+export function parseBody<M>(schema: v.GenericSchema<unknown, M>, body: Uint8Array): Parsed<M> {
   const strange = checkPlain(body);
   if (strange !== null) return { ok: false, error: `a control message is not plain msgpack: ${strange}` };
   let unpacked: unknown;
@@ -382,11 +440,12 @@ export function packBody(value: object): Uint8Array {
 const NOTHING = new Uint8Array(0);
 
 /**
- * Cuts a byte stream into control messages. No more than `limit` bytes of a message are ever kept, and a length above
- * it is refused before anything is reserved.
+ * Cuts a byte stream into control messages. No more than `limit` bytes of a frame are ever kept, and a length above
+ * it is refused before anything is reserved. Pages are taken only where a frame may have its full size.
  */
 export class ControlReader<M> {
   readonly #schema: ControlSchema<M>;
+  readonly #pages: PageGatherer;
   #limit: number;
   /** What is kept stands at its start; the rest is room, so that a message in tiny pieces is not copied for each of them. */
   #memory: Uint8Array = NOTHING;
@@ -394,6 +453,7 @@ export class ControlReader<M> {
 
   constructor(schema: ControlSchema<M>, limit: number) {
     this.#schema = schema;
+    this.#pages = new PageGatherer(schema.long);
     this.#limit = limit;
   }
 
@@ -411,20 +471,18 @@ export class ControlReader<M> {
     const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
     let at = 0;
     while (data.length - at >= CONTROL_HEADER_BYTES) {
-      const length = view.getUint32(at, true);
-      if (length > this.#limit)
-        return this.#refuse(`a control message of ${length} bytes is longer than the limit of ${this.#limit}`);
+      const word = view.getUint32(at, true);
+      const [kind, length] = [word >>> KIND_SHIFT, word & LENGTH_MASK];
+      const isWrong = kind !== 0 && this.#limit < MAX_CONTROL_BYTES;
+      if (length > this.#limit || isWrong)
+        return this.#refuse(`a control message of ${word} bytes is longer than the limit of ${this.#limit}`);
       const end = at + CONTROL_HEADER_BYTES + length;
       if (end > data.length) break;
-      const parsed = parseBody(this.#schema, data.subarray(at + CONTROL_HEADER_BYTES, end));
-      if (!parsed.ok) return this.#refuse(parsed.error);
-      const control = {
-        term: view.getUint32(at + 4, true),
-        epoch: view.getUint32(at + 8, true),
-        message: parsed.value,
-      };
+      const [term, epoch] = [view.getUint32(at + 4, true), view.getUint32(at + 8, true)];
+      const parsed = this.#take(data.subarray(at + CONTROL_HEADER_BYTES, end), { kind, term, epoch });
+      if (parsed?.ok === false) return this.#refuse(parsed.error);
       at = end;
-      if (!onMessage(control)) break;
+      if (parsed !== null && !onMessage({ term, epoch, message: parsed.value })) break;
     }
     // What was appended to is kept as it is, unless a message was taken from it.
     if (at > 0 || this.#kept === 0) {
@@ -434,8 +492,25 @@ export class ControlReader<M> {
     return null;
   }
 
+  /** What a frame says; null when it is a page of a message that is not whole yet. */
+  #take(body: Uint8Array, mark: PageMark): Parsed<M> | null {
+    if (mark.kind === 0) {
+      if (this.#pages.isWaiting) return { ok: false, error: 'a control message came between the pages of another' };
+      return parseBody(this.#schema, body);
+    }
+    const whole = this.#pages.push(mark, body);
+    if (whole === null) return null;
+    if (typeof whole === 'string') return { ok: false, error: whole };
+    const parsed = parseBody(this.#schema, whole.body);
+    // Its limit is that of its type, so it must be what its pages said it is.
+    if (parsed.ok && (parsed.value as { readonly type?: unknown }).type !== whole.type)
+      return { ok: false, error: `a control message came in pages of ${whole.type}, and is none` };
+    return parsed;
+  }
+
   /** The stream is unusable: nothing of it is kept. */
   #refuse(error: string): string {
+    this.#pages.forget();
     this.#memory = NOTHING;
     this.#kept = 0;
     return error;

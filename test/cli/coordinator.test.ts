@@ -1,5 +1,6 @@
 /** `skein coordinator` as a process. */
-import { Coordinator, join } from 'skein';
+import { connect } from 'node:net';
+import { Coordinator, join, makePass } from 'skein';
 import { expect, test } from 'vitest';
 import { Command } from './command.ts';
 
@@ -72,4 +73,44 @@ test('says that its port is taken, and ends with 1', async () => {
   } finally {
     await other.close();
   }
+});
+
+test('prints one line for whoever joins, goes, or is turned away', async () => {
+  const token = 'a-secret-of-this-test';
+  await using command = Command.skein(['coordinator', '--port', '0'], { SKEIN_TOKEN: token });
+  const address = await addressOf(command);
+  const options = { run: 'lm', engine: 'inline', timeout: 20_000, transports: ['tcp'] } as const;
+  const stamp = String.raw`^\d{4}-\d\d-\d\dT[\d:.]+Z`;
+  const from = String.raw`tcp 127\.0\.0\.1:\d+`;
+  const group = await join(address, { ...options, token });
+  await command.says(new RegExp(`${stamp} run lm: boundary 1: epoch 1, 1 members, joined ${group.peerId}$`));
+  await group.leave();
+  await command.says(new RegExp(`${stamp} run lm: ${group.peerId} is gone: left$`));
+  const once = makePass(token, { once: true });
+  await (await join(address, { ...options, token: once })).leave();
+  const refused: readonly (readonly [string, string])[] = [
+    ['another', 'did not get in: it left without a proof that it knows the token'],
+    [once, 'was refused: This pass is good for one peer, and was used'],
+    [makePass(token, { role: 'observer' }), 'was refused: This pass is for the role observer'],
+    [makePass(token, { run: 'other' }), 'was refused: This pass is for the run other, not for lm'],
+    [makePass(token, { validMs: -5_000 }), 'was refused: This pass was good until'],
+  ];
+  for (const [bad, why] of refused) {
+    await expect(join(address, { ...options, token: bad })).rejects.toMatchObject({ code: 'SKEIN_UNAUTHORIZED' });
+    await command.says(new RegExp(`${stamp} ${from} ${why}`));
+  }
+  const stranger = connect(Number(new URL(address).port), '127.0.0.1');
+  // As long as a greeting may be, with a sequence that clears a terminal.
+  const text = Buffer.from('\x1b[2J\n');
+  stranger.write(
+    Buffer.concat([
+      Buffer.from([3 + text.length, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x81, 0xa0]),
+      Buffer.from([0xa0 | text.length]),
+      text,
+    ]),
+  );
+  stranger.on('error', () => {}).resume();
+  await command.says(new RegExp(`${stamp} ${from} did not get in: a control message is not valid`));
+  expect(command.stdout).not.toContain('\x1b');
+  expect(command.stdout.match(/ (did not get in|was refused): /g)).toHaveLength(refused.length + 1);
 });

@@ -33,7 +33,7 @@ export class TestAuthority {
   }
 
   /** A certificate for an IP address, with its key, and this authority to trust. */
-  issue(ip: string): Certificates {
+  issue(ip: string): Record<keyof Certificates, string> {
     return inDirectory((openssl, file) => {
       writeFileSync(file('ca'), this.ca);
       writeFileSync(file('ca-key'), this.#key);

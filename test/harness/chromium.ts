@@ -86,10 +86,10 @@ export class TestBrowser {
   readonly browser: Browser;
   readonly #deadline: NodeJS.Timeout;
 
-  static async launch(): Promise<TestBrowser> {
-    return new TestBrowser(
-      await chromium.launch({ executablePath: CHROMIUM, headless: true, args: FLAGS, timeout: 30_000 }),
-    );
+  /** @param flags besides those that every one has */
+  static async launch(flags: readonly string[] = []): Promise<TestBrowser> {
+    const args = [...FLAGS, ...flags];
+    return new TestBrowser(await chromium.launch({ executablePath: CHROMIUM, headless: true, args, timeout: 30_000 }));
   }
 
   private constructor(browser: Browser) {

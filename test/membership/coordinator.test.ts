@@ -581,7 +581,7 @@ describe('leaving and being expelled', () => {
   });
 
   test.each<PeerMessage>([
-    { type: 'hello', version: 1, run: 'default', claims: '', nonce: new Uint8Array(32) },
+    { type: 'hello', version: 1, run: 'default', claims: '', bound: false, nonce: new Uint8Array(32) },
     {
       type: 'prove',
       proof: new Uint8Array(32),
@@ -598,9 +598,32 @@ describe('leaving and being expelled', () => {
     expect(stage.say('a', message)).toEqual([`a ← evicted: ${reason}`, 'a closed', `b ← loss @2: a (${reason})`]);
   });
 
+  test('one that an administrator dismisses is lost to the others, does not come back, and is not dismissed twice', () => {
+    const stage = Stage.withMembers(2);
+    const reason = 'it was dismissed by an administrator';
+    expect(stage.dismissed('a')).toEqual([`a ← evicted: ${reason}`, 'a closed', `b ← loss @2: a (${reason})`]);
+    expect(stage.dismissed('a')).toEqual([]);
+    expect(stage.resume('a').slice(0, 2)).toEqual(['a ← evicted: the run went on while it was away', 'a closed']);
+    expect(stage.snapshot().members).toEqual(['b']);
+  });
+
+  test('what is open, and whom it waits for, is told to whoever looks on', () => {
+    const stage = Stage.withMembers(3);
+    stage.done('a', '1:g:0', 1);
+    stage.done('b', '1:g:0', 1);
+    const { collectives, peers, term } = stage.snapshot();
+    expect({ collectives, term }).toEqual({
+      collectives: [{ id: '1:g:0', held: 2, awaited: [stage.id('c')] }],
+      term: 1,
+    });
+    expect(peers.map(({ peerId, state }) => [peerId, state])).toEqual(
+      ['a', 'b', 'c'].map((name) => [stage.id(name), 'member']),
+    );
+  });
+
   test('whatever one sends after it was lost is ignored', () => {
     const stage = Stage.withMembers(2);
-    stage.say('b', { type: 'hello', version: 1, run: 'default', claims: '', nonce: new Uint8Array(32) });
+    stage.say('b', { type: 'hello', version: 1, run: 'default', claims: '', bound: false, nonce: new Uint8Array(32) });
     stage.progress('a', 2);
     const before = stage.snapshot();
     expect([

@@ -140,6 +140,11 @@ export class Stage {
     return this.#step({ type: 'closed', peerId: this.id(name) });
   }
 
+  /** By an administrator. */
+  dismissed(name: string): string[] {
+    return this.#step({ type: 'dismissed', peerId: this.id(name) });
+  }
+
   tick(): string[] {
     return this.#step({ type: 'tick' });
   }

@@ -1,4 +1,7 @@
 /** Who gets in by which token, at a live coordinator. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join as joinPath } from 'node:path';
 import { Coordinator, type JoinOptions, join, makePass, type PassOptions, UnauthorizedError } from 'skein';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
@@ -91,4 +94,26 @@ test('a pass is enough for a coordinator that speaks TLS, and no more than that'
   await expect(come(makePass('guessed'))).rejects.toThrow(UnauthorizedError);
   await expect(come(forged(pass({ role: 'observer' }), { role: 'peer' }))).rejects.toThrow(UnauthorizedError);
   await expect(come(pass({ role: 'observer' }))).rejects.toThrow(/role observer/);
+});
+
+test('a coordinator that was restarted knows which passes were used, and lets their bearers come back', async () => {
+  const folder = mkdtempSync(joinPath(tmpdir(), 'skein-join-'));
+  try {
+    const store = joinPath(folder, 'store.json');
+    const first = await Coordinator.listen({ port: 0, token: SECRET, store });
+    const [gone, staying] = [pass({ once: true }), pass({ once: true })];
+    const come = (token: string) => join(first.address, { token, engine: 'inline', timeout: 10_000 });
+    await (await come(gone)).leave();
+    const group = await come(staying);
+    const back = new Promise((resolve) => group.on('coordinator-back', resolve));
+    await first.close();
+    await using second = await Coordinator.listen({ port: Number(new URL(first.address).port), token: SECRET, store });
+    await back;
+    await expect(come(gone)).rejects.toThrow(/was used/);
+    await expect(come(staying)).rejects.toThrow(/was used/);
+    expect(second.status()['default']?.members).toEqual([group.peerId]);
+    await group.leave();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

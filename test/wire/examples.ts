@@ -33,7 +33,7 @@ const view: WireView = {
 };
 
 export const PEER_EXAMPLES = {
-  hello: { type: 'hello', version: 1, run: 'default', claims: 'e30', nonce: secretOf(1) },
+  hello: { type: 'hello', version: 1, run: 'default', claims: 'e30', bound: true, nonce: secretOf(1) },
   prove: { type: 'prove', proof: secretOf(2), startWorldSize: 4, name: 'worker 3', resume: true, ...description },
   resume: {
     type: 'resume',
