@@ -19,7 +19,7 @@ test('a tab joins by wss:// and adds up with a peer that came by TLS', { timeout
   const key = new X509Certificate(certificates.cert).publicKey.export({ type: 'spki', format: 'der' });
   // The only certificate that this browser believes without knowing its authority.
   const spki = createHash('sha256').update(key).digest('base64');
-  await using browser = await TestBrowser.launch([`--ignore-certificate-errors-spki-list=${spki}`]);
+  await using browser = await TestBrowser.launch({ flags: [`--ignore-certificate-errors-spki-list=${spki}`] });
   const tab = await browser.open(coordinator.httpAddress!); // it has one
   const address = coordinator.httpAddress!.replace(/^http/, 'ws');
   expect(address).toMatch(/^wss:/);

@@ -2,11 +2,15 @@
  * Peers in tabs of a headless Chromium. Each browser has a deadline, and none outlives its test. As with peer processes, a test
  * sends functions and gets their results. Used with `await using`.
  */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Place } from './cluster.ts';
 import type { PeerScope } from './peer-process.ts';
 import { CHROMIUM } from './requirements.ts';
 
-/** No browser lives longer than this (ms); one may serve all tests of a file. */
+/** No browser lives longer than this (ms), unless its test says so; one may serve all tests of a file. */
 const BROWSER_DEADLINE_MS = 240_000;
 
 const FLAGS = [
@@ -30,6 +34,8 @@ export class Tab {
   readonly page: Page;
   readonly #told: string[] = [];
   readonly #listeners: Map<string, () => void> = new Map();
+  /** Hears all that the tab tells. */
+  onTold: (text: string) => void = () => {};
 
   /** @param httpAddress of a coordinator that serves the bundle */
   static async open(browser: Browser, httpAddress: string): Promise<Tab> {
@@ -52,6 +58,7 @@ export class Tab {
       }
       this.#told.push(text.slice(5));
       this.#listeners.get(text.slice(5))?.();
+      this.onTold(text.slice(5));
     });
   }
 
@@ -82,19 +89,51 @@ export class Tab {
   }
 }
 
+export interface BrowserOptions {
+  /** Where it runs. @default where the test does */
+  readonly place?: Place;
+  /** Origin that counts as one of https, so that its pages may be cross-origin isolated. @default none */
+  readonly trustedOrigin?: string;
+  readonly deadlineMs?: number;
+  /** Besides those that every one has. @default none */
+  readonly flags?: readonly string[];
+}
+
+/** A script that starts Chromium there: Playwright puts its own arguments first. */
+function scriptFor(place: Place, folder: string): string {
+  const quoted = place.wrap([CHROMIUM]).map((word) => `'${word}'`);
+  const path = join(folder, 'chromium');
+  writeFileSync(path, `#!/bin/sh\nexec ${quoted.join(' ')} "$@"\n`, { mode: 0o700 });
+  return path;
+}
+
 export class TestBrowser {
   readonly browser: Browser;
   readonly #deadline: NodeJS.Timeout;
 
-  /** @param flags besides those that every one has */
-  static async launch(flags: readonly string[] = []): Promise<TestBrowser> {
-    const args = [...FLAGS, ...flags];
-    return new TestBrowser(await chromium.launch({ executablePath: CHROMIUM, headless: true, args, timeout: 30_000 }));
+  static async launch({ place, trustedOrigin, deadlineMs, flags = [] }: BrowserOptions = {}): Promise<TestBrowser> {
+    const folder = mkdtempSync(join(tmpdir(), 'skein-chromium-'));
+    try {
+      const browser = await chromium.launch({
+        executablePath: place === undefined ? CHROMIUM : scriptFor(place, folder),
+        ...(place === undefined ? {} : { env: place.environment }),
+        headless: true,
+        args: [
+          ...FLAGS,
+          ...flags,
+          ...(trustedOrigin === undefined ? [] : [`--unsafely-treat-insecure-origin-as-secure=${trustedOrigin}`]),
+        ],
+        timeout: 30_000,
+      });
+      return new TestBrowser(browser, deadlineMs);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   }
 
-  private constructor(browser: Browser) {
+  private constructor(browser: Browser, deadlineMs: number = BROWSER_DEADLINE_MS) {
     this.browser = browser;
-    this.#deadline = setTimeout(() => void browser.close(), BROWSER_DEADLINE_MS);
+    this.#deadline = setTimeout(() => void browser.close(), deadlineMs);
   }
 
   open(httpAddress: string): Promise<Tab> {

@@ -27,7 +27,7 @@ export class RemoteError extends Error {
 }
 
 /** Somewhere else to run a process than where the test runs, as a host of the internet of tests. */
-interface Place {
+export interface Place {
   /** The command that runs `command` there. */
   wrap(command: readonly [string, ...string[]]): [string, ...string[]];
   readonly environment: NodeJS.ProcessEnv;
@@ -43,6 +43,8 @@ export class PeerProcess {
   readonly #waiting: Map<number, Waiting> = new Map();
   readonly #told: string[] = [];
   readonly #listeners: Map<string, () => void> = new Map();
+  /** Hears all that the peer tells. */
+  onTold: (text: string) => void = () => {};
   #next = 0;
 
   constructor(deadlineMs: number = PROCESS_DEADLINE_MS, place?: Place) {
@@ -66,6 +68,7 @@ export class PeerProcess {
     if (report.type === 'told') {
       this.#told.push(report.text);
       this.#listeners.get(report.text)?.();
+      this.onTold(report.text);
       return;
     }
     const waiting = this.#waiting.get(report.run);

@@ -38,7 +38,8 @@ export function credentialsOf(secret: string, lifetimeS: number = LIFETIME_S): C
 /** It keeps its files where nobody else sees them, and where they vanish with it. */
 const START = `mount -t tmpfs coturn ${FOLDER} && exec turnserver "$@"`;
 
-export async function startCoturn(host: Host): Promise<Coturn> {
+/** @param deadlineMs when it is killed */
+export async function startCoturn(host: Host, deadlineMs: number = DEADLINE_MS): Promise<Coturn> {
   const secret = randomBytes(16).toString('hex');
   const { address } = host;
   const server = host.spawn(
@@ -50,7 +51,7 @@ export async function startCoturn(host: Host): Promise<Coturn> {
       ...['--no-tls', '--no-dtls', '--no-cli'],
       ...['--pidfile', `${FOLDER}/pid`, '--userdb', `${FOLDER}/users`],
     ],
-    { deadlineMs: DEADLINE_MS },
+    { deadlineMs },
   );
   await Promise.all([server.wrote(/UDP listener opened on/), server.wrote(/TCP listener opened on/)]);
   const where = `${address}:${PORT}`;

@@ -185,9 +185,9 @@ export class Internet {
     return new Host(this.#set, label, network.attach(label, HOST_DEVICE), this.#processes);
   }
 
-  /** Starts a server of STUN and TURN on a public host of its own. */
-  coturn(): Promise<Coturn> {
-    return startCoturn(this.host());
+  /** Starts a server of STUN and TURN on a public host of its own. @param deadlineMs when it is killed */
+  coturn(deadlineMs?: number): Promise<Coturn> {
+    return startCoturn(this.host(), deadlineMs);
   }
 
   /**
