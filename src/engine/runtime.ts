@@ -643,7 +643,7 @@ export class Runtime {
     const sights: LinkSight[] = [];
     for (const { peerId } of this.#view?.members ?? []) {
       const link = this.#peers.get(peerId);
-      if (link !== undefined) sights.push({ peerId, up: link.up && link.receives, received: link.received });
+      if (link !== undefined) sights.push({ peerId, up: link.up && link.receives, heard: link.heard });
     }
     const { changed, silent } = this.#paths.look(now, sights, this.#collectives.awaited(), asleep);
     for (const { peerId, open } of changed) this.#client.send({ type: 'path', peerId, open });

@@ -4,7 +4,7 @@
  *     open ──lanes down for half the bound, or silent for the bound──▶ cut ──both lanes up for a while──▶ open
  *
  * Packets that are dropped in silence close no connection for a quarter of an hour. But a peer that is in a call with this
- * one, or was asked for a sign (`ping`), sends something every heartbeat. Silence for as long as the detector's bound means
+ * one, or was asked for a sign (`ping`), sends something every heartbeat, by each of the link's connections. Silence of one of them for as long as the detector's bound means
  * that the way is cut, while the peer may well live.
  */
 
@@ -15,14 +15,14 @@ export interface LinkSight {
   readonly peerId: string;
   /** Frames can be sent and received. */
   readonly up: boolean;
-  /** Bytes received since the link was made. */
-  readonly received: number;
+  /** Grows whenever something has come by each of its connections: data may be stuck on one of them. */
+  readonly heard: number;
 }
 
 interface PathState {
   downSince: number | null;
   upSince: number | null;
-  received: number;
+  heard: number;
   heardAt: number;
   cut: boolean;
 }
@@ -55,10 +55,10 @@ export class Paths {
   look(now: number, links: readonly LinkSight[], awaited: ReadonlySet<string>, asleep: boolean): PathNews {
     const changed: { peerId: string; open: boolean }[] = [];
     const silent: string[] = [];
-    for (const { peerId, up, received } of links) {
-      const state = this.#state(peerId, now, received);
-      if (asleep || !awaited.has(peerId) || !up || received !== state.received) state.heardAt = now;
-      state.received = received;
+    for (const { peerId, up, heard } of links) {
+      const state = this.#state(peerId, now, heard);
+      if (asleep || !awaited.has(peerId) || !up || heard !== state.heard) state.heardAt = now;
+      state.heard = heard;
       if (up) {
         state.downSince = null;
         state.upSince ??= now;
@@ -86,10 +86,10 @@ export class Paths {
     for (const peerId of this.#states.keys()) if (!known.has(peerId)) this.#states.delete(peerId);
   }
 
-  #state(peerId: string, now: number, received: number): PathState {
+  #state(peerId: string, now: number, heard: number): PathState {
     let state = this.#states.get(peerId);
     if (state === undefined) {
-      state = { downSince: null, upSince: null, received, heardAt: now, cut: false };
+      state = { downSince: null, upSince: null, heard, heardAt: now, cut: false };
       this.#states.set(peerId, state);
     }
     return state;

@@ -58,6 +58,8 @@ class Stripe implements ConnectionHandler, FrameSink {
   readonly connection: Connection;
   /** The other peer has said that nothing more comes. */
   isDrained = false;
+  /** Something has come since all stripes of the lane were last heard. */
+  isHeard = false;
   readonly #lane: Lane;
   readonly #events: StripeEvents;
   readonly #sink: FrameSink & { close(): void };
@@ -78,6 +80,7 @@ class Stripe implements ConnectionHandler, FrameSink {
 
   onData(bytes: Uint8Array): void {
     this.#lane.received += bytes.length;
+    if (!this.isHeard) this.#lane.hear(this);
     const error = this.#lane.waits ? 'it wrote to a lane before it was asked to' : this.#reader.push(bytes);
     if (error !== null) this.connection.destroy(new ProtocolError(error));
   }
@@ -128,6 +131,10 @@ export class Lane {
   readonly stripes: Stripe[] = [];
   /** Bytes. */
   received = 0;
+  /** How often something has come on every stripe: one that is silent is not hidden by the others. */
+  heard = 0;
+  /** Something was written to it. */
+  isUsed = false;
   /** It is read by us, and its turn has not come. */
   waits = false;
   /** Stripes whose connections are not gone yet. */
@@ -156,6 +163,13 @@ export class Lane {
     this.stripes.push(stripe);
     this.#open.add(stripe);
     if (rest.length > 0) stripe.onData(rest);
+  }
+
+  hear(stripe: Stripe): void {
+    stripe.isHeard = true;
+    if (!this.stripes.every((other) => other.isHeard)) return;
+    this.heard += 1;
+    for (const other of this.stripes) other.isHeard = false;
   }
 
   /** A stripe's connection is gone, and with it the lane, unless nothing more was to come. */

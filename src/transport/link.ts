@@ -72,6 +72,7 @@ export class Link {
   #leftSession: number | null = null;
   /** Bytes that came on inbound lanes that are gone. */
   #receivedBefore = 0;
+  #heardBefore = 0;
   #pings = 0;
   #closed = false;
 
@@ -84,7 +85,12 @@ export class Link {
     return this.#receivedBefore + (this.#inbound?.received ?? 0);
   }
 
-  /** Of these, bytes that do not only show that the way is open. */
+  /** Grows whenever something has come on every stripe. */
+  get heard(): number {
+    return this.#heardBefore + (this.#inbound?.heard ?? 0);
+  }
+
+  /** Of the bytes received, those that do not only show that the way is open. */
   get receivedNews(): number {
     return this.received - this.#pings * HEADER_BYTES;
   }
@@ -121,25 +127,26 @@ export class Link {
 
   /** Queues a frame on the emptiest stripe, or on the first one when its place among other frames matters. */
   send(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null, ordered: boolean): void {
-    const stripes = this.#outbound?.stripes;
-    let best = stripes?.[0]?.connection;
-    if (stripes === undefined || best === undefined) {
+    const lane = this.#outbound;
+    let best = lane?.stripes[0]?.connection;
+    if (lane === null || best === undefined) {
       // The lane closed between the caller's look and this call: the bytes are lost like those in flight.
       if (onFlushed !== null) queueMicrotask(onFlushed);
       return;
     }
+    lane.isUsed = true;
     if (!ordered) {
-      for (let index = 1; index < stripes.length; index++) {
-        const connection = stripes[index]!.connection;
+      for (let index = 1; index < lane.stripes.length; index++) {
+        const connection = lane.stripes[index]!.connection;
         if (connection.queuedBytes < best.queuedBytes) best = connection;
       }
     }
     best.write(head, body, onFlushed);
   }
 
-  /** Shows the other peer that the way is open. `asks`: it should show the same. */
+  /** Shows the other peer, on each stripe, that the way is open. `asks`: it should show the same. */
   ping(asks: boolean): void {
-    if (this.up) this.send(asks ? PING_ASKING : PING, null, null, false);
+    for (const { connection } of this.#outbound?.stripes ?? []) connection.write(asks ? PING_ASKING : PING, null, null);
   }
 
   /** Nothing has arrived for too long: closes the inbound lane without telling the owner, who dials it again. */
@@ -168,6 +175,7 @@ export class Link {
   #leaveInbound(): Lane | null {
     const lane = this.#inbound;
     this.#receivedBefore = this.received;
+    this.#heardBefore = this.heard;
     this.#inbound = null;
     return lane;
   }
@@ -184,17 +192,18 @@ export class Link {
   /** The other peer dialled one more stripe. A new session replaces the lane that it believes is gone. */
   accept(connection: Connection, session: number, rest: Uint8Array): void {
     if (this.#refuses(connection, session)) return;
-    if (this.#outbound !== null && this.#outbound.session !== session) {
-      const old = this.#outbound;
-      this.#outbound = null;
-      old.close();
-      this.#dropSuccessor(); // it took that one, before it dialled anew
+    const old = this.#outbound;
+    if (old?.session === session) {
+      addTo(old, connection, rest);
+      return;
     }
-    if (this.#outbound === null) {
-      this.#outbound = this.#lane('outbound', session);
-      this.#outbound.add(connection, rest);
-      this.#events.onUp();
-    } else addTo(this.#outbound, connection, rest);
+    old?.close();
+    if (old !== null) this.#dropSuccessor(); // it took that one, before it dialled anew
+    this.#outbound = this.#lane('outbound', session);
+    this.#outbound.add(connection, rest);
+    // It may have given the old one up before all of its stripes were dialled: then nobody else knows what was lost on it.
+    if (old?.isUsed === true) this.#events.onLaneClosed('outbound', undefined);
+    this.#events.onUp();
   }
 
   /** The other peer dialled one more stripe of a lane that it will take later. */

@@ -6,7 +6,7 @@ const BOUND = 1_000;
 /** One link, looked at again and again. */
 class Watched {
   readonly #paths = new Paths(BOUND);
-  received = 0;
+  heard = 0;
   up = true;
   awaited = true;
   asleep = false;
@@ -14,7 +14,7 @@ class Watched {
   /** What is told at each of these times. */
   look(...times: readonly number[]): (string | null)[] {
     return times.map((now) => {
-      const link = { peerId: 'b', up: this.up, received: this.received };
+      const link = { peerId: 'b', up: this.up, heard: this.heard };
       const { changed, silent } = this.#paths.look(now, [link], new Set(this.awaited ? ['b'] : []), this.asleep);
       const words = [...changed.map(({ open }) => (open ? 'open' : 'cut')), ...silent.map(() => 'silent')];
       return words.length === 0 ? null : words.join(' ');
@@ -38,7 +38,7 @@ describe('a way to a peer', () => {
   test('is cut when nothing has arrived for the bound, of which the lanes know nothing', () => {
     const link = new Watched();
     expect(link.look(0, 999)).toEqual([null, null]);
-    link.received = 40;
+    link.heard = 40;
     expect(link.look(1_000, 1_999, 2_000)).toEqual([null, null, 'cut silent']);
   });
 
@@ -58,14 +58,14 @@ describe('a way to a peer', () => {
     link.up = false;
     link.look(0, 500);
     link.up = true;
-    link.received += 1;
+    link.heard += 1;
     expect(link.look(600, 1_500)).toEqual([null, null]);
     link.up = false;
     link.look(1_510);
     link.up = true;
-    link.received += 1;
+    link.heard += 1;
     expect(link.look(1_520)).toEqual([null]);
-    link.received += 1;
+    link.heard += 1;
     expect(link.look(2_400)).toEqual([null]);
     expect(link.look(2_520)).toEqual(['open']);
     expect(link.cuts).toEqual([]);
@@ -73,7 +73,7 @@ describe('a way to a peer', () => {
 
   test('to a peer that is gone is forgotten', () => {
     const paths = new Paths(BOUND);
-    const down = { peerId: 'b', up: false, received: 0 };
+    const down = { peerId: 'b', up: false, heard: 0 };
     paths.look(0, [down], new Set(), false);
     paths.look(600, [down], new Set(), false);
     expect(paths.cuts).toEqual(['b']);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Link, type LinkEvents } from '../../src/transport/link.ts';
-import { type Connection, NO_BINDING } from '../../src/transport/transport.ts';
-import { emptyHeader, FRAME_LAST, FRAME_TAKE, HEADER_BYTES, writeHeader } from '../../src/wire/frame.ts';
+import { type Connection, type ConnectionHandler, NO_BINDING } from '../../src/transport/transport.ts';
+import { emptyHeader, FRAME_LAST, FRAME_PING, FRAME_TAKE, HEADER_BYTES, writeHeader } from '../../src/wire/frame.ts';
 import { MAX_STRIPES } from '../../src/wire/limits.ts';
 
 const EVENTS: LinkEvents = {
@@ -43,6 +43,54 @@ test('a peer that dials without end gets no more stripes than a lane may have', 
   for (const connection of dialled) link.accept(connection, 7, new Uint8Array(0));
   expect(dialled.map(({ closed }) => closed)).toEqual(dialled.map((_, index) => index >= MAX_STRIPES));
   expect(link.up).toBe(true);
+});
+
+describe('a stripe that falls silent', () => {
+  test('is not hidden by the others, on which something comes', () => {
+    const link = new Link(EVENTS);
+    const [one, other] = [new Idle(), new Idle()];
+    link.dialled([one, other], 7);
+    const ping = new Uint8Array(HEADER_BYTES);
+    writeHeader(new DataView(ping.buffer), 0, { ...emptyHeader(), type: FRAME_PING });
+    const comes = (connection: Idle) => (connection.handler as ConnectionHandler).onData(ping); // the link's own by now
+    comes(one);
+    comes(one);
+    expect(link.heard).toBe(0);
+    comes(other);
+    expect(link.heard).toBe(1);
+    comes(other);
+    expect(link.heard).toBe(1);
+    comes(one);
+    expect([link.heard, link.received]).toEqual([2, 5 * HEADER_BYTES]);
+    // A new lane goes on counting.
+    link.dropInbound(new Error('it was silent'));
+    const next = new Idle();
+    link.dialled([next], 8);
+    comes(next);
+    expect(link.heard).toBe(3);
+  });
+
+  test('is pinged like all others', () => {
+    const link = new Link(EVENTS);
+    const stripes = [new Idle(), new Idle(), new Idle()];
+    for (const stripe of stripes) link.accept(stripe, 7, new Uint8Array(0));
+    link.ping(true);
+    expect(stripes.map(({ written }) => written.length)).toEqual([HEADER_BYTES, HEADER_BYTES, HEADER_BYTES]);
+  });
+});
+
+test.each([
+  [true, ['outbound']],
+  [false, []],
+])('a lane that its reader has given up for another is lost, with what was written to it (%j)', (isUsed, told) => {
+  const lost: string[] = [];
+  const link = new Link({ ...EVENTS, onLaneClosed: (lane) => lost.push(lane) });
+  const [half, next] = [new Idle(), new Idle()];
+  link.accept(half, 7, new Uint8Array(0));
+  if (isUsed) link.send(new Uint8Array(HEADER_BYTES), null, null, true);
+  link.accept(next, 8, new Uint8Array(0));
+  expect([half.closed, next.closed, link.up]).toEqual([true, false, true]);
+  expect(lost).toEqual(told);
 });
 
 describe('a lane that is dialled by who writes to it', () => {
