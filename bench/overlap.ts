@@ -24,7 +24,7 @@ import type { OverlapMode, OverlapOrder, OverlapReport } from './peers/overlap-p
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 const MODES: readonly OverlapMode[] = ['alone', 'after', 'during'];
-const WARM_UPS = 3;
+const WARM_UPS = 2;
 
 interface Options {
   readonly rounds: string;
@@ -146,10 +146,10 @@ async function main(options: Options): Promise<void> {
 
 await new Command('bench:overlap')
   .description('Measures what of an all-reduce hides behind the backward pass of a real training step.')
-  .option('--rounds <n>', 'steps of each kind', '20')
+  .option('--rounds <n>', 'steps of each kind', '10')
   .option('--members <n>', 'processes', '2')
   .option('--hidden <n>', 'units of each hidden layer', '1024')
-  .option('--batch <n>', 'images per member and step', '32')
+  .option('--batch <n>', 'images per member and step', '48')
   .option('--megabits <n>', 'rate of the link of each, per second and direction', '500')
   .action(main)
   .parseAsync();
