@@ -229,6 +229,7 @@ const LEFT_TO_THE_READER = `
 declare const model: unknown;
 declare function batch(step: number, rank: number, worldSize: number): unknown;
 declare function backward(model: unknown, batch: unknown): Float32Array;
+declare function backwardOf(layer: number, gradients: readonly Float32Array[]): void;
 declare function update(model: unknown, gradients: Float32Array): void;
 declare const weights: Float32Array;
 declare const biases: Float32Array;
