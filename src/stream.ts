@@ -81,6 +81,10 @@ function without(one: DoneSpan, { start, end }: Span): DoneSpan[] {
  * can't be taken back until `report` resolves. When it has, what was handed out last for each element is the result, on all
  * members the same. If the call fails the iterator throws its error, and `out` is undefined. Without `out` the tensor changes only
  * when the call has succeeded, as with `allReduce`, so all of it is handed out then. Each range is handed out once: iterate once.
+ * Parts come in whole segments, which may reach beyond what was declared at a time: don't wait for one before the rest is ready.
+ *
+ * A caller that leaves the others waiting for its parts is slow as one is that makes its call late: `slow-peer` names it, and
+ * `stragglers: 'exclude'` goes on without it.
  */
 export class AllReduceStream implements AsyncIterable<ReducedRange> {
   /**
