@@ -6,8 +6,8 @@
  *     after    the gradient is all-reduced when it is complete
  *     during   it is all-reduced while it is computed, layer by layer from the last to the first (`allReduceStream`)
  *
- * A step is as long as that of the slowest member. *Hidden* is the share of what communication adds that streaming takes away again:
- * (after − during) / (after − alone). Over a link of limited rate the processors wait for it and can compute meanwhile. On one host
+ * A step is as long as that of the slowest member. Ratios are medians over the rounds; *hidden* is the share of what communication adds that
+ * streaming takes away again, of the median times: (after − during) / (after − alone). Over a link of limited rate the processors wait for it and can compute meanwhile. On one host
  * communicating *is* computing, so where members × (training + engine thread) exceed the cores there is little to hide behind.
  * Writes a record to bench/results/.
  */
@@ -25,6 +25,9 @@ import type { OverlapMode, OverlapOrder, OverlapReport } from './peers/overlap-p
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 const MODES: readonly OverlapMode[] = ['alone', 'after', 'during'];
 const WARM_UPS = 2;
+
+/** Of a step alone: what communication must add at least before a share of it means anything. */
+const LEAST_ADDED = 0.03;
 
 interface Options {
   readonly rounds: string;
@@ -87,6 +90,7 @@ async function measure(options: Options, megabits: number | null): Promise<Measu
 function summaryOf({ rounds, firstLoss, lastLoss }: Measured) {
   const of = (value: (round: Round) => number) => median(rounds.map(value));
   const seconds = (mode: OverlapMode) => of((round) => round[mode].seconds);
+  const added = seconds('after') - seconds('alone');
   return {
     seconds: { alone: seconds('alone'), after: seconds('after'), during: seconds('during') },
     backwardSeconds: of(({ alone }) => alone.backwardSeconds),
@@ -94,7 +98,8 @@ function summaryOf({ rounds, firstLoss, lastLoss }: Measured) {
     afterToAlone: of(({ after, alone }) => after.seconds / alone.seconds),
     duringToAlone: of(({ during, alone }) => during.seconds / alone.seconds),
     duringToAfter: of(({ during, after }) => during.seconds / after.seconds),
-    hidden: of(({ alone, after, during }) => (after.seconds - during.seconds) / (after.seconds - alone.seconds)),
+    /** null where communication adds so little that there is nothing to tell. */
+    hidden: added < LEAST_ADDED * seconds('alone') ? null : (seconds('after') - seconds('during')) / added,
     firstLoss,
     lastLoss,
   };
@@ -122,7 +127,7 @@ async function main(options: Options): Promise<void> {
     const { seconds, afterToAlone, duringToAlone, duringToAfter, hidden } = summary;
     const times = MODES.map((mode) => formatSeconds(seconds[mode]));
     const ratios = [afterToAlone, duringToAlone, duringToAfter].map((ratio) => ratio.toFixed(2));
-    table.push([place.label, ...times, ...ratios, `${Math.round(hidden * 100)} %`]);
+    table.push([place.label, ...times, ...ratios, hidden === null ? '–' : `${Math.round(hidden * 100)} %`]);
     console.log(
       `${place.label}: the backward pass takes ${formatSeconds(summary.backwardSeconds)}; then the sum is awaited for ${formatSeconds(summary.waitSeconds.after)} (after), ` +
         `${formatSeconds(summary.waitSeconds.during)} (during); loss ${summary.firstLoss.toFixed(2)} → ${summary.lastLoss.toFixed(2)}`,
