@@ -19,8 +19,9 @@ import { SEGMENT_BYTES } from '../src/collectives/workspace.ts';
 import { type Codec, Coordinator, type Group, join } from '../src/index.ts';
 import type { LossyCodec } from '../src/kernels/kernels.ts';
 import { loadKernels } from '../src/kernels/load.ts';
-import { CodecSwarm } from './harness/codec-swarm.ts';
 import { describeMachine } from './harness/machine.ts';
+import { OrderedSwarm, type Place } from './harness/ordered-swarm.ts';
+import type { CodecOrder, CodecReport } from './peers/codec-peer.ts';
 
 const MIB = 1024 * 1024;
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
@@ -94,15 +95,19 @@ async function cost() {
   return figures;
 }
 
+function startSwarm(worldSize: number, count: number, place: Place): Promise<OrderedSwarm<CodecOrder, CodecReport>> {
+  return OrderedSwarm.start('codec-peer', worldSize, { count }, place);
+}
+
 async function bytes(namespaced: boolean) {
-  const swarm = await CodecSwarm.start(WORLD_SIZE, BYTES_COUNT, namespaced, null);
+  const swarm = await startSwarm(WORLD_SIZE, BYTES_COUNT, { namespaced, megabits: null });
   const where = namespaced ? 'that left the network device' : 'of data frames';
   const rows = table(['codec', `MiB per rank ${where}`, '× f32', '']);
   const figures: Record<string, number> = {};
   try {
     for (const codec of CODECS) {
       const algorithm = codec === 'topk' ? 'direct' : codec === 'f32' ? 'ring' : 'auto';
-      const reports = await swarm.allReduce({
+      const reports = await swarm.order({
         codec,
         algorithm,
         ...(codec === 'topk' ? { errorFeedback: false } : {}),
@@ -172,12 +177,12 @@ async function error() {
 /** Seconds of each round, of the slowest rank. */
 async function linkOf(worldSize: number): Promise<Readonly<Record<string, readonly number[]>>> {
   const figures: Record<string, number[]> = {};
-  const swarm = await CodecSwarm.start(worldSize, LINK_COUNT, true, LINK_MEGABITS);
+  const swarm = await startSwarm(worldSize, LINK_COUNT, { namespaced: true, megabits: LINK_MEGABITS });
   try {
-    await swarm.allReduce({ codec: 'int4' }); // brings the memory in
+    await swarm.order({ codec: 'int4' }); // brings the memory in
     for (let round = 0; round < LINK_ROUNDS; round++) {
       for (const codec of ['f32', 'int8', 'int4'] as const) {
-        const reports = await swarm.allReduce({ codec });
+        const reports = await swarm.order({ codec });
         const seconds = Math.max(...reports.map((one) => one.seconds));
         figures[codec] = [...(figures[codec] ?? []), seconds];
         process.stderr.write(`N = ${worldSize}, ${codec}, ${round + 1}/${LINK_ROUNDS}: ${formatSeconds(seconds)}\n`);

@@ -1,15 +1,16 @@
 /** The public face: a `Group` is this peer's membership of a run. */
-import type { PeerId, Report } from './collectives/call.ts';
+import type { PeerId, Report, StreamSpec } from './collectives/call.ts';
 import { shareOf } from './collectives/partition.ts';
 import { tensorSizes } from './collectives/plan.ts';
 import type { CollectiveKind, Rank } from './collectives/program.ts';
 import type { PathKind } from './engine/path-race.ts';
-import type { Engine, EngineMessage, PlainOutcome, Reply } from './engine/protocol.ts';
+import type { Engine, EngineMessage, EngineRequest, PlainOutcome, Reply } from './engine/protocol.ts';
 import type { Admission, LinkStatus, RuntimeEvent, RuntimeStatus } from './engine/runtime.ts';
 import { ArgumentError, ClosedError, fromPlainError } from './errors.ts';
 import type { Observer } from './observe.ts';
 import {
   type AllReduceOptions,
+  type AllReduceStreamOptions,
   type CallOptions,
   checkMinWorldSize,
   checkTimeout,
@@ -21,6 +22,7 @@ import {
   type TransferOptions,
 } from './options.ts';
 import { type Staged, Staging } from './staging.ts';
+import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
 
 export interface GroupMember {
@@ -83,7 +85,14 @@ interface Shape {
   readonly reduces: boolean;
 }
 
+/** A call that can be handed to the engine. */
+interface Prepared {
+  readonly staged: Staged;
+  readonly request: Extract<EngineRequest, { type: 'call' }>;
+}
+
 interface OpenCall {
+  part(start: number, end: number, retry: number): void;
   settle(outcome: PlainOutcome): void;
   progress(share: number): void;
 }
@@ -94,6 +103,21 @@ const TOKEN_OUT: TensorPart = { dtype: 'u8', count: 1, bytes: new Uint8Array(sha
 
 function countOf(parts: readonly TensorPart[]): number {
   return parts.reduce((sum, part) => sum + part.count, 0);
+}
+
+function bytesOf(parts: readonly TensorPart[]): number {
+  return parts.reduce((sum, { bytes }) => sum + bytes.length, 0);
+}
+
+/** Whether there is memory that is part of both. */
+function overlap(left: readonly TensorPart[], right: readonly TensorPart[]): boolean {
+  return left.some(({ bytes: one }) =>
+    right.some(({ bytes: other }) => {
+      const isApart =
+        one.byteOffset + one.length <= other.byteOffset || other.byteOffset + other.length <= one.byteOffset;
+      return one.buffer === other.buffer && !isApart;
+    }),
+  );
 }
 
 /** Collectives after which all members hold the same result. */
@@ -248,13 +272,50 @@ export class Group {
     }
     this.#checkOpen();
     const shape = this.#allReduceShape(tensor, options);
-    const { staged, request } = this.#prepare(shape, options, null);
+    const { staged, request } = this.#prepare(shape, options, null, null);
     const wake = new Int32Array(new SharedArrayBuffer(4));
     try {
       return this.#conclude(shape, staged, this.#engine.callSync({ ...request, wake }));
     } finally {
       staged.release();
     }
+  }
+
+  /**
+   * As `allReduce`, of a tensor that is still being computed: each part goes out as soon as it is said to be ready, and parts of the
+   * result can be had before the rest (see `AllReduceStream`). Members may get their parts in different orders, and some of them may
+   * call `allReduce` instead. The time-out includes the time in which the tensor is computed.
+   *
+   * @param tensor as for `allReduce`; a part that is ready must not change until the call has ended. A rank that is late keeps up to
+   *   as many bytes of what the others send it as the tensor has, where its result will be if nothing is encoded
+   * @throws ArgumentError for a `guard`, which looks at the whole tensor before anything is sent; where `out` and the tensor overlap
+   * @example
+   * const stream = group.allReduceStream([w1, w2], { op: 'avg' }); // gradients
+   * backwardOfLayer2(); stream.readyTensor(1);                      // goes out, while
+   * backwardOfLayer1(); stream.readyTensor(0);                      // this is computed
+   * await stream.report;
+   */
+  allReduceStream(tensor: Tensor, options: AllReduceStreamOptions = {}): AllReduceStream {
+    const shape = this.#allReduceShape(tensor, options);
+    if ('guard' in options)
+      throw new ArgumentError('A stream has no `guard`, which looks at the whole tensor first: use allReduce.');
+    if (!shape.inPlace && overlap(shape.input, shape.output))
+      throw new ArgumentError(
+        '`out` overlaps the tensor, of which parts may be sent late: leave it out, or give other memory.',
+      );
+    this.#checkOpen();
+    const prepared = this.#prepare(shape, options, null, { handsBack: !shape.inPlace });
+    const done = new DoneQueue();
+    const report = this.#run(shape, options, prepared, done);
+    const { staged, request } = prepared;
+    const { call } = request;
+    const size = DTYPE_BYTES[shape.dtype];
+    const counts = shape.input.map((part) => part.count);
+    return new AllReduceStream(counts, report, done, (start, end) => {
+      if (!this.#calls.has(call)) return;
+      staged.send(start * size, end * size);
+      this.#engine.post({ type: 'ready', call, start, end });
+    });
   }
 
   #allReduceShape(tensor: Tensor, options: ReduceOptions): Shape {
@@ -456,9 +517,10 @@ export class Group {
       : [{ dtype: any.dtype, count: 0, bytes: any.bytes.subarray(0, 0) }];
   }
 
-  #prepare(shape: Shape, options: AllReduceOptions, wake: Int32Array | null) {
+  #prepare(shape: Shape, options: AllReduceOptions, wake: Int32Array | null, stream: StreamSpec | null): Prepared {
     const resolved = resolveCall(options, this.#defaults, shape);
     const staged = this.#staging.prepare(shape.input, shape.output, shape.inPlace);
+    if (stream === null) staged.send(0, bytesOf(shape.input));
     const call = this.#next++;
     this.#fresh = null;
     const { kind, dtype, count, root, laidOutFor } = shape;
@@ -467,12 +529,13 @@ export class Group {
     const op = shape.reduces ? resolved.op : null;
     const tensors = shape.input.map((part) => part.count);
     const guard = resolved.guard === null ? null : { ...resolved.guard, tensors };
-    const spec = { ...resolved, kind, dtype, op, guard, count, root, laidOutFor, input, output, atomic };
+    const spec = { ...resolved, kind, dtype, op, guard, count, root, laidOutFor, stream, input, output, atomic };
     const request = { type: 'call' as const, call, spec, progress: options.onProgress !== undefined, wake };
     return { staged, request };
   }
 
-  #conclude(shape: Shape, staged: Staged, outcome: PlainOutcome): Report {
+  /** @param fetched the result is where the caller wants it */
+  #conclude(shape: Shape, staged: Staged, outcome: PlainOutcome, fetched = false): Report {
     if (!outcome.ok) {
       const { code, message } = outcome.error;
       this.#observer?.note({ type: 'failed', code, message });
@@ -483,27 +546,45 @@ export class Group {
     const root = shape.root === null ? 0 : report.contributors.indexOf(shape.root);
     const { kind, count, dtype } = shape;
     const sizes = tensorSizes({ kind, algorithm: report.algorithm, worldSize: report.worldSize, count, root }, rank);
-    staged.succeed(sizes.output * DTYPE_BYTES[dtype]);
+    if (!fetched) staged.fetch(0, sizes.output * DTYPE_BYTES[dtype]);
     this.#observer?.settled(report, SHARED_RESULTS.has(kind) ? shape.output : null);
     return report;
   }
 
   #start(shape: Shape, options: AllReduceOptions): Promise<Report> {
     this.#checkOpen();
-    const { staged, request } = this.#prepare(shape, options, null);
+    return this.#run(shape, options, this.#prepare(shape, options, null, null), null);
+  }
+
+  /** @param done where it is told of parts of the result; null: nobody asks for them */
+  #run(
+    shape: Shape,
+    options: AllReduceOptions,
+    { staged, request }: Prepared,
+    done: DoneQueue | null,
+  ): Promise<Report> {
     const { signal, onProgress } = options;
-    const { call } = request;
+    const { call, spec } = request;
+    const handsBack = spec.stream?.handsBack === true;
+    const size = DTYPE_BYTES[shape.dtype];
     const result = new Promise<Report>((resolve, reject) => {
       const onAbort = () => this.#engine.post({ type: 'cancel', call });
       this.#calls.set(call, {
         progress: (share) => onProgress?.(share),
+        part: (start, end, retry) => {
+          staged.fetch(start * size, end * size);
+          done?.push({ start, end, retry });
+        },
         settle: (outcome) => {
           signal?.removeEventListener('abort', onAbort);
           try {
-            resolve(this.#conclude(shape, staged, outcome));
+            const report = this.#conclude(shape, staged, outcome, handsBack);
+            if (!handsBack) done?.push({ start: 0, end: shape.count, retry: report.retries });
+            resolve(report);
           } catch (error) {
             reject(signal?.aborted === true ? signal.reason : error);
           } finally {
+            done?.end(outcome.ok);
             staged.release();
           }
         },
@@ -548,6 +629,9 @@ export class Group {
         break;
       case 'progress':
         this.#calls.get(message.call)?.progress(message.share);
+        break;
+      case 'part':
+        this.#calls.get(message.call)?.part(message.start, message.end, message.retry);
         break;
       case 'settled': {
         const open = this.#calls.get(message.call);

@@ -33,6 +33,7 @@ export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step 
 export { join } from './join.ts';
 export type {
   AllReduceOptions,
+  AllReduceStreamOptions,
   CallOptions,
   GuardOptions,
   JoinOptions,
@@ -41,6 +42,7 @@ export type {
   RootOptions,
   TransferOptions,
 } from './options.ts';
+export type { AllReduceStream, ReducedRange } from './stream.ts';
 export {
   type Dtype,
   type HalfTensor,

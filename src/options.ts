@@ -128,6 +128,9 @@ export interface AllReduceOptions extends ReduceOptions {
   readonly stragglers?: StragglerPolicy;
 }
 
+/** As for `allReduce`, but for `guard`, which looks at the whole tensor before anything of it is sent. */
+export type AllReduceStreamOptions = Omit<AllReduceOptions, 'guard'>;
+
 export interface RootOptions extends TransferOptions {
   /** Rank or id of the root peer. An id is safer: ranks shift when a peer is lost. @default 0 */
   readonly root?: Rank | PeerId;

@@ -26,12 +26,13 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   staging: ['tensor', 'kernels', 'engine'],
   options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'engine'],
   observe: ['tensor', 'collectives'],
-  group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options', 'observe'],
+  stream: ['errors', 'wire', 'collectives'],
+  group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options', 'observe', 'stream'],
   join: ['engine', 'options', 'observe', 'group'],
-  browser: ['errors', 'tensor', 'kernels', 'collectives', 'transport', 'engine', 'options', 'group'],
+  browser: ['errors', 'tensor', 'kernels', 'collectives', 'transport', 'engine', 'options', 'stream', 'group'],
   coordinator: ['engine'],
   diagnose: ['engine', 'options'],
-  index: ['errors', 'tensor', 'collectives', 'engine', 'options', 'group', 'join', 'coordinator', 'diagnose'],
+  index: ['errors', 'tensor', 'collectives', 'engine', 'options', 'stream', 'group', 'join', 'coordinator', 'diagnose'],
   diloco: ['index'],
   launch: ['index'],
   chaos: ['errors', 'observe', 'launch'],
@@ -229,6 +230,7 @@ const LEFT_TO_THE_READER = `
 declare const model: unknown;
 declare function batch(step: number, rank: number, worldSize: number): unknown;
 declare function backward(model: unknown, batch: unknown): Float32Array;
+declare function backwardOf(layer: number, gradients: readonly Float32Array[]): void;
 declare function update(model: unknown, gradients: Float32Array): void;
 declare const weights: Float32Array;
 declare const biases: Float32Array;

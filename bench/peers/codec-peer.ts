@@ -1,11 +1,9 @@
 /** A member for the codec benchmark: makes the all-reduces that it is told to, and tells how long they took and what they sent. */
 import { readFileSync } from 'node:fs';
 import { type AllReduceOptions, join, sharedTensor } from '../../src/index.ts';
+import type { MemberTask } from '../harness/ordered-swarm.ts';
 
-export interface CodecTask {
-  readonly address: string;
-  readonly token: string;
-  readonly worldSize: number;
+export interface CodecTask extends MemberTask {
   /** Elements of f32. */
   readonly count: number;
 }

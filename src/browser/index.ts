@@ -24,6 +24,7 @@ export {
 export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step } from '../group.ts';
 export type {
   AllReduceOptions,
+  AllReduceStreamOptions,
   CallOptions,
   GuardOptions,
   JoinOptions,
@@ -32,6 +33,7 @@ export type {
   RootOptions,
   TransferOptions,
 } from '../options.ts';
+export type { AllReduceStream, ReducedRange } from '../stream.ts';
 export {
   type Dtype,
   type HalfTensor,

@@ -23,6 +23,12 @@ export type Recovery = 'restart' | 'salvage' | 'fail';
  */
 export type StragglerPolicy = 'wait' | 'exclude';
 
+/** An all-reduce that begins before its input is complete. The other members need not know. */
+export interface StreamSpec {
+  /** The caller wants to know of parts of the output as soon as they have the values that a commit would confirm. */
+  readonly handsBack: boolean;
+}
+
 export interface CallSpec {
   readonly kind: CollectiveKind;
   readonly tag: string;
@@ -51,9 +57,12 @@ export interface CallSpec {
   readonly timeoutMs: number;
   /** What this rank's input must be like, or nothing of it is sent; null: anything. */
   readonly guard: Guard | null;
-  readonly input: Uint8Array;
+  /** Of a call whose input comes in parts; null: it is all there from the start. */
+  readonly stream: StreamSpec | null;
+  /** Memory of the tensor, in pieces of whole elements. */
+  readonly input: readonly Uint8Array[];
   /** Receives the result. It may be the input itself. */
-  readonly output: Uint8Array;
+  readonly output: readonly Uint8Array[];
   /** The output must not change unless the call succeeds: the result is built in scratch, and copied at the end. */
   readonly atomic: boolean;
 }
@@ -95,6 +104,11 @@ export interface ContributedRange {
 
 export interface CallListener {
   onProgress(share: number): void;
+  /**
+   * Elements `start` to `end` of the output are done. They are the result if the call succeeds and does not tell of them again:
+   * after a loss it does, with a higher `retry`, of those that are done anew.
+   */
+  onPart(start: number, end: number, retry: number): void;
   onSettled(outcome: Outcome): void;
 }
 

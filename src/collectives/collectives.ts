@@ -13,7 +13,6 @@ import {
   type SkeinError,
   WithdrawnError,
 } from '../errors.ts';
-import { copyBytes } from '../kernels/copy.ts';
 import { Recent } from '../recent.ts';
 import { DTYPE_BYTES, isFloat } from '../tensor.ts';
 import {
@@ -43,7 +42,7 @@ import type {
   HeldResult,
   PeerMessage,
 } from '../wire/messages.ts';
-import { restOf } from '../wire/ranges.ts';
+import { commonSpans, restOf } from '../wire/ranges.ts';
 import { announce, parseDescription, sameBytes } from './announcement.ts';
 import { type Arrival, Arrivals } from './arrivals.ts';
 import { type CallListener, type CallSpec, describe, type PeerId } from './call.ts';
@@ -53,6 +52,7 @@ import { FrameCursor, Transfer } from './executor.ts';
 import { poisonIn } from './guard.ts';
 import { type Attempt, type AttemptPort, Operation } from './operation.ts';
 import { peersOf } from './peers.ts';
+import { Pieces } from './pieces.ts';
 import { makePlan, tensorSizes } from './plan.ts';
 import { type LinkPort, Ports } from './ports.ts';
 import type { CollectiveKind, Plan, PlanRequest, Rank } from './program.ts';
@@ -162,6 +162,15 @@ export class Collectives {
       this.#enter(operation);
     }
     return operation;
+  }
+
+  /** The caller has filled elements `start` to `end` of an input that comes in parts, each once. */
+  ready(operation: Operation, start: number, end: number): void {
+    const { attempt, ready, state, feedback, call, kept, input } = operation;
+    if (ready?.add(start, end) !== true || state !== 'running' || attempt === null) return;
+    const anew = commonSpans(restOf(kept, call.count), [{ start, end }]);
+    if (feedback !== null) this.#residuals.correct(feedback, input, anew);
+    attempt.transfer.ready(start, end);
   }
 
   /** Forgets what codecs dropped under a tag, or under all (null). */
@@ -452,8 +461,8 @@ export class Collectives {
   }
 
   /** What is wrong with this rank's own input, if the call wants it looked at. */
-  #poisonIn({ call, title, epoch }: Operation): SkeinError | null {
-    const { guard, dtype, input, root } = call;
+  #poisonIn({ call, input, title, epoch }: Operation): SkeinError | null {
+    const { guard, dtype, root } = call;
     // Where only the root has an input, the others' memory is for the result.
     const isOutput = ROOT_SENDS.has(call.kind) && root !== this.#around.self;
     if (guard === null || isOutput || !isFloat(dtype)) return null;
@@ -466,7 +475,7 @@ export class Collectives {
   /** Starts an attempt among the members that are left. */
   #begin(operation: Operation): void {
     const context = operation.context!; // only entered operations are begun
-    const { call } = operation;
+    const { call, input, output } = operation;
     this.#retire(operation);
     const { members } = operation;
     if (members.length < call.minWorldSize) {
@@ -498,8 +507,8 @@ export class Collectives {
     const request: PlanRequest = { kind: call.kind, algorithm, worldSize: members.length, count, root };
     const sizes = tensorSizes({ ...request, count: call.count }, rank);
     const elementBytes = DTYPE_BYTES[call.dtype];
-    if (sizes.input * elementBytes > call.input.length || sizes.output * elementBytes > call.output.length) {
-      const message = `${operation.title} needs ${sizes.input} elements of input and ${sizes.output} of output on rank ${rank} of ${members.length}; it got ${call.input.length / elementBytes} and ${call.output.length / elementBytes}.`;
+    if (sizes.input * elementBytes > input.length || sizes.output * elementBytes > output.length) {
+      const message = `${operation.title} needs ${sizes.input} elements of input and ${sizes.output} of output on rank ${rank} of ${members.length}; it got ${input.length / elementBytes} and ${output.length / elementBytes}.`;
       this.#fail(operation, new ArgumentError(message, { op: operation.title, epoch: context.epoch }), true);
       return;
     }
@@ -523,8 +532,8 @@ export class Collectives {
     if (operation.result === null) {
       // The root of a broadcast keeps what it has.
       const keeps = call.kind === 'broadcast' && call.root === this.#around.self && call.codec === 'f32';
-      const built = call.atomic && !keeps && outputBytes > 0 ? this.#buildIn(operation, outputBytes) : call.output;
-      operation.result = built.subarray(0, outputBytes);
+      const apart = call.atomic && !keeps && outputBytes > 0;
+      operation.result = apart ? this.#buildIn(operation, outputBytes) : operation.output;
     }
     const corrected = call.errorFeedback ? this.#correct(operation) : null;
     const { generation } = context;
@@ -545,7 +554,8 @@ export class Collectives {
       measures: call.measureError,
       dropped: corrected,
       contributors: members.length,
-      input: corrected ?? call.input,
+      input: corrected === null ? operation.input : new Pieces([corrected]),
+      ready: operation.ready?.spans ?? null,
       output: operation.result,
       port: (to) => ports.get(members[to]!.peerId)!, // a port was made for every peer of the plan
       scratch: (byteLength) => {
@@ -556,6 +566,10 @@ export class Collectives {
       onHeld: () => this.#onHeld(operation, attempt),
       onDrained: () => this.#onDrained(operation, attempt),
       onProgress: (share) => operation.listener.onProgress(share),
+      onFinished:
+        call.stream?.handsBack === true
+          ? (start, end) => operation.listener.onPart(start, end, operation.retries)
+          : null,
     });
     const announcement = announce(operation, plan.algorithm, this.#around.workspace.segmentBytes, frame);
     operation.contributors.set(
@@ -581,9 +595,10 @@ export class Collectives {
 
   /** The input of a call with error feedback: what was dropped under its tag is added to what this attempt does anew. */
   #correct(operation: Operation): Uint8Array {
-    const { call, kept } = operation;
+    const { call, kept, ready, input } = operation;
+    const rest = restOf(kept, call.count);
     operation.feedback ??= this.#residuals.take(call.tag, call.count * DTYPE_BYTES[call.dtype]);
-    this.#residuals.correct(operation.feedback, call.input, restOf(kept, call.count));
+    this.#residuals.correct(operation.feedback, input, ready === null ? rest : commonSpans(rest, ready.spans));
     return operation.feedback.corrected;
   }
 
@@ -598,9 +613,9 @@ export class Collectives {
     return plan;
   }
 
-  #buildIn(operation: Operation, byteLength: number): Uint8Array {
+  #buildIn(operation: Operation, byteLength: number): Pieces {
     operation.scratch = this.#around.takeScratch(byteLength);
-    return operation.scratch;
+    return new Pieces([operation.scratch]);
   }
 
   // --- what arrives ------------------------------------------------------------------------------------------------
@@ -810,8 +825,8 @@ export class Collectives {
 
   #commit(operation: Operation): void {
     const attempt = operation.attempt!; // it holds a result
-    const { call, result } = operation;
-    if (result !== null && result.buffer !== call.output.buffer) copyBytes(call.output, result, 0);
+    const { call, scratch } = operation;
+    if (scratch !== null) operation.output.set(scratch, 0);
     if (operation.feedback !== null) this.#residuals.settle(call.tag, operation.feedback, true);
     operation.feedback = null;
     const { id, retries } = operation;

@@ -18,6 +18,10 @@
  * Segments that arrived and must go on are sent before new ones are begun. So few segments are under way at a time, each
  * is finished while its bytes are in the cache, and a new one enters the pipeline whenever a link would be idle.
  *
+ * The input may come in parts (`ready`). A segment whose first step reads it waits for its own elements only, and for no other
+ * segment: so ranks may get their parts in different orders. What comes for it from others meanwhile is kept like what comes
+ * before its turn.
+ *
  * Invariants: the input is never written. What was handed to a link is not changed before it was flushed. Frames that come
  * before their turn are kept (their number and size follow from this rank's own program), so a link is never blocked.
  */
@@ -27,6 +31,7 @@ import { DTYPE_BYTES, type Dtype, isFloat, isRobust, type ReduceOp } from '../te
 import { emptyHeader, FRAME_DATA, type FrameHeader, HEADER_BYTES, writeHeader } from '../wire/frame.ts';
 import type { Span } from '../wire/ranges.ts';
 import { BLOCK_ELEMENTS, type Codec, isBlockCodec, roundsByChance, wireLength } from './codec.ts';
+import { Pieces } from './pieces.ts';
 import type { ChunkProgram, Instruction, Plan, Rank } from './program.ts';
 import { averageRows, hasRobustAverages, type RobustAverage } from './robust.ts';
 import { type FlushListener, NO_SLOT, STAGE_BYTES, type Workspace } from './workspace.ts';
@@ -62,8 +67,10 @@ export interface TransferSpec {
   readonly dropped: Uint8Array | null;
   /** Ranks whose inputs are in a finished value. */
   readonly contributors: number;
-  readonly input: Uint8Array;
-  readonly output: Uint8Array;
+  readonly input: Pieces;
+  /** Elements of the input that are there at the start, ascending; `ready` tells of the others. null: all. */
+  readonly ready: readonly Span[] | null;
+  readonly output: Pieces;
   /** The way to a rank. */
   port(rank: Rank): SegmentPort;
   /** Scratch of so many bytes, for values that neither a slot nor the output can take. */
@@ -74,6 +81,8 @@ export interface TransferSpec {
   onDrained(): void;
   /** Another twentieth of this rank's segments is done. */
   onProgress(share: number): void;
+  /** Elements `start` to `end` of the output have their final values; null: nobody wants to know. */
+  readonly onFinished: ((start: number, end: number) => void) | null;
 }
 
 /**
@@ -104,20 +113,21 @@ interface ChunkState {
   /** The step after which the value is final here; −1: another rank finishes it. */
   readonly finishingStep: number;
   /** Where values live that are in no slot: the rank's result, else scratch (made on first use). */
-  memory: Uint8Array | null;
+  memory: Pieces | null;
+  /** Where the chunk begins in that memory, in bytes. */
+  readonly base: number;
   /** Encoded bytes of sealed segments, made on first use. They are written once. */
   sealed: Uint8Array | null;
 }
 
-/** Chunks whose first step sends to a peer, and how far they have been begun. */
+/** What goes to one peer. */
 interface Outbox {
   readonly rank: Rank;
   readonly port: SegmentPort;
-  readonly begin: ChunkState[];
-  /** Segments begun so far. */
+  /** Segments whose first step sends to it, in the order in which they are begun. */
+  readonly begin: number[];
+  /** So many of them have been begun. */
   begun: number;
-  beginChunk: number;
-  beginSegment: number;
   /** Segments that arrived and go on to this peer, oldest first. */
   readonly forward: number[];
   forwardHead: number;
@@ -130,6 +140,8 @@ interface EarlyFrame {
   buffer: Uint8Array;
   length: number;
   complete: boolean;
+  /** The buffer is where the segment's result will be. */
+  inPlace: boolean;
   /** Of the same segment, in no order. */
   next: EarlyFrame | null;
 }
@@ -212,6 +224,8 @@ export class Transfer implements FlushListener {
   readonly #memoryInFlight: Uint8Array;
   readonly #arriving: Uint8Array;
   readonly #sealed: Uint8Array;
+  /** Elements of the input that each segment still lacks; null: it was there from the start. */
+  readonly #lacking: Uint32Array | null;
   readonly #early: (EarlyFrame | null)[];
   readonly #spareFrames: EarlyFrame[] = [];
 
@@ -261,13 +275,55 @@ export class Transfer implements FlushListener {
     this.#chunks.forEach((chunk, index) => {
       this.#chunkOf.fill(index, chunk.firstSegment, chunk.firstSegment + chunk.segments);
     });
+    this.#lacking = spec.ready === null ? null : this.#lackingWithout(spec.ready);
+  }
+
+  #lackingWithout(ready: readonly Span[]): Uint32Array {
+    const lacking = new Uint32Array(this.#chunkOf.length);
+    for (const chunk of this.#chunks) {
+      if (chunk.program.input === null) continue;
+      for (let index = 0; index < chunk.segments; index++) {
+        const segment = chunk.firstSegment + index;
+        lacking[segment] = this.#elements(chunk, segment);
+      }
+    }
+    for (const { start, end } of ready) this.#take(lacking, start, end, null);
+    return lacking;
+  }
+
+  /** Elements `start` to `end` are there. Tells of the segments that lack nothing any more. */
+  #take(
+    lacking: Uint32Array,
+    start: number,
+    end: number,
+    onComplete: ((chunk: ChunkState, segment: number) => void) | null,
+  ): void {
+    const size = this.#segmentElements;
+    for (const chunk of this.#chunks) {
+      const { input, count } = chunk.program;
+      if (input === null) continue;
+      const from = Math.max(start - input, 0);
+      const to = Math.min(end - input, count);
+      for (let at = from; at < to; ) {
+        const index = Math.floor(at / size);
+        const next = Math.min(to, (index + 1) * size);
+        const segment = chunk.firstSegment + index;
+        lacking[segment]! -= next - at;
+        if (lacking[segment] === 0) onComplete?.(chunk, segment);
+        at = next;
+      }
+    }
+  }
+
+  /** Whether a segment's own part of the input is not there yet, which its first step reads. */
+  #lacks(segment: number): boolean {
+    return this.#lacking !== null && this.#lacking[segment] !== 0;
   }
 
   #describe(program: ChunkProgram, firstSegment: number, segments: number): ChunkState {
     const { steps } = program;
     const lastReduce = lastIndex(steps, 'reduce');
     const finishes = program.output !== null && lastReduce >= 0 && lastIndex(steps, 'replace') < 0;
-    const start = program.output === null ? 0 : program.output * this.#elementBytes;
     return {
       program,
       steps,
@@ -276,8 +332,8 @@ export class Transfer implements FlushListener {
       neededAfter: neededAfter(program),
       passesOn: passesOn(program),
       finishingStep: finishes ? lastReduce : -1,
-      memory:
-        program.output === null ? null : this.#spec.output.subarray(start, start + program.count * this.#elementBytes),
+      memory: program.output === null ? null : this.#spec.output,
+      base: (program.output ?? 0) * this.#elementBytes,
       sealed: null,
     };
   }
@@ -312,14 +368,14 @@ export class Transfer implements FlushListener {
     return this.#totalInFlight === 0;
   }
 
-  /** Ranks whose data this rank still waits for. */
+  /** Ranks whose data this rank still waits for. Where its own is not there yet, it waits for nobody else. */
   get waitsFor(): readonly Rank[] {
     const ranks = new Set<Rank>();
     for (const chunk of this.#chunks) {
       for (let index = 0; index < chunk.segments; index++) {
         const segment = chunk.firstSegment + index;
         const step = chunk.steps[this.#step[segment]!];
-        if (step === undefined || !isReceive(step)) continue;
+        if (step === undefined || !isReceive(step) || this.#lacks(segment)) continue;
         if (this.#collects(step)) for (const rank of this.#missing(chunk, segment)) ranks.add(rank);
         else ranks.add(step.from);
       }
@@ -341,17 +397,30 @@ export class Transfer implements FlushListener {
   /** Begins: segments whose first step is a send are queued, those without steps are finished. */
   start(): void {
     for (const chunk of this.#chunks) {
-      const first = chunk.steps[0];
       const place = chunk.program.input === null ? PLACE_NONE : PLACE_INPUT;
       this.#place.fill(place, chunk.firstSegment, chunk.firstSegment + chunk.segments);
-      if (first === undefined) {
-        for (let index = 0; index < chunk.segments; index++) this.#finish(chunk, chunk.firstSegment + index);
-      } else if (first.do === 'send') {
-        this.#outbox(first.to).begin.push(chunk);
+      for (let index = 0; index < chunk.segments; index++) {
+        const segment = chunk.firstSegment + index;
+        if (!this.#lacks(segment)) this.#setOut(chunk, segment);
       }
     }
     if (this.#step.length === 0) this.#spec.onHeld();
     this.pump();
+  }
+
+  /** Elements `start` to `end` of the input are there, and won't change any more. Each is told of once, after `start`. */
+  ready(start: number, end: number): void {
+    if (!this.#alive || this.#lacking === null) return;
+    this.#take(this.#lacking, start, end, (chunk, segment) => this.#setOut(chunk, segment));
+    this.pump();
+  }
+
+  /** A segment can take its first step. */
+  #setOut(chunk: ChunkState, segment: number): void {
+    const first = chunk.steps[0];
+    if (first === undefined) this.#finish(chunk, segment);
+    else if (first.do === 'send') this.#outbox(first.to).begin.push(segment);
+    else this.#takeEarly(chunk, segment);
   }
 
   /** Stops for good; bytes that are still in flight are released as they are flushed, frames that still come are dropped. */
@@ -382,8 +451,6 @@ export class Transfer implements FlushListener {
         port: this.#spec.port(rank),
         begin: [],
         begun: 0,
-        beginChunk: 0,
-        beginSegment: 0,
         forward: [],
         forwardHead: 0,
       };
@@ -403,16 +470,10 @@ export class Transfer implements FlushListener {
           outbox.forwardHead = 0;
         }
       } else {
-        const chunk = outbox.begin[outbox.beginChunk];
-        if (chunk === undefined || (this.#beginsEvenly && this.#leads(outbox))) return;
-        const segment = chunk.firstSegment + outbox.beginSegment;
-        outbox.beginSegment += 1;
+        const segment = outbox.begin[outbox.begun];
+        if (segment === undefined || (this.#beginsEvenly && this.#leads(outbox))) return;
         outbox.begun += 1;
         this.#begun += 1;
-        if (outbox.beginSegment === chunk.segments) {
-          outbox.beginChunk += 1;
-          outbox.beginSegment = 0;
-        }
         if (!this.#send(outbox, segment)) {
           outbox.forward.push(segment);
           return;
@@ -425,7 +486,7 @@ export class Transfer implements FlushListener {
     for (let index = 0; index < this.#outboxes.length; index++) {
       const other = this.#outboxes[index]!;
       const isBehind = other.begun + MAX_LEAD <= outbox.begun;
-      if (isBehind && other.beginChunk < other.begin.length) return true;
+      if (isBehind && other.begun < other.begin.length) return true;
     }
     return false;
   }
@@ -440,8 +501,8 @@ export class Transfer implements FlushListener {
     return (segment - chunk.firstSegment) * this.#segmentElements * this.#elementBytes;
   }
 
-  #memory(chunk: ChunkState): Uint8Array {
-    chunk.memory ??= this.#spec.scratch(chunk.program.count * this.#elementBytes);
+  #memory(chunk: ChunkState): Pieces {
+    chunk.memory ??= new Pieces([this.#spec.scratch(chunk.program.count * this.#elementBytes)]);
     return chunk.memory;
   }
 
@@ -450,9 +511,10 @@ export class Transfer implements FlushListener {
     const offset = this.#offset(chunk, segment);
     if (this.#place[segment] === PLACE_INPUT) {
       const base = chunk.program.input! * this.#elementBytes + offset;
-      copyBytes(this.#workspace.bytes, this.#spec.input.subarray(base + from, base + to), target);
+      this.#spec.input.copyTo(this.#workspace.bytes, target, base + from, base + to);
     } else {
-      copyBytes(this.#workspace.bytes, this.#memory(chunk).subarray(offset + from, offset + to), target);
+      const base = chunk.base + offset;
+      this.#memory(chunk).copyTo(this.#workspace.bytes, target, base + from, base + to);
     }
   }
 
@@ -504,13 +566,16 @@ export class Transfer implements FlushListener {
     return true;
   }
 
+  /** The value's own memory; a copy where that is in several pieces, which is seldom: a value is in one or two as a rule. */
   #valueInMemory(chunk: ChunkState, segment: number, bytes: number): Uint8Array {
-    const offset = this.#offset(chunk, segment);
-    if (this.#place[segment] === PLACE_INPUT) {
-      const base = chunk.program.input! * this.#elementBytes + offset;
-      return this.#spec.input.subarray(base, base + bytes);
-    }
-    return this.#memory(chunk).subarray(offset, offset + bytes);
+    const isInput = this.#place[segment] === PLACE_INPUT;
+    const start = (isInput ? chunk.program.input! * this.#elementBytes : chunk.base) + this.#offset(chunk, segment);
+    const memory = isInput ? this.#spec.input : this.#memory(chunk);
+    const view = memory.view(start, start + bytes);
+    if (view !== null) return view;
+    const copy = this.#spec.scratch(bytes);
+    memory.copyTo(copy, 0, start, start + bytes);
+    return copy;
   }
 
   #sealedBytes(chunk: ChunkState, segment: number, bytes: number): Uint8Array {
@@ -582,7 +647,7 @@ export class Transfer implements FlushListener {
 
   #storeStaged(chunk: ChunkState, segment: number, source: number, from: number, to: number): void {
     const offset = this.#offset(chunk, segment);
-    copyBytes(this.#memory(chunk), this.#workspace.bytes.subarray(source, source + to - from), offset + from);
+    this.#memory(chunk).set(this.#workspace.bytes.subarray(source, source + to - from), chunk.base + offset + from);
   }
 
   /** Called by a ticket when the link has no more use for a segment's bytes. */
@@ -618,7 +683,7 @@ export class Transfer implements FlushListener {
   /** Works in a frame that came before its turn, when the current step waits for it. */
   #takeEarly(chunk: ChunkState, segment: number): void {
     const step = chunk.steps[this.#step[segment]!];
-    if (step === undefined || step.do === 'send') return;
+    if (step === undefined || step.do === 'send' || this.#lacks(segment)) return;
     if (this.#collects(step)) {
       this.#takeAll(chunk, segment, step);
       return;
@@ -678,7 +743,7 @@ export class Transfer implements FlushListener {
   /** A kept frame has been worked in. */
   #dropEarly(segment: number, frame: EarlyFrame): void {
     this.#unlink(segment, frame);
-    this.#workspace.giveBuffer(frame.buffer);
+    if (!frame.inPlace) this.#workspace.giveBuffer(frame.buffer);
     frame.buffer = NO_BYTES;
     this.#spareFrames.push(frame);
   }
@@ -689,12 +754,15 @@ export class Transfer implements FlushListener {
     return frame;
   }
 
-  #keepEarly(segment: number, from: Rank, length: number): EarlyFrame {
-    const frame = this.#spareFrames.pop() ?? { from, buffer: NO_BYTES, length, complete: false, next: null };
+  /** @param room where the frame can be kept; null: in a buffer of its own */
+  #keepEarly(segment: number, from: Rank, length: number, room: Uint8Array | null): EarlyFrame {
+    const spare = this.#spareFrames.pop();
+    const frame = spare ?? { from, buffer: NO_BYTES, length, complete: false, inPlace: false, next: null };
     frame.from = from;
-    frame.buffer = this.#workspace.takeBuffer(length);
+    frame.buffer = room ?? this.#workspace.takeBuffer(length);
     frame.length = length;
     frame.complete = false;
+    frame.inPlace = room !== null;
     frame.next = this.#early[segment] ?? null;
     this.#early[segment] = frame;
     return frame;
@@ -721,6 +789,10 @@ export class Transfer implements FlushListener {
     this.#dropSlot(segment);
     const before = this.progress;
     this.#finished += 1;
+    if (chunk.program.output !== null && this.#spec.onFinished !== null) {
+      const start = chunk.program.output + (segment - chunk.firstSegment) * this.#segmentElements;
+      this.#spec.onFinished(start, start + this.#elements(chunk, segment));
+    }
     if (Math.floor(before * PROGRESS_STEPS) !== Math.floor(this.progress * PROGRESS_STEPS))
       this.#spec.onProgress(this.progress);
     if (this.#finished === this.#step.length) this.#spec.onHeld();
@@ -734,16 +806,17 @@ export class Transfer implements FlushListener {
   #storeResult(chunk: ChunkState, segment: number): void {
     const offset = this.#offset(chunk, segment);
     const bytes = this.#elements(chunk, segment) * this.#elementBytes;
-    const target = this.#memory(chunk);
+    const memory = this.#memory(chunk);
+    const to = chunk.base + offset;
     if (this.#place[segment] === PLACE_SLOT) {
       const source = this.#workspace.payload(this.#slot[segment]!);
-      copyBytes(target, this.#workspace.bytes.subarray(source, source + bytes), offset);
+      memory.set(this.#workspace.bytes.subarray(source, source + bytes), to);
       return;
     }
-    const base = chunk.program.input! * this.#elementBytes + offset;
-    const source = this.#spec.input;
-    const same = source.buffer === target.buffer && source.byteOffset + base === target.byteOffset + offset;
-    if (!same) copyBytes(target, source.subarray(base, base + bytes), offset);
+    const source = this.#valueInMemory(chunk, segment, bytes);
+    const target = memory.view(to, to + bytes);
+    const same = source.buffer === target?.buffer && source.byteOffset === target.byteOffset;
+    if (!same) memory.set(source, to);
   }
 
   #dropSlot(segment: number): void {
@@ -782,10 +855,15 @@ export class Transfer implements FlushListener {
     cursor.at = 0;
     const step = chunk.steps[index]!;
     const isWhole = this.#decodesWhole || this.#collects(step);
-    const slot = index === current && !isWhole ? this.#target(chunk, segment, step) : null;
+    const lacks = this.#lacks(segment);
+    const slot = index === current && !isWhole && !lacks ? this.#target(chunk, segment, step) : null;
     if (slot === null) {
       cursor.mode = MODE_EARLY;
-      cursor.early = this.#keepEarly(segment, from, bytes);
+      // Late parts of the input are the rule, not the exception, so what waits for them must touch no fresh memory.
+      const isNext = index === current && lacks && !this.#lossy && !this.#collects(step);
+      const start = chunk.base + this.#offset(chunk, segment);
+      const room = isNext ? this.#memory(chunk).view(start, start + bytes) : null;
+      cursor.early = this.#keepEarly(segment, from, bytes, room);
     } else {
       cursor.mode = step.do === 'reduce' ? MODE_REDUCE : MODE_REPLACE;
       cursor.slot = slot;
@@ -863,7 +941,7 @@ export class Transfer implements FlushListener {
     if (step.do === 'replace' && !this.#lossy) {
       if (slot === NO_SLOT) {
         const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
-        copyBytes(this.#memory(chunk), part, this.#offset(chunk, segment) + at);
+        this.#memory(chunk).set(part, chunk.base + this.#offset(chunk, segment) + at);
       } else {
         copyBytes(this.#workspace.bytes, bytes.subarray(start, end), this.#workspace.payload(slot) + at);
       }

@@ -2,6 +2,7 @@
  * A look at this peer's own input before a byte of it is sent: what can be refused here need not be averaged away by all others.
  */
 import { DTYPE_BYTES, type FloatDtype } from '../tensor.ts';
+import type { Pieces } from './pieces.ts';
 import { STAGE_BYTES, type Workspace } from './workspace.ts';
 
 /** What an input must be like. */
@@ -13,7 +14,7 @@ export interface Guard {
 }
 
 /** What is wrong with an input, in words; null: nothing. It is read once. */
-export function poisonIn(workspace: Workspace, dtype: FloatDtype, input: Uint8Array, guard: Guard): string | null {
+export function poisonIn(workspace: Workspace, dtype: FloatDtype, input: Pieces, guard: Guard): string | null {
   const count = guard.tensors.reduce((sum, length) => sum + length, 0);
   const most = STAGE_BYTES / Math.max(DTYPE_BYTES[dtype], DTYPE_BYTES.f32);
   let energy = 0;
@@ -32,23 +33,19 @@ export function poisonIn(workspace: Workspace, dtype: FloatDtype, input: Uint8Ar
     : `its Euclidean norm is ${norm}, above the \`maxNorm\` of ${maxNorm}`;
 }
 
-/** Part of the input as numbers: f64 where it is, all else as f32 in the arena. */
+/** Part of the input as numbers in the arena: f64 as it is, all else as f32. */
 function loaded(
   { bytes, kernels, stageArrived, stageWire }: Workspace,
   dtype: FloatDtype,
-  input: Uint8Array,
+  input: Pieces,
   start: number,
   count: number,
 ): Float32Array | Float64Array {
   const size = DTYPE_BYTES[dtype];
-  if (dtype === 'f64') return new Float64Array(input.buffer, input.byteOffset + start * size, count);
-  const part = input.subarray(start * size, (start + count) * size);
-  if (dtype === 'f32') {
-    bytes.set(part, stageArrived);
-  } else {
-    bytes.set(part, stageWire);
-    kernels.decode(dtype, stageArrived, stageWire, count);
-  }
+  const to = dtype === 'f32' || dtype === 'f64' ? stageArrived : stageWire;
+  input.copyTo(bytes, to, start * size, (start + count) * size);
+  if (dtype === 'f64') return new Float64Array(bytes.buffer, bytes.byteOffset + to, count);
+  if (dtype !== 'f32') kernels.decode(dtype, stageArrived, to, count);
   return new Float32Array(bytes.buffer, bytes.byteOffset + stageArrived, count);
 }
 

@@ -23,7 +23,9 @@ import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
 import { describe } from './call.ts';
 import type { Context, Member, TagState } from './context.ts';
 import type { SegmentPort, Transfer } from './executor.ts';
+import { Pieces } from './pieces.ts';
 import type { Algorithm } from './program.ts';
+import { ReadySpans } from './ready.ts';
 import type { Feedback } from './residuals.ts';
 
 export type OperationState = 'waiting' | 'running' | 'held' | 'frozen' | 'failing' | 'ended';
@@ -73,8 +75,10 @@ export class Operation {
   tagState: TagState | null = null;
   sequence = 0;
   attempt: Attempt | null = null;
+  readonly input: Pieces;
+  readonly output: Pieces;
   /** Where the result is built: the caller's output, or scratch. */
-  result: Uint8Array | null = null;
+  result: Pieces | null = null;
   /** What earlier attempts finished, and need not be done again. */
   kept: readonly KeptRange[] = [];
   /** Members that it goes on without; null: it waits for all. */
@@ -83,6 +87,8 @@ export class Operation {
   readonly contributors: Map<number, readonly PeerId[]> = new Map();
   /** Where its result is built, unless that is the caller's output. */
   scratch: Uint8Array | null = null;
+  /** What there is of an input that comes in parts; it outlives attempts. null: all was there from the start. */
+  readonly ready: ReadySpans | null;
   /** Of a call with error feedback, once it has begun. */
   feedback: Feedback | null = null;
   retries: number = -1;
@@ -96,6 +102,9 @@ export class Operation {
   constructor(call: CallSpec, listener: CallListener, now: number) {
     this.call = call;
     this.listener = listener;
+    this.input = new Pieces(call.input);
+    this.output = new Pieces(call.output);
+    this.ready = call.stream === null ? null : new ReadySpans();
     this.startedAt = now;
     this.deadline = now + call.timeoutMs;
   }
@@ -157,6 +166,11 @@ export class Operation {
     const silent = [...attempt.ports].filter(([, port]) => !port.allowed).map(([peerId]) => peerId);
     if (silent.length > 0) return `${silent.join(', ')} to make the same call`;
     const names = attempt.transfer.waitsFor.map((rank) => attempt.members[rank]?.peerId ?? `rank ${rank}`);
+    const lacking = this.ready === null ? 0 : this.call.count - this.ready.total;
+    if (lacking > 0) {
+      const others = names.length > 0 ? `, and for data from ${names.join(', ')}` : '';
+      return `its own caller to say that ${lacking} of ${this.call.count} elements are ready${others}`;
+    }
     return names.length > 0 ? `data from ${names.join(', ')}` : 'its own data to be taken by the network';
   }
 

@@ -9,6 +9,7 @@
 
 import { MAX_RESIDUALS } from '../wire/limits.ts';
 import type { Span } from '../wire/ranges.ts';
+import type { Pieces } from './pieces.ts';
 
 export interface ResidualMemory {
   takeScratch(byteLength: number): Uint8Array;
@@ -56,11 +57,11 @@ export class Residuals {
   }
 
   /** Corrects part of the input: all of it, or what an attempt does anew. */
-  correct({ taken, corrected }: Feedback, input: Uint8Array, spans: readonly Span[]): void {
+  correct({ taken, corrected }: Feedback, input: Pieces, spans: readonly Span[]): void {
     for (const { start, end } of spans) {
-      const target = floats(corrected.subarray(start * 4, end * 4));
-      target.set(floats(input.subarray(start * 4, end * 4)));
+      input.copyTo(corrected, start * 4, start * 4, end * 4);
       if (taken === null) continue;
+      const target = floats(corrected.subarray(start * 4, end * 4));
       const residual = floats(taken.subarray(start * 4, end * 4));
       for (let index = 0; index < target.length; index++) target[index]! += residual[index]!;
     }

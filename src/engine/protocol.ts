@@ -13,6 +13,8 @@ export type EngineRequest =
       readonly progress: boolean;
       readonly wake: Int32Array | null;
     }
+  /** Elements of the input of a call that streams are there, each once. */
+  | { readonly type: 'ready'; readonly call: number; readonly start: number; readonly end: number }
   | { readonly type: 'cancel'; readonly call: number }
   | { readonly type: 'drop-feedback'; readonly tag: string | null }
   | { readonly type: 'admit'; readonly request: number; readonly minWorldSize: number; readonly timeoutMs: number }
@@ -33,6 +35,14 @@ export type EngineMessage =
   | { readonly type: 'join-failed'; readonly error: PlainError }
   | { readonly type: 'event'; readonly event: RuntimeEvent }
   | { readonly type: 'progress'; readonly call: number; readonly share: number }
+  /** As `CallListener.onPart`. */
+  | {
+      readonly type: 'part';
+      readonly call: number;
+      readonly start: number;
+      readonly end: number;
+      readonly retry: number;
+    }
   | { readonly type: 'settled'; readonly call: number; readonly outcome: PlainOutcome }
   | { readonly type: 'reply'; readonly request: number; readonly reply: Reply };
 

@@ -663,12 +663,19 @@ export class Runtime {
     }
     const operation = this.#collectives.call(spec, {
       onProgress: (share) => listener.onProgress(share),
+      onPart: (start, end, retry) => listener.onPart(start, end, retry),
       onSettled: (outcome) => {
         this.#calls.delete(number);
         listener.onSettled(outcome);
       },
     });
     if (operation.state !== 'ended') this.#calls.set(number, operation);
+  }
+
+  /** Elements of the input of a call that streams are there, each once. A call that has ended needs none. */
+  ready(number: number, start: number, end: number): void {
+    const operation = this.#calls.get(number);
+    if (operation !== undefined) this.#collectives.ready(operation, start, end);
   }
 
   /** The caller has aborted a call. */

@@ -29,6 +29,9 @@ export class EngineServer {
       case 'call':
         this.#call(request);
         break;
+      case 'ready':
+        this.#runtime?.ready(request.call, request.start, request.end);
+        break;
       case 'cancel':
         this.#runtime?.cancel(request.call);
         break;
@@ -76,6 +79,7 @@ export class EngineServer {
       onProgress: (share) => {
         if (progress) this.#post({ type: 'progress', call, share });
       },
+      onPart: (start, end, retry) => this.#post({ type: 'part', call, start, end, retry }),
       onSettled: (result) => {
         const outcome = result.ok ? result : { ok: false as const, error: toPlainError(result.error) };
         const message: EngineMessage = { type: 'settled', call, outcome };

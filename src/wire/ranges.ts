@@ -45,6 +45,20 @@ export function intersectRanges(left: readonly KeptRange[], right: readonly Kept
   return tidyRanges(common);
 }
 
+/** What is in both lists. */
+export function commonSpans(left: readonly Span[], right: readonly Span[]): readonly Span[] {
+  const common: Span[] = [];
+  let at = 0;
+  for (const one of left) {
+    while (at < right.length && right[at]!.end <= one.start) at += 1;
+    for (let index = at; index < right.length && right[index]!.start < one.end; index++) {
+      const { start, end } = right[index]!;
+      common.push({ start: Math.max(one.start, start), end: Math.min(one.end, end) });
+    }
+  }
+  return common;
+}
+
 /** What is left of `count` elements. */
 export function restOf(kept: readonly Span[], count: number): readonly Span[] {
   const rest: Span[] = [];

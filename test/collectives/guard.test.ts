@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { poisonIn } from '../../src/collectives/guard.ts';
+import { Pieces } from '../../src/collectives/pieces.ts';
 import { Workspace } from '../../src/collectives/workspace.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
 import { LonePeer, SUM } from './lone.ts';
@@ -10,6 +11,12 @@ const workspace = new Workspace(await loadKernels(8 * 1024 * 1024), 1024);
 
 function bytesOf(values: Float32Array | Float64Array | Uint16Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
+
+/** The memory of an input, in two pieces. */
+function piecesOf(values: Float32Array | Float64Array | Uint16Array): Pieces {
+  const cut = values.length >> 1;
+  return new Pieces([bytesOf(values.subarray(0, cut)), bytesOf(values.subarray(cut))]);
 }
 
 describe('a guard', () => {
@@ -24,7 +31,7 @@ describe('a guard', () => {
         const input = dtype === 'f32' ? Float32Array.from(values) : Float64Array.from(values);
         const norm = Math.hypot(...input);
         const guard = { maxNorm: norm * above, tensors: [input.length] };
-        const found = poisonIn(workspace, dtype, bytesOf(input), guard);
+        const found = poisonIn(workspace, dtype, piecesOf(input), guard);
         if (above > 1 || norm === 0) expect(found).toBeNull();
         else expect(found).toMatch(/^its Euclidean norm is .*, above the `maxNorm` of /);
       }),
@@ -45,13 +52,13 @@ describe('a guard', () => {
         fc.property(cases, ({ at, first, value }) => {
           const before = input[at]!;
           input[at] = value;
-          const found = poisonIn(workspace, dtype, bytesOf(input), { maxNorm: null, tensors: [first, count - first] });
+          const found = poisonIn(workspace, dtype, piecesOf(input), { maxNorm: null, tensors: [first, count - first] });
           input[at] = before;
           expect(found).toBe(
             at < first ? `element ${at} of tensor 0 is ${value}` : `element ${at - first} of tensor 1 is ${value}`,
           );
           expect(
-            poisonIn(workspace, dtype, bytesOf(input), { maxNorm: null, tensors: [first, count - first] }),
+            poisonIn(workspace, dtype, piecesOf(input), { maxNorm: null, tensors: [first, count - first] }),
           ).toBeNull();
         }),
         { numRuns: 30 },
@@ -65,17 +72,17 @@ describe('a guard', () => {
     for (const dtype of ['bf16', 'f16'] as const) {
       const input = new Uint16Array(40_000).fill(one[dtype]);
       const tensors = [input.length];
-      expect(poisonIn(workspace, dtype, bytesOf(input), { maxNorm: 200, tensors })).toBeNull();
-      expect(poisonIn(workspace, dtype, bytesOf(input), { maxNorm: 199, tensors })).toMatch(/norm is 200,/);
+      expect(poisonIn(workspace, dtype, piecesOf(input), { maxNorm: 200, tensors })).toBeNull();
+      expect(poisonIn(workspace, dtype, piecesOf(input), { maxNorm: 199, tensors })).toMatch(/norm is 200,/);
       input[39_999] = infinite[dtype];
-      const found = poisonIn(workspace, dtype, bytesOf(input), { maxNorm: null, tensors });
+      const found = poisonIn(workspace, dtype, piecesOf(input), { maxNorm: null, tensors });
       expect(found).toBe('element 39999 of tensor 0 is -Infinity');
     }
   });
 
   test('takes squares that overflow for a large norm, not for a stranger', () => {
     const input = Float64Array.of(1e200, 1e200);
-    expect(poisonIn(workspace, 'f64', bytesOf(input), { maxNorm: 1e300, tensors: [2] })).toMatch(/norm is Infinity/);
+    expect(poisonIn(workspace, 'f64', piecesOf(input), { maxNorm: 1e300, tensors: [2] })).toMatch(/norm is Infinity/);
   });
 });
 

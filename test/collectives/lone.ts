@@ -29,6 +29,7 @@ export const SUM: Omit<CallSpec, 'input' | 'output'> = {
   minWorldSize: 1,
   timeoutMs: 1_000,
   guard: null,
+  stream: null,
   atomic: true,
 };
 
@@ -112,11 +113,12 @@ export class LonePeer {
   call(spec: Omit<CallSpec, 'input' | 'output'>, input: Uint8Array, outputBytes: number): LoneCall {
     const held = new Guarded(input);
     const output = new Guarded(new Uint8Array(outputBytes));
-    const full: CallSpec = { ...spec, input: held.bytes, output: output.bytes };
+    const full: CallSpec = { ...spec, input: [held.bytes], output: [output.bytes] };
     const call: LoneCall = { spec: full, input: held, before: input.slice(), output, ending: null };
     this.calls.push(call);
     this.collectives.call(full, {
       onProgress: () => {},
+      onPart: () => {},
       onSettled: (outcome) => {
         if (call.ending !== null) throw new Error(`a call ended twice: ${call.ending}`);
         call.ending = outcome.ok ? 'ok' : outcome.error.code;

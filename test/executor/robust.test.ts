@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FrameCursor, Transfer } from '../../src/collectives/executor.ts';
 import { shareOf } from '../../src/collectives/partition.ts';
+import { Pieces } from '../../src/collectives/pieces.ts';
 import { makePlan } from '../../src/collectives/plan.ts';
 import type { PlanRequest } from '../../src/collectives/program.ts';
 import { Workspace } from '../../src/collectives/workspace.ts';
@@ -224,13 +225,15 @@ test('names the ranks whose contributions have not come, also where others have'
     measures: false,
     dropped: null,
     contributors: 3,
-    input: bytesOf(Float32Array.of(1, 2, 3)),
-    output: new Uint8Array(4),
+    input: new Pieces([bytesOf(Float32Array.of(1, 2, 3))]),
+    ready: null,
+    output: new Pieces([new Uint8Array(4)]),
     port: () => ({ writable: false, send: () => undefined }),
     scratch: (byteLength) => new Uint8Array(byteLength),
     onHeld: () => undefined,
     onDrained: () => undefined,
     onProgress: () => undefined,
+    onFinished: null,
   });
   transfer.start();
   expect([...transfer.waitsFor].sort()).toEqual([1, 2]);

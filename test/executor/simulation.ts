@@ -5,12 +5,14 @@
  */
 import type { Codec } from '../../src/collectives/codec.ts';
 import { FrameCursor, type SegmentPort, Transfer } from '../../src/collectives/executor.ts';
+import { Pieces } from '../../src/collectives/pieces.ts';
 import { makePlan, tensorSizes } from '../../src/collectives/plan.ts';
 import type { PlanRequest, Rank } from '../../src/collectives/program.ts';
 import { NO_SLOT, Workspace } from '../../src/collectives/workspace.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
 import { DTYPE_BYTES, type Dtype, type ReduceOp } from '../../src/tensor.ts';
 import { FrameReader } from '../../src/wire/frame.ts';
+import type { Span } from '../../src/wire/ranges.ts';
 import { randomFrom } from '../collectives/interpreter.ts';
 
 /** Small, so that a few hundred elements are several segments. */
@@ -69,6 +71,8 @@ export interface Scenario {
   /** What each rank drops goes to its own input, corrected; encoding by chance with this seed. */
   readonly observed?: { readonly dropped: readonly Uint8Array[]; readonly chanceSeed: number | null };
   readonly seed: number;
+  /** The inputs come in parts, drawn for each rank: what is not ready yet is garbage. */
+  readonly streams?: boolean;
   /** Slots that others hold, on every rank. */
   readonly slotsTaken: number;
   /** All ranks stop after so many events, as when a peer is lost; null: never. */
@@ -123,15 +127,51 @@ class Wire implements SegmentPort {
   }
 }
 
+/** What an input has where nobody has filled it yet. */
+const UNFILLED = 0xdb;
+
+/** Cuts `count` elements in up to 8 parts, in any order. */
+function partsOf(count: number, random: () => number): Span[] {
+  const cuts = Array.from({ length: Math.floor(random() * 8) }, () => Math.floor(random() * (count + 1)));
+  const ends = [...cuts, count].sort((left, right) => left - right);
+  return ends
+    .map((end, index) => ({ key: random(), start: ends[index - 1] ?? 0, end }))
+    .sort((left, right) => left.key - right.key)
+    .map(({ start, end }) => ({ start, end }));
+}
+
 class Participant {
   readonly transfer: Transfer;
   readonly output: Uint8Array;
+  /** Parts of the input that are still to come. */
+  readonly missing: Span[];
+  /** What was said to be finished, with the bytes that it had then. */
+  readonly finished: { readonly start: number; readonly bytes: Uint8Array }[] = [];
+  readonly #filled: Uint8Array;
+  readonly #input: Uint8Array;
+  readonly #elementBytes: number;
+  readonly #cuts: (bound: number) => number;
   held = false;
   started = false;
   readonly shares: number[] = [];
 
   constructor(scenario: Scenario, rank: Rank, input: Uint8Array, wireTo: (to: Rank) => Wire) {
-    const { request, dtype, op, codec } = scenario;
+    const { request, dtype, op, codec, streams = false } = scenario;
+    const size = DTYPE_BYTES[dtype];
+    this.#elementBytes = size;
+    this.#filled = input;
+    this.#input = streams ? new Uint8Array(input.length).fill(UNFILLED) : input;
+    const random = randomFrom(scenario.seed * 31 + rank);
+    // Whole in most cases.
+    const isWhole = random() < 0.5;
+    this.#cuts = (bound) => (isWhole ? 0 : Math.floor(random() * bound));
+    const early: Span[] = [];
+    this.missing = streams ? partsOf(input.length / size, random) : [];
+    if (streams) {
+      // Some are there before the attempt begins, as after a restart.
+      if (random() < 0.3) early.push(...this.missing.splice(0, Math.floor(random() * 8)));
+      for (const part of early) this.#fill(part);
+    }
     this.output = new Uint8Array(tensorSizes(request, rank).output * DTYPE_BYTES[dtype]).fill(0xcc);
     this.transfer = new Transfer(workspacesFor(scenario)[rank]!, {
       plan: makePlan(request, rank),
@@ -146,8 +186,9 @@ class Participant {
       measures: scenario.observed !== undefined,
       dropped: scenario.observed?.dropped[rank] ?? null,
       contributors: request.worldSize,
-      input,
-      output: this.output,
+      input: this.#pieces(this.#input, 3),
+      ready: streams ? early.sort((left, right) => left.start - right.start) : null,
+      output: this.#pieces(this.output, 5),
       port: wireTo,
       scratch: (byteLength) => new Uint8Array(byteLength),
       onHeld: () => {
@@ -156,7 +197,43 @@ class Participant {
       },
       onDrained: () => undefined,
       onProgress: (share) => void this.shares.push(share),
+      onFinished: streams
+        ? (start, end) => void this.finished.push({ start, bytes: this.output.slice(start * size, end * size) })
+        : null,
     });
+  }
+
+  /** A tensor's memory, in one piece or cut in several. */
+  #pieces(memory: Uint8Array, most: number): Pieces {
+    const size = this.#elementBytes;
+    const cuts = Array.from({ length: this.#cuts(most) }, () => this.#cuts(memory.length / size + 1) * size);
+    const ends = [...cuts, memory.length].sort((left, right) => left - right);
+    return new Pieces(ends.map((end, index) => memory.subarray(ends[index - 1] ?? 0, end)));
+  }
+
+  #fill({ start, end }: Span): void {
+    const [from, to] = [start * this.#elementBytes, end * this.#elementBytes];
+    this.#input.set(this.#filled.subarray(from, to), from);
+  }
+
+  /** The next part of the input is there. */
+  readyNext(): void {
+    const part = this.missing.shift();
+    if (part === undefined) return;
+    this.#fill(part);
+    this.transfer.ready(part.start, part.end);
+  }
+
+  /** What was said to be finished is all of the output, each element once, and has not changed since. */
+  checkFinished(rank: Rank): void {
+    let at = 0;
+    for (const { start, bytes } of [...this.finished].sort((left, right) => left.start - right.start)) {
+      if (start * this.#elementBytes !== at) throw new Error(`rank ${rank} finished byte ${at} twice, or never`);
+      if (Buffer.compare(bytes, this.output.subarray(at, at + bytes.length)) !== 0)
+        throw new Error(`rank ${rank} changed what it had finished at byte ${at}`);
+      at += bytes.length;
+    }
+    if (at !== this.output.length) throw new Error(`rank ${rank} finished ${at} of ${this.output.length} bytes`);
   }
 }
 
@@ -213,6 +290,9 @@ export function simulate(scenario: Scenario, inputs: readonly Uint8Array[]): Res
         participant.transfer.start();
       });
     }
+    for (const participant of participants) {
+      if (participant.started && participant.missing.length > 0) actions.push(() => participant.readyNext());
+    }
     for (const from of ranks) {
       for (const to of ranks) {
         const wire = wires[from]![to]!;
@@ -249,6 +329,8 @@ export function simulate(scenario: Scenario, inputs: readonly Uint8Array[]): Res
       throw new Error(`rank ${rank} waits for ${transfer.waitsFor.join()} for ever`);
     if (!transfer.drained) throw new Error(`rank ${rank} has bytes in flight that nobody holds`);
   }
+  if (scenario.streams === true && scenario.cancelAfter === null)
+    for (const [rank, participant] of participants.entries()) participant.checkFinished(rank);
   return {
     outputs: participants.map(({ output }) => output),
     held: participants.map(({ held }) => held),

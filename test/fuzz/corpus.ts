@@ -122,9 +122,10 @@ function callAll(runtime: Runtime, from: number): Promise<void>[] {
     ({ spec, inputBytes, outputBytes }, index) =>
       new Promise((resolve, reject) => {
         const input = new Uint8Array(new Float32Array(inputBytes / 4).fill(1).buffer);
-        const call = { ...spec, input, output: new Uint8Array(outputBytes) };
+        const call = { ...spec, input: [input], output: [new Uint8Array(outputBytes)] };
         runtime.call(from + index, call, {
           onProgress: () => {},
+          onPart: () => {},
           onSettled: (outcome) => (outcome.ok ? resolve() : reject(outcome.error)),
         });
       }),

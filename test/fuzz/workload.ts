@@ -58,6 +58,7 @@ export const WORKLOAD: readonly WorkloadCall[] = SHAPES.map((shape, index) => {
       minWorldSize: 1,
       timeoutMs: 30_000,
       guard: null,
+      stream: null,
       atomic: true,
       ...shape,
     },

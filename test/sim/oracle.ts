@@ -102,6 +102,18 @@ export class Oracle {
       );
     }
     if (call.input !== call.output) this.#checkInput(call, 'although it is not where the result goes');
+    this.#checkHanded(call, title);
+  }
+
+  /** What a stream handed back last of each element must be the result. */
+  #checkHanded({ handed, output, planned }: Call, title: string): void {
+    if (handed === null) return;
+    const { times, values } = handed;
+    const most = planned.inPlace ? 1 : Number.POSITIVE_INFINITY;
+    const at = times.findIndex((count) => count < 1 || count > most);
+    if (at >= 0) throw new InvariantError(`exactness: ${title} handed back element ${at} ${times[at]} times`);
+    if (!same(values, output, output.length))
+      throw new InvariantError(`exactness: ${title} handed back values that are not its result`);
   }
 
   /** Salvaged: each range must be the result of just those who are named for it. */

@@ -14,6 +14,7 @@ interface Options {
   readonly seeds: string;
   readonly from: string;
   readonly seed?: string;
+  readonly streams?: boolean;
   readonly scenario?: string;
   readonly faults?: string;
   readonly first?: boolean;
@@ -60,6 +61,8 @@ async function showCoverage(first: number, count: number, faults: readonly Fault
     // Cuts that leave a ring are rare among all faults.
     for (let seed = first; seed < first + count / 4; seed++) await simulate(drawScenario(seed, faults ?? ['block']));
     for (let seed = first; seed < first + count; seed++) await simulate(drawScenario(seed, faults ?? undefined));
+    for (let seed = first; seed < first + count / 8; seed++)
+      await simulate({ ...drawScenario(seed, faults ?? undefined), streams: true });
   });
   for (const { place, count: visited } of visits) console.log(`${String(visited).padStart(10)}  ${place}`);
   const steps = countSteps();
@@ -118,7 +121,10 @@ async function main(options: Options): Promise<number> {
   if (options.scenario !== undefined) {
     return runOne(JSON.parse(readFileSync(options.scenario, 'utf8')) as Scenario); // written by showFailure
   }
-  if (options.seed !== undefined) return runOne(drawScenario(Number(options.seed), faults ?? undefined));
+  if (options.seed !== undefined) {
+    const scenario = drawScenario(Number(options.seed), faults ?? undefined);
+    return runOne(options.streams === true ? { ...scenario, streams: true } : scenario);
+  }
   const first = Number(options.from);
   const count = Number(options.seeds);
   if (options.find !== undefined) return findStep(options.find, first, count, faults);
@@ -146,6 +152,7 @@ const program = new Command('sim')
   .option('--seeds <n>', 'how many seeds', '1000')
   .option('--from <seed>', 'the first of them', '1')
   .option('--seed <seed>', 'runs this one alone and shows its trace')
+  .option('--streams', 'with --seed: its all-reduces are streams, whose inputs come in parts')
   .option('--scenario <file>', 'runs a scenario that an earlier failure wrote')
   .option('--first', 'stops at the first failure, and does not shrink it')
   .option('--find <step>', 'looks for a small scenario that takes this step, for example "call: held → running"')

@@ -77,6 +77,8 @@ export interface Scenario {
   /** How long faults go on; then the weather clears, and everything must work again. */
   readonly stormMs: number;
   readonly faults: readonly TimedFault[];
+  /** All-reduces are streams, whose inputs come in parts. Never drawn: said of scenarios that were. */
+  readonly streams?: boolean;
 }
 
 type Make = (random: Random, machines: number) => Fault;

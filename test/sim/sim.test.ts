@@ -11,6 +11,7 @@ import { simulate } from './world.ts';
 
 const FIXED_SEEDS = 300;
 const FRESH_SEEDS = 100;
+const STREAM_SEEDS = 40;
 
 function told({ seed, failure, trace }: SeedFailure): string {
   return `seed ${seed} (npm run sim -- --seed ${seed}): ${failure}\n${trace.slice(-30).join('\n')}`;
@@ -29,6 +30,19 @@ describe('simulated weather', () => {
     const { failures } = await runCampaign({ first, count: FRESH_SEEDS, faults: null });
     expect(failures.map(told).join('\n\n')).toBe('');
   }, 180_000);
+
+  it('breaks none where all-reduces are streams, whose inputs come in parts and whose results are used as they come', async () => {
+    const sums = { succeeded: 0, retried: 0, salvaged: 0 };
+    for (let seed = 1; seed <= STREAM_SEEDS; seed++) {
+      const { failure, trace, ...counts } = await simulate({ ...drawScenario(seed), streams: true });
+      const how = `seed ${seed} (npm run sim -- --streams --seed ${seed}): ${failure}`;
+      expect(failure, `${how}\n${trace.slice(-30).join('\n')}`).toBeNull();
+      for (const key of ['succeeded', 'retried', 'salvaged'] as const) sums[key] += counts[key];
+    }
+    expect(sums.succeeded).toBeGreaterThan(500);
+    expect(sums.retried).toBeGreaterThan(5);
+    expect(sums.salvaged).toBeGreaterThan(0);
+  }, 120_000);
 
   it.each(REGRESSIONS)('does not find again: $title', async ({ scenario }) => {
     const { failure, trace } = await simulate(scenario);

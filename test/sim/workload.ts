@@ -3,7 +3,7 @@ import { shareOf } from '../../src/collectives/partition.ts';
 import { makePlan } from '../../src/collectives/plan.ts';
 import type { Algorithm, ChunkProgram } from '../../src/collectives/program.ts';
 import { Expressions, runSymbolically } from '../../src/collectives/symbolic.ts';
-import type { CollectiveKind, Group, ReduceOp, Report } from '../../src/index.ts';
+import type { AllReduceStream, CollectiveKind, Group, ReduceOp, Report } from '../../src/index.ts';
 import { mix } from './random.ts';
 
 export type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array;
@@ -148,7 +148,16 @@ export interface Call {
   /** What the input must be if the call fails. */
   readonly before: Numbers;
   readonly output: Numbers;
+  /** Of a stream: what it handed back, in the output's order, by the time the call had succeeded; else null. */
+  readonly handed: Handed | null;
   readonly outcome: Promise<Report>;
+}
+
+interface Handed {
+  /** As they were when they were handed back last. */
+  readonly values: Numbers;
+  /** How often each element was handed back. */
+  readonly times: Uint8Array;
 }
 
 function inputCount(planned: Planned, worldSize: number, isRoot: boolean): number {
@@ -162,12 +171,47 @@ function outputCount({ kind, count }: Planned, worldSize: number, rank: number, 
   return kind === 'reduceScatter' ? shareOf(count, worldSize, rank).count : count;
 }
 
-/** Makes the call on a group. `wrong`: with a count of its own. */
+/** Milliseconds from one part of a stream to the next. */
+const PART_MS = [0, 0, 1, 5, 20, 80];
+
+/** Makes an all-reduce of parts in an order of this peer's own, and uses what comes back. */
+async function streamed(
+  stream: AllReduceStream,
+  { values, times }: Handed,
+  output: Numbers,
+  sleep: (ms: number) => Promise<void>,
+  key: number,
+): Promise<Report> {
+  const parts = Array.from({ length: 1 + (mix(key, 1) % 5) }, (_, part) => part);
+  parts.sort((left, right) => mix(key, 2, left) - mix(key, 2, right));
+  const ready = async () => {
+    for (const part of parts) {
+      await sleep(PART_MS[mix(key, 3, part) % PART_MS.length]!);
+      const { start, count } = shareOf(output.length, parts.length, part);
+      stream.ready(start, count);
+    }
+  };
+  void ready();
+  for await (const { offset, length } of stream) {
+    for (let at = offset; at < offset + length; at++) times[at]! += 1;
+    values.set(output.subarray(offset, offset + length) as Uint8Array, offset); // of the same dtype
+  }
+  return stream.report;
+}
+
+/**
+ * Makes the call on a group. `wrong`: with a count of its own.
+ * @param options `sleep`: all-reduces are streams, whose parts come so long after one another; null: they are not
+ */
 export function call(
   group: Group,
   planned: Planned,
   wrong: boolean,
-  options: { readonly timeout: number; readonly signal: AbortSignal },
+  options: {
+    readonly timeout: number;
+    readonly signal: AbortSignal;
+    readonly sleep: ((ms: number) => Promise<void>) | null;
+  },
 ): Call {
   const asked = wrong ? { ...planned, count: planned.count + 1 } : planned;
   const { kind, dtype, op, codec, algorithm, consistency, recovery, stragglers, errorFeedback, tag } = asked;
@@ -181,14 +225,25 @@ export function call(
     asked.inPlace && (kind === 'allReduce' || kind === 'reduce' || kind === 'broadcast')
       ? input
       : make(dtype, outputCount(asked, worldSize, rank, isRoot));
-  const common = { ...options, tag, consistency, recovery, algorithm, codec };
+  const { timeout, signal, sleep } = options;
+  const common = { timeout, signal, tag, consistency, recovery, algorithm, codec };
   const out = output === input ? {} : { out: output };
+  const handed =
+    sleep === null || kind !== 'allReduce' ? null : { values: output.slice(), times: new Uint8Array(output.length) };
+  const key = mix(keyOf(peerId), planned.boundary, planned.index, 7);
   const start = (): Promise<Report> => {
     switch (kind) {
-      case 'allReduce':
-        if (codec !== 'int8') return group.allReduce(input, { ...common, op, stragglers, ...out });
-        if (mix(keyOf(peerId), planned.boundary, planned.index) % 8 === 0) group.dropErrorFeedback(tag);
-        return group.allReduce(input, { ...common, op, stragglers, errorFeedback, measureError: true, ...out });
+      case 'allReduce': {
+        if (codec === 'int8' && mix(keyOf(peerId), planned.boundary, planned.index) % 8 === 0)
+          group.dropErrorFeedback(tag);
+        const settings = {
+          ...{ ...common, op, stragglers, ...out },
+          ...(codec === 'int8' ? { errorFeedback, measureError: true } : {}),
+        };
+        return sleep === null || handed === null
+          ? group.allReduce(input, settings)
+          : streamed(group.allReduceStream(input, settings), handed, output, sleep, key);
+      }
       case 'reduce':
         return group.reduce(input, { ...common, op, root: rootId, ...out });
       case 'broadcast':
@@ -205,14 +260,14 @@ export function call(
       case 'allToAll':
         return group.allToAll(input, output, common);
       case 'barrier':
-        return group.barrier({ ...options, tag, consistency, recovery });
+        return group.barrier({ timeout, signal, tag, consistency, recovery });
       default:
         return kind satisfies never;
     }
   };
   // What a broadcast must not change when it fails is where its result goes.
   const guarded = kind === 'broadcast' ? output : input;
-  return { planned: asked, peerId, worldSize, rootId, input: guarded, before, output, outcome: start() };
+  return { planned: asked, peerId, worldSize, rootId, input: guarded, before, output, handed, outcome: start() };
 }
 
 function inputOf(peerId: string, planned: Planned, count: number, start = 0): Numbers {

@@ -397,7 +397,8 @@ class World {
       const wrong = machine.wrong && (planned.count > 0 || planned.consistency === 'commit');
       if (wrong) machine.wrong = false;
       const timeout = this.#scenario.callTimeoutMs;
-      const made = call(group, planned, wrong, { timeout, signal: machine.abort.signal });
+      const sleep = this.#scenario.streams === true ? (ms: number) => process.sleep(ms) : null;
+      const made = call(group, planned, wrong, { timeout, signal: machine.abort.signal, sleep });
       const outcome = this.#settle(made, process, startedAt);
       outcome.catch(() => {}); // looked at in its turn
       outcomes.push(outcome);

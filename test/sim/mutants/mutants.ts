@@ -26,8 +26,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     title: 'the result is built in the tensor itself, not in scratch',
     file: 'src/collectives/collectives.ts',
-    find: 'const built = call.atomic && !keeps && outputBytes > 0 ? this.#buildIn(operation, outputBytes) : call.output;',
-    replace: 'const built = keeps ? call.output : call.output;',
+    find: 'const apart = call.atomic && !keeps && outputBytes > 0;',
+    replace: 'const apart = keeps && outputBytes < 0;',
   },
   {
     title: 'an epoch is given twice when a peer or the coordinator comes back',

@@ -1,28 +1,43 @@
-/** Processes that all-reduce on demand, each behind a network device of its own where namespaces can be made. */
+/** Processes that do what they are told, all at once, each behind a network device of its own where that is wanted. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Namespaces } from '../../src/chaos/namespaces.ts';
-import type { CodecOrder, CodecReport, CodecTask } from '../peers/codec-peer.ts';
 import { type StartedCoordinator, startCoordinator } from './coordinator.ts';
 import { deadline } from './member.ts';
 
-const PEER = fileURLToPath(new URL('../peers/codec-peer.js', import.meta.url));
 const TOKEN = 'of the benchmark';
 
-export class CodecSwarm {
+/** What every member is told when it starts. */
+export interface MemberTask {
+  readonly address: string;
+  readonly token: string;
+  readonly worldSize: number;
+}
+
+export interface Place {
+  readonly namespaced: boolean;
+  /** What each may send and receive per second; null: no limit. Only in namespaces. */
+  readonly megabits: number | null;
+}
+
+/** Members that answer each order with a report, and that send anything at all when they are ready for the first. */
+export class OrderedSwarm<Order extends object, Answer> {
   readonly #namespaces: Namespaces | null;
   readonly #coordinator: StartedCoordinator;
   readonly #children: readonly ChildProcess[];
   readonly #clean: () => void;
   readonly #failure: Promise<never>;
 
-  /** @param megabits what each may send and receive per second; null: no limit */
-  static async start(
+  /**
+   * @param script its name in bench/peers
+   * @param task what its members are told besides `MemberTask`
+   */
+  static async start<Order extends object, Answer>(
+    script: string,
     worldSize: number,
-    count: number,
-    namespaced: boolean,
-    megabits: number | null,
-  ): Promise<CodecSwarm> {
+    task: object,
+    { namespaced, megabits }: Place,
+  ): Promise<OrderedSwarm<Order, Answer>> {
     const namespaces = namespaced ? new Namespaces(worldSize) : null;
     const clean = () => namespaces?.remove();
     process.once('exit', clean);
@@ -36,15 +51,16 @@ export class CodecSwarm {
       wrap('coordinator'),
       namespaces?.environment,
     );
-    const task: CodecTask = { address: coordinator.address, token: TOKEN, worldSize, count };
+    const shared: MemberTask = { address: coordinator.address, token: TOKEN, worldSize };
+    const peer = fileURLToPath(new URL(`../peers/${script}.js`, import.meta.url));
     const children = Array.from({ length: worldSize }, (_, index) => {
-      const [program, ...args] = wrap(index)([process.execPath, PEER, JSON.stringify(task)]);
+      const [program, ...args] = wrap(index)([process.execPath, peer, JSON.stringify({ ...task, ...shared })]);
       return spawn(program, args, {
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
         env: { ...process.env, ...environment },
       });
     });
-    const swarm = new CodecSwarm(namespaces, coordinator, children, clean);
+    const swarm = new OrderedSwarm<Order, Answer>(namespaces, coordinator, children, clean);
     await swarm.#each('members join');
     return swarm;
   }
@@ -73,11 +89,11 @@ export class CodecSwarm {
     return deadline(what, Promise.race([Promise.all(messages), this.#failure]));
   }
 
-  /** One all-reduce of all. */
-  async allReduce(order: CodecOrder): Promise<readonly CodecReport[]> {
-    const answers = this.#each('an all-reduce');
+  /** Gives an order to all, and waits for all of their answers. */
+  async order(order: Order): Promise<readonly Answer[]> {
+    const answers = this.#each('an order');
     for (const child of this.#children) child.send(order);
-    return (await answers) as CodecReport[]; // what a member answers an order with
+    return (await answers) as Answer[]; // what a member answers an order with
   }
 
   close(): void {
