@@ -120,6 +120,11 @@ export class Peers {
     return this.#entries.get(peerId)?.failures ?? [];
   }
 
+  /** Whether a peer says that it is on this host. */
+  sharesHost(peerId: string): boolean {
+    return this.#entries.get(peerId)?.introduction.hostKey === this.#options.hostKey;
+  }
+
   ids(): IterableIterator<string> {
     return this.#entries.keys();
   }

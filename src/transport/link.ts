@@ -13,13 +13,15 @@ import { Lifecycle } from '../lifecycle.ts';
 import {
   emptyHeader,
   FRAME_PING,
+  FRAME_PROBE,
+  FRAME_PROBED,
   type FrameHeader,
   FrameReader,
   type FrameSink,
   HEADER_BYTES,
   writeHeader,
 } from '../wire/frame.ts';
-import { LINK_HIGH_WATER_BYTES, MAX_STRIPES } from '../wire/limits.ts';
+import { LINK_HIGH_WATER_BYTES, MAX_STRIPES, PROBE_BYTES } from '../wire/limits.ts';
 import type { Connection, ConnectionHandler } from './transport.ts';
 
 export interface LinkEvents {
@@ -35,13 +37,16 @@ export interface LinkEvents {
   onLaneClosed(lane: LaneName, error: Error | undefined): void;
 }
 
-const PING = pingFrame(false);
-const PING_ASKING = pingFrame(true);
+const PING = signFrame({ type: FRAME_PING });
+const PING_ASKING = signFrame({ type: FRAME_PING, segment: 1 });
+const PROBE = signFrame({ type: FRAME_PROBE, length: PROBE_BYTES });
 
-function pingFrame(asks: boolean): Uint8Array {
+/** What a probe carries: the same for all, as nobody reads it. Made when it is first needed. */
+let nothing: Uint8Array | null = null;
+
+function signFrame(header: Partial<FrameHeader>): Uint8Array {
   const bytes = new Uint8Array(HEADER_BYTES);
-  const header: FrameHeader = { ...emptyHeader(), type: FRAME_PING, segment: asks ? 1 : 0 };
-  writeHeader(new DataView(bytes.buffer), 0, header);
+  writeHeader(new DataView(bytes.buffer), 0, { ...emptyHeader(), ...header });
   return bytes;
 }
 
@@ -160,7 +165,10 @@ export class Link {
   #inbound: Lane | null = null;
   /** Bytes that came on inbound lanes that are gone. */
   #receivedBefore = 0;
-  #pings = 0;
+  /** Bytes given to it for the other peer. */
+  #sent = 0;
+  /** Received bytes that are no news. */
+  #signs = 0;
   #closed = false;
 
   constructor(events: LinkEvents) {
@@ -174,12 +182,17 @@ export class Link {
 
   /** Of these, bytes that do not only show that the way is open. */
   get receivedNews(): number {
-    return this.received - this.#pings * HEADER_BYTES;
+    return this.received - this.#signs;
   }
 
-  /** A sign came that the way is open. */
-  countPing(): void {
-    this.#pings += 1;
+  /** Bytes given to it for the other peer since the link was made, whether they have left or not. */
+  get sent(): number {
+    return this.#sent;
+  }
+
+  /** A sign came that the way is open, or a probe of it, of so many bytes beside the header. */
+  countSign(bytes: number): void {
+    this.#signs += HEADER_BYTES + bytes;
   }
 
   /** Frames can be sent. */
@@ -224,12 +237,24 @@ export class Link {
         if (connection.queuedBytes < best.queuedBytes) best = connection;
       }
     }
+    this.#sent += head.length + (body?.length ?? 0);
     best.write(head, body, onFlushed);
   }
 
   /** Shows the other peer that the way is open. `asks`: it should show the same. */
   ping(asks: boolean): void {
     if (this.up) this.send(asks ? PING_ASKING : PING, null, null, false);
+  }
+
+  /** Sends bytes by which the other peer measures the way; it answers how long they took. */
+  probe(): void {
+    nothing ??= new Uint8Array(PROBE_BYTES);
+    this.send(PROBE, nothing, null, false);
+  }
+
+  /** Answers a probe. */
+  answerProbe(bytes: number, micros: number): void {
+    if (this.up) this.send(signFrame({ type: FRAME_PROBED, chunk: bytes, segment: micros }), null, null, false);
   }
 
   /** Nothing has arrived for too long: closes the inbound lane without telling the owner, who dials it again. */

@@ -99,3 +99,9 @@ export const MAX_REPORTED_FAILURES = 512;
 
 /** Collectives of which one message tells that they wait for one peer and could do without it. */
 export const MAX_TOLD_STRAGGLING = 64;
+
+/** Ways of which one message tells what they are worth. */
+export const MAX_TOLD_LINKS = 32;
+
+/** What is sent to measure a way that carries nothing else (bytes). */
+export const PROBE_BYTES: number = 512 * 1024;

@@ -1,0 +1,63 @@
+/** Measures ways that carry nothing, as the coordinator asks for it: one at a time, and if possible while nothing is open. */
+import type { Link } from '../transport/link.ts';
+
+/** Ways that wait to be measured: the coordinator asks for one at a time. */
+const MAX_WAITING = 8;
+
+/** How long a moment is awaited in which nothing is open (ms). */
+const IDLE_PATIENCE_MS = 2_000;
+
+/** How long the answer is awaited (ms). */
+const ANSWER_MS = 8_000;
+
+/** The least time that a clock is trusted with (ms): a browser's has steps of up to 0.1. */
+const LEAST_MS = 0.1;
+
+interface Probe {
+  readonly peerId: string;
+  readonly askedAt: number;
+  sentAt: number | null;
+}
+
+export class Probing {
+  readonly #link: (peerId: string) => Link | undefined;
+  #probes: Probe[] = [];
+
+  constructor(link: (peerId: string) => Link | undefined) {
+    this.#link = link;
+  }
+
+  ask(peerId: string, now: number): void {
+    if (this.#probes.length < MAX_WAITING) this.#probes.push({ peerId, askedAt: now, sentAt: null });
+  }
+
+  /**
+   * Sends the next probe, if it is time.
+   *
+   * @param isIdle nothing is open here
+   * @returns to whom one was sent; null for none
+   */
+  tick(now: number, isIdle: boolean): string | null {
+    const [first] = this.#probes;
+    if (first === undefined) return null;
+    const { peerId, askedAt, sentAt } = first;
+    const link = this.#link(peerId);
+    if (link?.up !== true || (sentAt !== null && now - sentAt > ANSWER_MS)) this.#probes.shift();
+    else if (sentAt === null && (isIdle || now - askedAt > IDLE_PATIENCE_MS)) {
+      first.sentAt = now;
+      // First, so that the round trip is not one behind the probe.
+      link.ping(true);
+      link.probe();
+      return peerId;
+    }
+    return null;
+  }
+
+  /** The rate that an answer tells (bytes per second); null when nobody was asked. */
+  onAnswer(peerId: string, bytes: number, elapsed: number): number | null {
+    const [first] = this.#probes;
+    if (first?.peerId !== peerId || first.sentAt === null || bytes === 0) return null;
+    this.#probes.shift();
+    return (1_000 * bytes) / Math.max(LEAST_MS, elapsed);
+  }
+}
