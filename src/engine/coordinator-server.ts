@@ -58,7 +58,7 @@ export interface CoordinatorListenOptions extends EncryptionOptions {
   readonly store?: string | CoordinatorStore;
   /**
    * Whether members are asked to measure the ways to one another that carry nothing, for the order of the ring: half a MiB for each pair on
-   * different hosts, one at a time for each peer, if possible between calls, and again after ten minutes. @default true
+   * different hosts, one at a time for each peer, if possible between calls; again after ten minutes, on the present ring after one. @default true
    */
   readonly probes?: boolean;
   /** STUN and TURN servers for peers that use WebRTC. @default none: only paths on which nobody translates addresses */

@@ -665,7 +665,7 @@ export class CoordinatorMachine {
         this.#stragglers.report(peer.peerId, message.waits, this.#now);
         break;
       case 'links':
-        this.#rings.report(peer.peerId, message.links, (peerId) => this.#peers.has(peerId), this.#now);
+        this.#rings.report(peer.peerId, message.links, (peerId) => this.#isExpected(peerId), this.#now);
         break;
       case 'leave':
         this.#lose([{ peerId: peer.peerId, reason: 'left' }]);
@@ -678,6 +678,11 @@ export class CoordinatorMachine {
       default:
         message satisfies never;
     }
+  }
+
+  /** Whether a peer is here, or is to come back. */
+  #isExpected(peerId: PeerId): boolean {
+    return this.#peers.has(peerId) || this.#recovery?.awaited.has(peerId) === true;
   }
 
   #onDone(peer: PeerRecord, message: Extract<PeerMessage, { type: 'done' }>): void {

@@ -102,6 +102,7 @@ export class LinkRates {
     if (state === undefined) return;
     state.rate = bytesPerSecond;
     state.isNew = true;
+    state.told = null; // whoever asked waits for it, whether it is news or not
   }
 
   /** What is known of the way to a peer; null: nothing. */

@@ -74,8 +74,9 @@ const SLICE_OPERATIONS = 60_000;
 /** A view must be so old before ways are probed (ms): most of what begins then ends soon. */
 const SETTLED_MS = 2_000;
 
-/** A rate is good for so long (ms). */
+/** A rate is good for so long (ms): less on the present ring, where traffic that is not enough to wait anywhere shows no change. */
 const STALE_MS = 10 * 60_000;
+const RING_STALE_MS = 60_000;
 
 /** A peer that took part in a probe rests for so long before the next (ms). */
 const REST_MS = 250;
@@ -267,7 +268,8 @@ export class Rings {
         const { peerId: to, hostKey: other } = ring[(at + distance) % ring.length]!;
         const key = keyOf(from, to);
         const ratedAt = this.#ways.get(key)?.ratedAt ?? Number.NEGATIVE_INFINITY;
-        if (hostKey === other || now - ratedAt < STALE_MS || this.#notBefore.has(key) || isCut(from, to)) continue;
+        const staleMs = distance === 1 ? RING_STALE_MS : STALE_MS;
+        if (hostKey === other || now - ratedAt < staleMs || this.#notBefore.has(key) || isCut(from, to)) continue;
         wanted.push({ from, to });
       }
     return wanted;
