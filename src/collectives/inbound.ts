@@ -98,7 +98,9 @@ export class Inbound implements FrameSink {
 
   #endProbe({ length, came, halfAt, atHalf }: Probe): void {
     this.#probe = null;
+    // What came in one piece took no time that could be measured.
     if (came > atHalf) this.#signs.onProbe(length, came - atHalf, this.#signs.now() - halfAt);
+    else this.#signs.onProbe(length, length, 0);
   }
 
   onFrameEnd(): string | null {

@@ -57,7 +57,7 @@ export interface CoordinatorListenOptions extends EncryptionOptions {
    */
   readonly store?: string | CoordinatorStore;
   /**
-   * Whether members are asked to measure the ways to one another that carry nothing, for the order of the ring: half a MiB for each pair on
+   * Whether members are asked to measure the ways to one another that carry nothing, for the order of the ring: up to half a MiB for each pair on
    * different hosts, one at a time for each peer, if possible between calls; again after ten minutes, on the present ring after one. @default true
    */
   readonly probes?: boolean;

@@ -1,5 +1,15 @@
-/** Measures ways that carry nothing, as the coordinator asks for it: one at a time, and if possible while nothing is open. */
+/**
+ * Measures ways that carry nothing, as the coordinator asks for it: one at a time, and if possible while nothing is open. What is
+ * sent grows as long as it arrives quickly, so that calls that begin meanwhile don't wait long behind it, however slow the way.
+ */
 import type { Link } from '../transport/link.ts';
+import { PROBE_BYTES } from '../wire/limits.ts';
+
+/** What is sent, one after the other (bytes). */
+const SIZES: readonly number[] = [16 * 1024, 128 * 1024, PROBE_BYTES];
+
+/** Half of it taking so long is enough to know the rate by (ms). */
+const ENOUGH_MS = 25;
 
 /** Ways that wait to be measured: the coordinator asks for one at a time. */
 const MAX_WAITING = 8;
@@ -17,6 +27,8 @@ interface Probe {
   readonly peerId: string;
   readonly askedAt: number;
   sentAt: number | null;
+  /** Index in `SIZES`. */
+  size: number;
 }
 
 export class Probing {
@@ -28,7 +40,7 @@ export class Probing {
   }
 
   ask(peerId: string, now: number): void {
-    if (this.#probes.length < MAX_WAITING) this.#probes.push({ peerId, askedAt: now, sentAt: null });
+    if (this.#probes.length < MAX_WAITING) this.#probes.push({ peerId, askedAt: now, sentAt: null, size: 0 });
   }
 
   /**
@@ -47,16 +59,24 @@ export class Probing {
       first.sentAt = now;
       // First, so that the round trip is not one behind the probe.
       link.ping(true);
-      link.probe();
+      link.probe(SIZES[0]!);
       return peerId;
     }
     return null;
   }
 
-  /** The rate that an answer tells (bytes per second); null when nobody was asked. */
-  onAnswer(peerId: string, bytes: number, elapsed: number): number | null {
+  /** The rate that an answer tells (bytes per second); null when nobody was asked, or more has to be sent to know. */
+  onAnswer(peerId: string, bytes: number, elapsed: number, now: number): number | null {
     const [first] = this.#probes;
     if (first?.peerId !== peerId || first.sentAt === null || bytes === 0) return null;
+    first.size += 1;
+    const next = SIZES[first.size];
+    const link = this.#link(peerId);
+    if (elapsed < ENOUGH_MS && next !== undefined && link?.up === true) {
+      first.sentAt = now;
+      link.probe(next);
+      return null;
+    }
     this.#probes.shift();
     return (1_000 * bytes) / Math.max(LEAST_MS, elapsed);
   }

@@ -661,7 +661,7 @@ export class Runtime {
 
   #onProbed(peerId: PeerId, bytes: number, elapsed: number): void {
     this.#peers.get(peerId)?.countSign(0);
-    const rate = this.#probing.onAnswer(peerId, bytes, elapsed);
+    const rate = this.#probing.onAnswer(peerId, bytes, elapsed, this.#platform.clock.now());
     if (rate === null) return;
     this.#linkRates.onProbed(peerId, rate);
     this.#tellLinks();

@@ -289,7 +289,7 @@ export function placeNewcomers(
   const placed = [...ring];
   for (const peerId of joining) {
     const site = siteOf(peerId);
-    const last = site === '' ? -1 : placed.findLastIndex((other) => siteOf(other) === site);
+    const last = site === '' ? -1 : placed.map(siteOf).lastIndexOf(site);
     placed.splice(last < 0 ? placed.length : last + 1, 0, peerId);
   }
   return placed;

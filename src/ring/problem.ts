@@ -32,7 +32,7 @@ export interface RingScore {
 export const EXACT_SIZE = 14;
 
 /** Whether a hop leaves a site that has a name. */
-export function leavesSite({ sites }: RingProblem, from: number, to: number): boolean {
+function leavesSite({ sites }: RingProblem, from: number, to: number): boolean {
   return sites[from]! >= 0 && sites[from] !== sites[to];
 }
 

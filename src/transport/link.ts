@@ -39,7 +39,6 @@ export interface LinkEvents {
 
 const PING = signFrame({ type: FRAME_PING });
 const PING_ASKING = signFrame({ type: FRAME_PING, segment: 1 });
-const PROBE = signFrame({ type: FRAME_PROBE, length: PROBE_BYTES });
 
 /** What a probe carries: the same for all, as nobody reads it. Made when it is first needed. */
 let nothing: Uint8Array | null = null;
@@ -246,10 +245,10 @@ export class Link {
     if (this.up) this.send(asks ? PING_ASKING : PING, null, null, false);
   }
 
-  /** Sends bytes by which the other peer measures the way; it answers how long they took. */
-  probe(): void {
+  /** Sends so many bytes, `PROBE_BYTES` at most, by which the other peer measures the way; it answers how long they took. */
+  probe(bytes: number): void {
     nothing ??= new Uint8Array(PROBE_BYTES);
-    this.send(PROBE, nothing, null, false);
+    this.send(signFrame({ type: FRAME_PROBE, length: bytes }), nothing.subarray(0, bytes), null, false);
   }
 
   /** Answers a probe. */

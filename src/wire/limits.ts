@@ -103,5 +103,5 @@ export const MAX_TOLD_STRAGGLING = 64;
 /** Ways of which one message tells what they are worth. */
 export const MAX_TOLD_LINKS = 32;
 
-/** What is sent to measure a way that carries nothing else (bytes). */
+/** The most that is sent at once to measure a way that carries nothing else (bytes). */
 export const PROBE_BYTES: number = 512 * 1024;
