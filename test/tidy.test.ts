@@ -16,11 +16,12 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   lifecycle: [],
   recent: [],
+  ring: [],
   tensor: ['errors'],
   kernels: ['tensor'],
   wire: ['errors', 'tensor'],
-  membership: ['errors', 'lifecycle', 'recent', 'tensor', 'wire'],
-  collectives: ['errors', 'lifecycle', 'recent', 'tensor', 'kernels', 'wire'],
+  membership: ['errors', 'lifecycle', 'recent', 'ring', 'tensor', 'wire'],
+  collectives: ['errors', 'lifecycle', 'recent', 'ring', 'tensor', 'kernels', 'wire'],
   transport: ['errors', 'lifecycle', 'wire'],
   engine: ['errors', 'lifecycle', 'tensor', 'kernels', 'wire', 'membership', 'collectives', 'transport'],
   staging: ['tensor', 'kernels', 'engine'],
@@ -41,7 +42,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */
-const PURE_ROOMS = ['membership', 'collectives', 'wire', 'tensor', 'errors', 'lifecycle', 'recent'];
+const PURE_ROOMS = ['membership', 'collectives', 'ring', 'wire', 'tensor', 'errors', 'lifecycle', 'recent'];
 
 /** All that pure rooms import from packages: libraries that are as pure as they are. */
 const PURE_PACKAGES = ['msgpackr', 'valibot'];

@@ -15,6 +15,7 @@ interface CoordinatorOptions {
   readonly turnSecret?: string;
   readonly httpPort?: number;
   readonly servePage?: boolean;
+  readonly probes: boolean;
   /** Paths of PEM files. */
   readonly cert?: string;
   readonly key?: string;
@@ -61,7 +62,7 @@ Examples:
     $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
 
 async function serve(options: CoordinatorOptions): Promise<void> {
-  const { host, port, token, store, ice, turnSecret, cert, key, ca, servePage } = options;
+  const { host, port, token, store, ice, turnSecret, cert, key, ca, servePage, probes } = options;
   const httpPort = options.httpPort ?? (servePage === true ? PAGE_PORT : undefined);
   const iceServers = ice.map((url) =>
     turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
@@ -74,6 +75,7 @@ async function serve(options: CoordinatorOptions): Promise<void> {
     host,
     port,
     iceServers,
+    probes,
     ...(token === undefined ? {} : { token }),
     ...(store === undefined ? {} : { store }),
     ...(httpPort === undefined
@@ -124,6 +126,7 @@ export function coordinatorCommand(): Command {
       wholeNumber(0, 65_535),
     )
     .option('--serve-page', `serve a page by which visitors join a run (HTTP port ${PAGE_PORT} unless named)`)
+    .option('--no-probes', 'measure no ways between peers that carry nothing, for the order of the ring')
     .option('--cert <file>', 'certificate for TLS, PEM, made out for the host that peers dial', nonEmpty)
     .option('--key <file>', 'its private key, PEM', nonEmpty)
     .option('--ca <file>', 'authority by which peers are known, PEM', nonEmpty)

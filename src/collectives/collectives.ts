@@ -58,7 +58,7 @@ import { type LinkPort, Ports } from './ports.ts';
 import type { CollectiveKind, Plan, PlanRequest, Rank } from './program.ts';
 import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
 import { type Feedback, Residuals } from './residuals.ts';
-import { type Cut, Cuts, ringAround } from './routes.ts';
+import { type Cut, Cuts } from './routes.ts';
 import { contributedRanges, finishedOf, keepOf, spreadPlan } from './salvage.ts';
 import { chooseAlgorithm } from './select.ts';
 import type { Workspace } from './workspace.ts';
@@ -210,6 +210,11 @@ export class Collectives {
     let count = 0;
     for (const context of this.#contexts.values()) count += context.openCount;
     return count;
+  }
+
+  /** The present view's ring, each sending to the next and the last to the first. */
+  get ring(): readonly PeerId[] {
+    return this.#current?.ringOf(this.#current.members).map(({ peerId }) => peerId) ?? [];
   }
 
   /** Oldest generation in which a collective is open, or the current one. */
@@ -501,7 +506,7 @@ export class Collectives {
     const bytes = wireLength(call.dtype, call.codec, count);
     const choice = { kind: call.kind, worldSize: members.length, bytes, codec: call.codec, op: call.op };
     const algorithm = call.algorithm === 'auto' ? chooseAlgorithm(choice) : call.algorithm;
-    const order = algorithm === 'ring' && ORDERLESS.has(call.kind) ? ringAround(members, context.cuts) : members;
+    const order = algorithm === 'ring' && ORDERLESS.has(call.kind) ? context.ringOf(members) : members;
     const rank = order.findIndex((member) => member.peerId === this.#around.self);
     const root = call.root === null ? 0 : order.findIndex((member) => member.peerId === call.root);
     const request: PlanRequest = { kind: call.kind, algorithm, worldSize: members.length, count, root };

@@ -9,11 +9,13 @@ import type { Exclusion } from '../wire/messages.ts';
 import type { Description, PeerId } from './call.ts';
 import type { Operation } from './operation.ts';
 import type { Rank } from './program.ts';
-import { type Cut, Cuts } from './routes.ts';
+import { type Cut, Cuts, ringAround } from './routes.ts';
 
 export interface Member {
   readonly peerId: PeerId;
   readonly site: string;
+  /** On the ring: a fact of the view, as the rank is. */
+  readonly place: number;
 }
 
 export interface ViewOf {
@@ -63,12 +65,22 @@ export class Context {
   /** A member was lost, and the coordinator has not decided yet what becomes of what was open. */
   undecided = false;
   readonly #tags: Map<number, TagState> = new Map();
+  /** The ring of these members round these cuts. */
+  #ring: { readonly members: readonly Member[]; readonly cuts: Cuts; readonly order: readonly Member[] } | null = null;
 
   constructor(view: ViewOf) {
     this.generation = view.generation;
     this.epoch = view.epoch;
     this.members = view.members;
     this.cuts = new Cuts(view.cuts);
+  }
+
+  /** The ring of those members that a collective counts on. All of them find the same. */
+  ringOf(members: readonly Member[]): readonly Member[] {
+    const { cuts } = this;
+    if (this.#ring?.members !== members || this.#ring.cuts !== cuts)
+      this.#ring = { members, cuts, order: ringAround(members, cuts) };
+    return this.#ring.order;
   }
 
   rankOf(peerId: PeerId): Rank {

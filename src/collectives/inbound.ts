@@ -1,26 +1,46 @@
 /** What arrives on one connection of a link: each frame goes straight to its transfer, or is kept for a call still to come. */
 import type { FrameHeader, FrameSink } from '../wire/frame.ts';
-import { FRAME_CREDIT, FRAME_OPEN, FRAME_PING, FRAME_RELAY } from '../wire/frame.ts';
+import { FRAME_CREDIT, FRAME_OPEN, FRAME_PING, FRAME_PROBE, FRAME_PROBED, FRAME_RELAY } from '../wire/frame.ts';
 import { EAGER_BYTES } from '../wire/limits.ts';
 import type { PeerId } from './call.ts';
 import { type Collectives, rankIn } from './collectives.ts';
 import { FrameCursor, type Transfer } from './executor.ts';
 
+/** What is not about collectives, but about the way itself. */
+export interface Signs {
+  /** Milliseconds, monotonic. */
+  now(): number;
+  /** The peer shows that the way is open; `asks`: it wants to be shown the same. */
+  onPing(asks: boolean): void;
+  /** A probe of `length` bytes came in whole; of these, the last `bytes` took `elapsed` ms. */
+  onProbe(length: number, bytes: number, elapsed: number): void;
+  /** The peer says that so many bytes of a probe took so many ms to it. */
+  onProbed(bytes: number, elapsed: number): void;
+}
+
+/** The first half of a probe fills buffers on the way: what counts is how fast the second comes. */
+interface Probe {
+  readonly length: number;
+  came: number;
+  halfAt: number;
+  atHalf: number;
+}
+
 export class Inbound implements FrameSink {
   readonly #from: PeerId;
   readonly #collectives: Collectives;
-  readonly #onPing: (asks: boolean) => void;
+  readonly #signs: Signs;
+  #probe: Probe | null = null;
   readonly #cursor: FrameCursor = new FrameCursor();
   #transfer: Transfer | null = null;
   /** A whole frame that is collected before it is handed on. */
   #collected: { readonly header: FrameHeader; readonly payload: Uint8Array } | null = null;
   #at = 0;
 
-  /** @param onPing the peer shows that the way is open; `asks`: it wants to be shown the same */
-  constructor(from: PeerId, collectives: Collectives, onPing: (asks: boolean) => void) {
+  constructor(from: PeerId, collectives: Collectives, signs: Signs) {
     this.#from = from;
     this.#collectives = collectives;
-    this.#onPing = onPing;
+    this.#signs = signs;
   }
 
   onFrame(header: FrameHeader): string | null {
@@ -30,7 +50,15 @@ export class Inbound implements FrameSink {
       return null;
     }
     if (header.type === FRAME_PING) {
-      this.#onPing(header.segment === 1);
+      this.#signs.onPing(header.segment === 1);
+      return null;
+    }
+    if (header.type === FRAME_PROBE) {
+      this.#probe = { length: header.length, came: 0, halfAt: 0, atHalf: 0 };
+      return null;
+    }
+    if (header.type === FRAME_PROBED) {
+      this.#signs.onProbed(header.chunk, header.segment / 1_000);
       return null;
     }
     if (header.type === FRAME_CREDIT) return 'it gave credit for what was not relayed';
@@ -58,11 +86,25 @@ export class Inbound implements FrameSink {
     } else if (this.#collected !== null) {
       this.#collected.payload.set(bytes.subarray(start, end), this.#at);
       this.#at += end - start;
+    } else if (this.#probe !== null) {
+      this.#probe.came += end - start;
+      if (this.#probe.atHalf === 0 && 2 * this.#probe.came >= this.#probe.length) {
+        this.#probe.atHalf = this.#probe.came;
+        this.#probe.halfAt = this.#signs.now();
+      }
     }
     return null;
   }
 
+  #endProbe({ length, came, halfAt, atHalf }: Probe): void {
+    this.#probe = null;
+    // What came in one piece took no time that could be measured.
+    if (came > atHalf) this.#signs.onProbe(length, came - atHalf, this.#signs.now() - halfAt);
+    else this.#signs.onProbe(length, length, 0);
+  }
+
   onFrameEnd(): string | null {
+    if (this.#probe !== null) this.#endProbe(this.#probe);
     const transfer = this.#transfer;
     const collected = this.#collected;
     this.#transfer = null;
@@ -80,5 +122,6 @@ export class Inbound implements FrameSink {
     this.#transfer?.abandonFrame(this.#cursor);
     this.#transfer = null;
     this.#collected = null;
+    this.#probe = null;
   }
 }

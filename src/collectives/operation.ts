@@ -54,7 +54,7 @@ export interface AttemptPort extends SegmentPort {
 
 export interface Attempt {
   readonly epoch: number;
-  /** In the order of the program's ranks, which is not that of the view where the ring goes round a cut. */
+  /** In the order of the program's ranks, which for a ring is that of the members' places, and not that of the view. */
   readonly members: readonly Member[];
   readonly algorithm: Algorithm;
   readonly transfer: Transfer;

@@ -2,12 +2,11 @@
  * Ways round pairs of members that can't reach one another (*cuts*). Pure functions of a view, so that all members that
  * know the same view go the same ways.
  */
+
+import { type RingMember, ringOf } from '../ring/ring.ts';
 import type { PeerId } from './call.ts';
 
 export type Cut = readonly [PeerId, PeerId];
-
-/** Members that a search may try before it gives up: with few cuts the first order that it comes to is good. */
-const MAX_TRIES = 20_000;
 
 /** A set of cuts that can be asked quickly. */
 export class Cuts {
@@ -58,29 +57,9 @@ function walkBack(cameFrom: ReadonlyMap<PeerId, PeerId | null>, to: PeerId): rea
 }
 
 /**
- * An order of the members in which each can reach the next, and the last the first; the members as they are when there is
- * no cut, when there is no such order, or when none was found in time. Depth first, in the order of the view.
+ * The ring of a view: its members by their places, and round the cuts where there is a way round. With cuts that no order
+ * avoids, one that passes as few as possible.
  */
-export function ringAround<M extends { readonly peerId: PeerId }>(members: readonly M[], cuts: Cuts): readonly M[] {
-  const [first, ...others] = members;
-  if (cuts.empty || first === undefined || members.length < 4) return members;
-  const ring: M[] = [first];
-  const left = new Set(others);
-  let tries = 0;
-  const extend = (): boolean => {
-    const last = ring.at(-1)!; // never empty
-    if (left.size === 0) return !cuts.has(last.peerId, first.peerId);
-    for (const next of others) {
-      if (!left.has(next) || cuts.has(last.peerId, next.peerId)) continue;
-      tries += 1;
-      if (tries > MAX_TRIES) return false;
-      left.delete(next);
-      ring.push(next);
-      if (extend()) return true;
-      ring.pop();
-      left.add(next);
-    }
-    return false;
-  };
-  return extend() ? ring : members;
+export function ringAround<M extends RingMember>(members: readonly M[], cuts: Cuts): readonly M[] {
+  return ringOf(members, (from, to) => cuts.has(from, to));
 }

@@ -60,6 +60,11 @@ export interface CoordinatorListenOptions extends EncryptionOptions {
    * @default none: the members' reports must do
    */
   readonly store?: string | CoordinatorStore;
+  /**
+   * Whether members are asked to measure the ways to one another that carry nothing, for the order of the ring: up to half a MiB for each pair on
+   * different hosts, one at a time for each peer, if possible between calls; again after ten minutes, on the present ring after one. @default true
+   */
+  readonly probes?: boolean;
   /** STUN and TURN servers for peers that use WebRTC. @default none: only paths on which nobody translates addresses */
   readonly iceServers?: readonly IceServerOptions[];
   /**
@@ -440,6 +445,7 @@ export class CoordinatorServer {
         iceServers: (peerId: PeerId) => this.#iceServers(peerId),
         stored: this.#store.load(name),
         graceMs: Math.max(0, this.#graceUntil - this.#platform.clock.now()),
+        probes: this.#options.probes ?? true,
       };
       const machine = new CoordinatorMachine(options, this.#platform.clock.now());
       run = { name, machine, peers: new Map() };

@@ -10,7 +10,7 @@ import type { Connection } from '../transport/transport.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_UNAUTHENTICATED } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
 import { type OpenedPath, type PathFailure, type PathKind, type PathOptions, PathRace, tellPath } from './path-race.ts';
-import { PROBES_AT_ONCE, Probing } from './probing.ts';
+import { PathSearch, SEARCHES_AT_ONCE } from './path-search.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
 const DIAL_CONCURRENCY = 16;
@@ -47,7 +47,7 @@ interface PeerEntry {
   path: OpenedPath | null;
   /** Better ways that were last tried in vain, and why. */
   failures: readonly PathFailure[];
-  readonly probing: Probing;
+  readonly search: PathSearch;
   /** Settles when the first attempt to reach the peer has ended, either way. */
   warmed: Promise<void>;
 }
@@ -59,7 +59,7 @@ export class Peers {
   /** Those who wait for the key of a peer that is not introduced yet. */
   readonly #introductions: Map<string, Set<(key: Uint8Array | null) => void>> = new Map();
   readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
-  readonly #probes: PQueue = new PQueue({ concurrency: PROBES_AT_ONCE });
+  readonly #probes: PQueue = new PQueue({ concurrency: SEARCHES_AT_ONCE });
   readonly #abort: AbortController;
   readonly #race: PathRace;
   readonly #onPath: (peerId: string, path: PathKind) => void;
@@ -89,6 +89,11 @@ export class Peers {
 
   failures(peerId: string): readonly PathFailure[] {
     return this.#entries.get(peerId)?.failures ?? [];
+  }
+
+  /** Whether a peer says that it is on this host. */
+  sharesHost(peerId: string): boolean {
+    return this.#entries.get(peerId)?.introduction.hostKey === this.#options.hostKey;
   }
 
   ids(): IterableIterator<string> {
@@ -129,7 +134,7 @@ export class Peers {
       reverseMs: REVERSE_FIRST_MS,
       path: null,
       failures: [],
-      probing: new Probing(this.#options.platform, this.#probes, () => this.#probe(entry), this.#options.probeMs),
+      search: new PathSearch(this.#options.platform, this.#probes, () => this.#probe(entry), this.#options.probeMs),
       warmed: Promise.resolve(),
     };
     this.#entries.set(peerId, entry);
@@ -168,7 +173,7 @@ export class Peers {
     this.#entries.delete(peerId);
     entry.cancelRedial?.();
     entry.cancelReverse?.();
-    entry.probing.stop();
+    entry.search.stop();
     entry.link.destroy(new Error(reason));
   }
 
@@ -327,12 +332,12 @@ export class Peers {
     entry.path = opened;
     this.#tell(entry, opened);
     // One of WebRTC may turn out to go through a relay.
-    if (opened.kind === 'webrtc' || this.#race.better(entry.introduction, opened).length > 0) entry.probing.restart();
+    if (opened.kind === 'webrtc' || this.#race.better(entry.introduction, opened).length > 0) entry.search.restart();
   }
 
   /** Looks for a better path than the one by which we receive. One that is found lies ready until the next boundary. */
   async #probe(entry: PeerEntry): Promise<void> {
-    const { introduction, link, path, probing } = entry;
+    const { introduction, link, path, search } = entry;
     if (path === null || !this.#isCurrent(entry)) return; // it is dialled by all paths
     const paths = this.#race.better(introduction, path);
     if (paths.length === 0) return;
@@ -343,13 +348,13 @@ export class Peers {
           entry.failures = failures;
           this.#onReceiving(entry, opened);
         },
-        onLost: () => probing.plan(),
+        onLost: () => search.plan(),
       });
     try {
       await this.#race.open({ introduction, lane: 'successor', paths, failures, keep });
     } catch {
       if (entry.path === path) entry.failures = failures;
-      probing.plan();
+      search.plan();
     }
   }
 
@@ -375,10 +380,10 @@ export class Peers {
     for (const settle of [...this.#introductions.values()].flatMap((waiting) => [...waiting])) settle(null);
     const entries = [...this.#entries.values()];
     this.#entries.clear();
-    for (const { cancelRedial, cancelReverse, probing } of entries) {
+    for (const { cancelRedial, cancelReverse, search } of entries) {
       cancelRedial?.();
       cancelReverse?.();
-      probing.stop();
+      search.stop();
     }
     return entries.map(({ link }) => link);
   }

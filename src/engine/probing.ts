@@ -1,82 +1,83 @@
-/** When to look for a better path to a peer: soon at first, then ever more seldom, and never for many peers at once. */
-import type PQueue from 'p-queue';
-import type { Clock } from '../transport/clock.ts';
+/**
+ * Measures ways that carry nothing, as the coordinator asks for it: one at a time, and if possible while nothing is open. What is
+ * sent grows as long as it arrives quickly, so that calls that begin meanwhile don't wait long behind it, however slow the way.
+ */
+import type { Link } from '../transport/link.ts';
+import { PROBE_BYTES } from '../wire/limits.ts';
 
-/** Before the first look, unless a test wants it sooner, and the longest wait between two (ms): doubled from one to the other. */
-const FIRST_MS = 5_000;
-const LAST_MS = 300_000;
+/** What is sent, one after the other (bytes). */
+const SIZES: readonly number[] = [16 * 1024, 128 * 1024, PROBE_BYTES];
 
-/** Looks under way at once: each may open several connections. */
-export const PROBES_AT_ONCE = 2;
+/** Half of it taking so long is enough to know the rate by (ms). */
+const ENOUGH_MS = 25;
 
-interface ProbingWorld {
-  readonly clock: Clock;
-  /** Uniform bytes. */
-  random(length: number): Uint8Array;
+/** Ways that wait to be measured: the coordinator asks for one at a time. */
+const MAX_WAITING = 8;
+
+/** How long a moment is awaited in which nothing is open (ms). */
+const IDLE_PATIENCE_MS = 2_000;
+
+/** How long the answer is awaited (ms). */
+const ANSWER_MS = 8_000;
+
+/** The least time that a clock is trusted with (ms): a browser's has steps of up to 0.1. */
+const LEAST_MS = 0.1;
+
+interface Probe {
+  readonly peerId: string;
+  readonly askedAt: number;
+  sentAt: number | null;
+  /** Index in `SIZES`. */
+  size: number;
 }
 
 export class Probing {
-  readonly #world: ProbingWorld;
-  readonly #queue: PQueue;
-  readonly #probe: () => Promise<void>;
-  readonly #firstMs: number;
-  #delayMs: number;
-  #cancel: (() => void) | null = null;
-  /** It looks, or is about to. */
-  #isBusy = false;
-  /** To be planned again then. */
-  #isWanted = false;
-  #isStopped = false;
+  readonly #link: (peerId: string) => Link | undefined;
+  #probes: Probe[] = [];
+
+  constructor(link: (peerId: string) => Link | undefined) {
+    this.#link = link;
+  }
+
+  ask(peerId: string, now: number): void {
+    if (this.#probes.length < MAX_WAITING) this.#probes.push({ peerId, askedAt: now, sentAt: null, size: 0 });
+  }
 
   /**
-   * @param queue of all who look
-   * @param probe looks once, and calls `plan` when it is to be done again
-   * @param firstMs before the first look
+   * Sends the next probe, if it is time.
+   *
+   * @param isIdle nothing is open here
+   * @returns to whom one was sent; null for none
    */
-  constructor(world: ProbingWorld, queue: PQueue, probe: () => Promise<void>, firstMs: number = FIRST_MS) {
-    this.#world = world;
-    this.#queue = queue;
-    this.#probe = probe;
-    this.#firstMs = firstMs;
-    this.#delayMs = firstMs;
-  }
-
-  /** Looks after a while, unless that is planned. The wait is up to a quarter shorter or longer, so that peers don't look in step. */
-  plan(): void {
-    if (this.#isBusy) this.#isWanted = true;
-    else if (this.#cancel === null && !this.#isStopped) {
-      const share = 0.75 + this.#world.random(1)[0]! / 512;
-      this.#cancel = this.#world.clock.schedule(share * this.#delayMs, () => void this.#look());
-      this.#delayMs = Math.min(LAST_MS, 2 * this.#delayMs);
+  tick(now: number, isIdle: boolean): string | null {
+    const [first] = this.#probes;
+    if (first === undefined) return null;
+    const { peerId, askedAt, sentAt } = first;
+    const link = this.#link(peerId);
+    if (link?.up !== true || (sentAt !== null && now - sentAt > ANSWER_MS)) this.#probes.shift();
+    else if (sentAt === null && (isIdle || now - askedAt > IDLE_PATIENCE_MS)) {
+      first.sentAt = now;
+      // First, so that the round trip is not one behind the probe.
+      link.ping(true);
+      link.probe(SIZES[0]!);
+      return peerId;
     }
+    return null;
   }
 
-  async #look(): Promise<void> {
-    this.#cancel = null;
-    this.#isBusy = true;
-    await this.#queue.add(async () => {
-      if (!this.#isStopped) await this.#probe();
-    });
-    this.#isBusy = false;
-    if (!this.#isWanted) return;
-    this.#isWanted = false;
-    this.plan();
-  }
-
-  /** The peer is reached by another path than before: as at first. */
-  restart(): void {
-    this.#unplan();
-    this.#delayMs = this.#firstMs;
-    this.plan();
-  }
-
-  stop(): void {
-    this.#isStopped = true;
-    this.#unplan();
-  }
-
-  #unplan(): void {
-    this.#cancel?.();
-    this.#cancel = null;
+  /** The rate that an answer tells (bytes per second); null when nobody was asked, or more has to be sent to know. */
+  onAnswer(peerId: string, bytes: number, elapsed: number, now: number): number | null {
+    const [first] = this.#probes;
+    if (first?.peerId !== peerId || first.sentAt === null || bytes === 0) return null;
+    first.size += 1;
+    const next = SIZES[first.size];
+    const link = this.#link(peerId);
+    if (elapsed < ENOUGH_MS && next !== undefined && link?.up === true) {
+      first.sentAt = now;
+      link.probe(next);
+      return null;
+    }
+    this.#probes.shift();
+    return (1_000 * bytes) / Math.max(LEAST_MS, elapsed);
   }
 }

@@ -19,6 +19,7 @@ import {
   TimeoutError,
 } from '../errors.ts';
 import { concernedBy, ViewHistory } from '../membership/history.ts';
+import { type FlowSight, LinkRates } from '../membership/link-rates.ts';
 import { type LinkSight, Paths } from '../membership/paths.ts';
 import type { SlowPeer } from '../membership/stragglers.ts';
 import { hasCut, type Pair } from '../membership/ways.ts';
@@ -33,6 +34,7 @@ import { type EngineMemory, ScratchPool } from './memory.ts';
 import type { PathFailure, PathKind } from './path-race.ts';
 import { Peers, type PeersOptions } from './peers.ts';
 import type { Platform } from './platform.ts';
+import { Probing } from './probing.ts';
 import { Refusals } from './refusals.ts';
 import { dataAcceptor, type Security } from './security.ts';
 import { Signalling } from './signalling.ts';
@@ -88,9 +90,15 @@ export interface LinkStatus {
   readonly failures: readonly PathFailure[];
   readonly up: boolean;
   readonly queuedBytes: number;
+  /** What the way to it was last measured to carry; null where nothing was sent by which that could be, and between peers on one host. */
+  readonly bytesPerSecond: number | null;
+  /** Half of the shortest of the last round trips (ms); null where none was measured. */
+  readonly delayMs: number | null;
 }
 
 export interface RuntimeStatus {
+  /** The members in the order of the ring: each sends to the next, and the last to the first. */
+  readonly ring: readonly PeerId[];
   readonly links: readonly LinkStatus[];
   readonly collectives: readonly {
     readonly op: string;
@@ -103,8 +111,11 @@ export interface RuntimeStatus {
 /** Between looks at deadlines (ms). */
 const TICK_MS = 25;
 
-/** Between reports of whom this peer waits for (ms). */
-const TELL_WAITS_MS = 1_000;
+/** Between reports of whom this peer waits for, and of what its ways are worth (ms). */
+const TELL_MS = 1_000;
+
+/** The longest time that an answer to a probe can tell (µs). */
+const MAX_MICROS = 2 ** 32 - 1;
 
 /** A tick later than this means that this process was stopped: the coordinator's silence is no evidence then (ms). */
 const ASLEEP_MS = 1_000;
@@ -156,6 +167,8 @@ export class Runtime {
   #view: ViewOf | null = null;
   readonly #paths: Paths;
   readonly #waits: Waits = new Waits();
+  readonly #linkRates: LinkRates = new LinkRates();
+  readonly #probing: Probing = new Probing((peerId) => this.#peers.get(peerId));
   readonly #history: ViewHistory = new ViewHistory();
   /** Has asked to be admitted. */
   #ready = false;
@@ -318,7 +331,10 @@ export class Runtime {
         this.#ping();
       }),
       every(clock, TICK_MS, () => this.#tick()),
-      every(clock, TELL_WAITS_MS, () => this.#tellWaits()),
+      every(clock, TELL_MS, () => {
+        this.#tellWaits();
+        this.#tellLinks();
+      }),
     );
     for (const introduction of client.welcome.peers) this.#peers.add(introduction);
   }
@@ -365,10 +381,20 @@ export class Runtime {
   #linkEvents(peerId: PeerId): LinkEvents {
     return {
       openSink: () =>
-        new Inbound(peerId, this.#collectives, (asks) => {
-          const link = this.#peers.get(peerId);
-          link?.countPing();
-          if (asks) link?.ping(false);
+        new Inbound(peerId, this.#collectives, {
+          now: () => this.#platform.clock.now(),
+          onPing: (asks) => {
+            const link = this.#peers.get(peerId);
+            link?.countSign(0);
+            if (asks) link?.ping(false);
+            else this.#linkRates.onAnswered(peerId, this.#platform.clock.now());
+          },
+          onProbe: (length, bytes, elapsed) => {
+            const link = this.#peers.get(peerId);
+            link?.countSign(length);
+            link?.answerProbe(bytes, Math.min(MAX_MICROS, Math.round(1_000 * elapsed)));
+          },
+          onProbed: (bytes, elapsed) => this.#onProbed(peerId, bytes, elapsed),
         }),
       takeCarry: () => this.#memory.carries.take(),
       giveCarry: (carry) => this.#memory.carries.give(carry),
@@ -378,6 +404,7 @@ export class Runtime {
       },
       onFlushed: () => this.#collectives.pump(),
       onLaneClosed: () => {
+        this.#linkRates.onClosed(peerId);
         if (this.#view?.members.some((member) => member.peerId === peerId) === true) {
           this.#client.send({ type: 'link-closed', peerId });
         }
@@ -425,6 +452,9 @@ export class Runtime {
         this.#collectives.onExclude(exclusion);
         break;
       }
+      case 'probe':
+        this.#probing.ask(message.peerId, this.#platform.clock.now());
+        break;
       case 'evicted':
         this.#onEvicted(message.reason);
         break;
@@ -568,6 +598,7 @@ export class Runtime {
     this.#lastHeard = this.#platform.clock.now();
     this.#emit({ type: 'coordinator-back' });
     for (const peerId of this.#paths.cuts) this.#client.send({ type: 'path', peerId, open: false });
+    this.#linkRates.tellAgain();
     // The answers may have been lost.
     for (const { index, minWorldSize } of this.#boundaries) this.#ask(index, minWorldSize);
   }
@@ -618,6 +649,33 @@ export class Runtime {
     this.#collectives.tick();
     this.#watchPaths(now, asleep);
     if (!asleep) this.#watchWaits(elapsed);
+    this.#measure(now);
+  }
+
+  /** Watches what leaves by the links to other hosts, and probes those that it is asked to. */
+  #measure(now: number): void {
+    const sights: FlowSight[] = [];
+    for (const peerId of this.#peers.ids()) {
+      const link = this.#peers.get(peerId)!; // listed just now
+      if (!this.#peers.sharesHost(peerId)) sights.push({ peerId, sent: link.sent, queued: link.queuedBytes });
+    }
+    this.#linkRates.look(now, sights);
+    const probed = this.#probing.tick(now, this.#collectives.openCount === 0);
+    if (probed !== null) this.#linkRates.onAsked(probed, now);
+  }
+
+  #onProbed(peerId: PeerId, bytes: number, elapsed: number): void {
+    this.#peers.get(peerId)?.countSign(0);
+    const rate = this.#probing.onAnswer(peerId, bytes, elapsed, this.#platform.clock.now());
+    if (rate === null) return;
+    this.#linkRates.onProbed(peerId, rate);
+    this.#tellLinks();
+  }
+
+  #tellLinks(): void {
+    if (!this.#client.connected) return;
+    const links = this.#linkRates.take(this.#platform.clock.now());
+    if (links.length > 0) this.#client.send({ type: 'links', links });
   }
 
   #watchWaits(elapsed: number): void {
@@ -651,7 +709,12 @@ export class Runtime {
   }
 
   #ping(): void {
-    for (const peerId of this.#collectives.awaited()) this.#peers.get(peerId)?.ping(true);
+    for (const peerId of this.#collectives.awaited()) {
+      const link = this.#peers.get(peerId);
+      if (link?.up !== true) continue;
+      this.#linkRates.onAsked(peerId, this.#platform.clock.now());
+      link.ping(true);
+    }
   }
 
   // --- what the training thread asks for ---------------------------------------------------------------------------
@@ -723,7 +786,9 @@ export class Runtime {
     const links = [...this.#peers.ids()].map((peerId) => {
       const link = this.#peers.get(peerId)!; // listed just now
       const failures = this.#peers.failures(peerId);
-      return { peerId, path: link.path, failures, up: link.up, queuedBytes: link.queuedBytes };
+      const { path, up, queuedBytes } = link;
+      const { bytesPerSecond, delayMs } = this.#linkRates.of(peerId) ?? { bytesPerSecond: null, delayMs: null };
+      return { peerId, path, failures, up, queuedBytes, bytesPerSecond, delayMs };
     });
     const collectives = this.#collectives.open().map((operation) => ({
       op: operation.title,
@@ -731,7 +796,7 @@ export class Runtime {
       waitsFor: operation.waitsFor(),
       elapsed: Math.round(now - operation.startedAt),
     }));
-    return { links, collectives };
+    return { ring: this.#collectives.ring, links, collectives };
   }
 
   /** Tells the coordinator, lets what is queued leave, and closes. */

@@ -16,6 +16,7 @@
  * - A peer whose connection broke comes back with a report (`resume`); a coordinator that was restarted waits for its members'
  *   reports, and makes its state from them. Messages may have been lost either way, so everything open is decided anew.
  * - A member for whom others wait may be left out of a collective that allows it (`exclude`), and stays a member.
+ * - The ring's order is a fact of a generation. One that is predicted to be worth it makes a new one at a boundary (`rings.ts`).
  *
  * Invariants: epochs only grow. A generation's members only shrink. `commit` is sent only when all members of the view hold
  * the result, so any later decision by "do all survivors hold it" agrees with it.
@@ -47,8 +48,9 @@ import { Detector, type DetectorBounds } from './detector.ts';
 import { Exclusions } from './exclusions.ts';
 import { Flapping } from './flapping.ts';
 import { newestMembers, rebuild } from './recovery.ts';
+import { type KnownLink, placeNewcomers, presentRing, type RingPeer, Rings, type RingView } from './rings.ts';
 import { Stragglers } from './stragglers.ts';
-import { goesRound, type Pair, pairOf } from './ways.ts';
+import { goesRound, hasCut, type Pair, pairOf } from './ways.ts';
 
 export type PeerId = string;
 
@@ -63,6 +65,8 @@ export interface CoordinatorOptions {
   readonly stored: StoredRun | null;
   /** Milliseconds in which members of a run that an earlier coordinator led may come back before a new one begins. */
   readonly graceMs: number;
+  /** Whether ways between members may be measured that carry nothing. */
+  readonly probes: boolean;
 }
 
 /** What must outlive a coordinator: its successor speaks with a higher term, and never gives an epoch twice. */
@@ -122,6 +126,10 @@ export interface CoordinatorSnapshot {
   readonly collectives: readonly { readonly id: string; readonly held: number; readonly awaited: readonly PeerId[] }[];
   /** Restarted, and waiting for the members' reports. */
   readonly recovering: boolean;
+  /** The members in the order of the ring. */
+  readonly ring: readonly PeerId[];
+  /** What the ways between them were measured to be worth. */
+  readonly links: readonly KnownLink[];
 }
 
 type PeerState = 'warming' | 'ready' | 'member';
@@ -177,6 +185,8 @@ interface Generation {
   epoch: number;
   members: PeerId[];
   readonly joined: readonly PeerId[];
+  /** In the order of the ring; also members that are lost since. */
+  readonly ring: readonly PeerId[];
   /** Pairs that could not reach one another when the epoch began. */
   cuts: readonly Pair[];
 }
@@ -272,6 +282,7 @@ export class CoordinatorMachine {
   /** Collectives that were committed lately: nothing that is still said of them counts. */
   readonly #committed: Recent<string> = new Recent(2 * MAX_OPEN_COLLECTIVES);
   readonly #exclusions: Exclusions = new Exclusions();
+  readonly #rings: Rings;
   #lastLook = 0;
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
@@ -294,7 +305,8 @@ export class CoordinatorMachine {
 
   constructor(options: CoordinatorOptions, now = 0) {
     this.#options = options;
-    const { stored, bounds, graceMs } = options;
+    const { stored, bounds, graceMs, probes } = options;
+    this.#rings = new Rings(probes);
     this.#graceUntil = now + graceMs;
     this.#term = (stored?.term ?? 0) + 1;
     this.#epoch = stored?.epoch ?? 0;
@@ -347,6 +359,8 @@ export class CoordinatorMachine {
       openCollectives: this.#done.size,
       collectives,
       recovering: this.#recovery !== null,
+      ring: this.#current === null ? [] : this.#ringView(this.#current).ring.map(({ peerId }) => peerId),
+      links: this.#rings.links,
     };
   }
 
@@ -522,17 +536,22 @@ export class CoordinatorMachine {
     const members = [...(this.#current?.members ?? []), ...joining.map((peer) => peer.peerId)];
     const cuts = this.#cutsAmong(members);
     const isOpenAgain = this.#current?.cuts.some((pair) => !this.#cuts.has(pair.join(' '))) === true;
-    // Where a way is open again, a view with the same members is made.
-    if (joining.length === 0 && !isOpenAgain) return;
+    const better = joining.length === 0 ? this.#betterRing() : null;
+    // Where a way is open again, or the ring has a better order, a view with the same members is made.
+    if (joining.length === 0 && !isOpenAgain && better === null) return;
     this.#isBlank = false;
     this.#epoch += 1;
     const joined = joining.map((peer) => peer.peerId);
+    const siteOf = (peerId: PeerId) => this.#peers.get(peerId)?.description.site ?? '';
     const generation: Generation = {
       generation: this.#epoch,
       boundary: index,
       epoch: this.#epoch,
       members,
       joined,
+      ring:
+        better ??
+        placeNewcomers(this.#current?.ring.filter((peerId) => members.includes(peerId)) ?? [], joined, siteOf),
       cuts,
     };
     this.#current = generation;
@@ -541,6 +560,24 @@ export class CoordinatorMachine {
     this.#note(
       `boundary ${index}: epoch ${this.#epoch}, ${generation.members.length} members, joined ${joined.join(', ')}`,
     );
+    if (better !== null) this.#note(`the ring has a new order: ${better.join(', ')}`);
+  }
+
+  #betterRing(): readonly PeerId[] | null {
+    return this.#current === null ? null : this.#rings.better(this.#ringView(this.#current), this.#now);
+  }
+
+  /** A generation's ring as the members go it, if they knew what can't be reached now. */
+  #ringView({ ring, members }: Generation): RingView {
+    const peers = new Map<PeerId, RingPeer>();
+    for (const peerId of members) {
+      const description = this.#peers.get(peerId)?.description;
+      if (description !== undefined)
+        peers.set(peerId, { peerId, site: description.site, hostKey: description.hostKey });
+    }
+    const cuts = this.#cutsAmong(members);
+    const isCut = (from: PeerId, to: PeerId) => cuts.length > 0 && hasCut(cuts, pairOf(from, to));
+    return { ring: presentRing(ring, peers, isCut), isCut };
   }
 
   #admit(peer: PeerRecord, generation: Generation): void {
@@ -584,9 +621,11 @@ export class CoordinatorMachine {
   }
 
   #wireView(generation: Generation): WireView {
+    const places = new Map(generation.ring.map((peerId, place) => [peerId, place]));
     const members: WireMember[] = generation.members.map((peerId) => ({
       peerId,
       site: this.#peers.get(peerId)?.description.site ?? '',
+      place: places.get(peerId) ?? 0,
     }));
     const { epoch, generation: number, boundary, cuts } = generation;
     return { epoch, generation: number, boundary, members, cuts: cuts.map(([one, other]) => [one, other]) };
@@ -649,6 +688,9 @@ export class CoordinatorMachine {
       case 'waits':
         this.#stragglers.report(peer.peerId, message.waits, this.#now);
         break;
+      case 'links':
+        this.#rings.report(peer.peerId, message.links, (peerId) => this.#isExpected(peerId), this.#now);
+        break;
       case 'leave':
         this.#lose([{ peerId: peer.peerId, reason: 'left' }]);
         break;
@@ -660,6 +702,11 @@ export class CoordinatorMachine {
       default:
         message satisfies never;
     }
+  }
+
+  /** Whether a peer is here, or is to come back. */
+  #isExpected(peerId: PeerId): boolean {
+    return this.#peers.has(peerId) || this.#recovery?.awaited.has(peerId) === true;
   }
 
   #onDone(peer: PeerRecord, message: Extract<PeerMessage, { type: 'done' }>): void {
@@ -857,7 +904,8 @@ export class CoordinatorMachine {
       for (const peerId of members)
         if (!this.#peers.has(peerId))
           missing.set(peerId, { peerId, reason: 'it did not come back to the coordinator' });
-      const generation: Generation = { ...view, members, joined };
+      const ring = [...view.members].sort((left, right) => left.place - right.place).map(({ peerId }) => peerId);
+      const generation: Generation = { ...view, members, joined, ring };
       this.#generations.set(view.generation, generation);
       this.#current = generation;
     }
@@ -979,7 +1027,12 @@ export class CoordinatorMachine {
       this.#inGrace = false;
       this.#letIn();
     }
-    if (this.#now - this.#lastLook >= LOOK_MS) this.#nameSlow();
+    if (this.#now - this.#lastLook >= LOOK_MS) {
+      this.#lastLook = this.#now;
+      this.#nameSlow();
+      if (this.#current !== null && this.#decision === null) this.#rings.look(this.#ringView(this.#current), this.#now);
+    }
+    this.#orderRing();
     const mayComeIn = ({ state, notBefore }: PeerRecord) =>
       state === 'ready' && notBefore > before && notBefore <= this.#now;
     if ([...this.#peers.values()].some(mayComeIn)) this.#letIn();
@@ -991,8 +1044,14 @@ export class CoordinatorMachine {
     }
   }
 
+  /** Goes on with the search for a better ring, and asks for what it lacks. */
+  #orderRing(): void {
+    this.#rings.work();
+    if (this.#decision !== null || this.#recovery !== null) return;
+    for (const { from, to } of this.#rings.takeProbes(this.#now)) this.#send(from, { type: 'probe', peerId: to });
+  }
+
   #nameSlow(): void {
-    this.#lastLook = this.#now;
     const members = this.#current?.members ?? [];
     for (const { slow, isNews, calls } of this.#stragglers.look(members, this.#now)) {
       const { peerId, waiting, blocked, waitedMs } = slow;
@@ -1054,6 +1113,7 @@ export class CoordinatorMachine {
       this.#peers.delete(peerId);
       this.#forgetCuts((pair) => pair.includes(peerId));
       this.#stragglers.forget(peerId);
+      this.#rings.forget(peerId);
       if (peer.state === 'member') members.push({ peerId, reason });
       if (peer.state === 'member') this.#fallen.add(peerId);
       if (peer.state === 'member' && peer.name !== null && reason !== 'left')

@@ -15,16 +15,15 @@ import type { Connection, ConnectionHandler } from './transport.ts';
 
 export type LaneName = 'inbound' | 'outbound';
 
-/** A frame without a payload, and without a place. */
-export function bareFrame(type: number, segment = 0): Uint8Array {
+/** A header by itself. */
+export function bareFrame(header: Partial<FrameHeader>): Uint8Array {
   const bytes = new Uint8Array(HEADER_BYTES);
-  const header: FrameHeader = { ...emptyHeader(), type, segment };
-  writeHeader(new DataView(bytes.buffer), 0, header);
+  writeHeader(new DataView(bytes.buffer), 0, { ...emptyHeader(), ...header });
   return bytes;
 }
 
-const TAKE = bareFrame(FRAME_TAKE);
-const LAST = bareFrame(FRAME_LAST);
+const TAKE = bareFrame({ type: FRAME_TAKE });
+const LAST = bareFrame({ type: FRAME_LAST });
 
 /** The other peer will find nothing more on this connection. */
 export function endStripe(connection: Connection): void {

@@ -24,8 +24,8 @@
  * reader that finds an old lane at its end, and no successor, has lost a lane as it does otherwise. The lanes of both directions don't
  * concern one another.
  */
-import { FRAME_PING, type FrameSink, HEADER_BYTES } from '../wire/frame.ts';
-import { LINK_HIGH_WATER_BYTES, MAX_STRIPES } from '../wire/limits.ts';
+import { FRAME_PING, FRAME_PROBE, FRAME_PROBED, type FrameSink, HEADER_BYTES } from '../wire/frame.ts';
+import { LINK_HIGH_WATER_BYTES, MAX_STRIPES, PROBE_BYTES } from '../wire/limits.ts';
 import { bareFrame, endStripe, Lane, type LaneName } from './lane.ts';
 import type { Connection } from './transport.ts';
 
@@ -55,8 +55,11 @@ export interface Succession {
   onLost(): void;
 }
 
-const PING = bareFrame(FRAME_PING, 0);
-const PING_ASKING = bareFrame(FRAME_PING, 1);
+/** What a probe carries: the same for all, as nobody reads it. Made when it is first needed. */
+let nothing: Uint8Array | null = null;
+
+const PING = bareFrame({ type: FRAME_PING });
+const PING_ASKING = bareFrame({ type: FRAME_PING, segment: 1 });
 
 export class Link {
   readonly #events: LinkEvents;
@@ -73,7 +76,10 @@ export class Link {
   /** Bytes that came on inbound lanes that are gone. */
   #receivedBefore = 0;
   #heardBefore = 0;
-  #pings = 0;
+  /** Bytes given to it for the other peer. */
+  #sent = 0;
+  /** Received bytes that are no news. */
+  #signs = 0;
   #closed = false;
 
   constructor(events: LinkEvents) {
@@ -92,12 +98,17 @@ export class Link {
 
   /** Of the bytes received, those that do not only show that the way is open. */
   get receivedNews(): number {
-    return this.received - this.#pings * HEADER_BYTES;
+    return this.received - this.#signs;
   }
 
-  /** A sign came that the way is open. */
-  countPing(): void {
-    this.#pings += 1;
+  /** Bytes given to it for the other peer since the link was made, whether they have left or not. */
+  get sent(): number {
+    return this.#sent;
+  }
+
+  /** A sign came that the way is open, or a probe of it, of so many bytes beside the header. */
+  countSign(bytes: number): void {
+    this.#signs += HEADER_BYTES + bytes;
   }
 
   /** Frames can be sent. */
@@ -141,12 +152,27 @@ export class Link {
         if (connection.queuedBytes < best.queuedBytes) best = connection;
       }
     }
+    this.#sent += head.length + (body?.length ?? 0);
     best.write(head, body, onFlushed);
   }
 
   /** Shows the other peer, on each stripe, that the way is open. `asks`: it should show the same. */
   ping(asks: boolean): void {
-    for (const { connection } of this.#outbound?.stripes ?? []) connection.write(asks ? PING_ASKING : PING, null, null);
+    for (const { connection } of this.#outbound?.stripes ?? []) {
+      this.#sent += HEADER_BYTES;
+      connection.write(asks ? PING_ASKING : PING, null, null);
+    }
+  }
+
+  /** Sends so many bytes, `PROBE_BYTES` at most, by which the other peer measures the way; it answers how long they took. */
+  probe(bytes: number): void {
+    nothing ??= new Uint8Array(PROBE_BYTES);
+    this.send(bareFrame({ type: FRAME_PROBE, length: bytes }), nothing.subarray(0, bytes), null, false);
+  }
+
+  /** Answers a probe. */
+  answerProbe(bytes: number, micros: number): void {
+    if (this.up) this.send(bareFrame({ type: FRAME_PROBED, chunk: bytes, segment: micros }), null, null, false);
   }
 
   /** Nothing has arrived for too long: closes the inbound lane without telling the owner, who dials it again. */

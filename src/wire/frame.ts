@@ -10,7 +10,7 @@
  * All little-endian. `epoch` is that of the attempt (it fences stale bytes); `generation` is the epoch at which the view
  * was made at a boundary; `tag` is a 53-bit hash of the tag. Nothing in here touches a socket.
  */
-import { MAX_OPEN_BYTES, MAX_RELAY_BYTES, MAX_SEGMENT_BYTES } from './limits.ts';
+import { MAX_OPEN_BYTES, MAX_RELAY_BYTES, MAX_SEGMENT_BYTES, PROBE_BYTES } from './limits.ts';
 
 export const HEADER_BYTES = 40;
 
@@ -19,7 +19,8 @@ const MAGIC = 0x5e;
 /**
  * `open` announces a call; `data` carries one segment. `relay` wraps a frame that goes through other peers, and `credit` says
  * that so many bytes (`segment`) of such frames have arrived. `ping` shows that the way is open; one whose `segment` is 1
- * asks for another. `take` and `last` say which lane of a link is in use: see transport/link.ts.
+ * asks for another. `take` and `last` say which lane of a link is in use: see transport/link.ts. `probe` is so many bytes of nothing, by which a way is measured; `probed` says that so many of them
+ * (`chunk`) came in so many microseconds (`segment`).
  */
 export const FRAME_OPEN = 1;
 export const FRAME_DATA = 2;
@@ -28,6 +29,8 @@ export const FRAME_CREDIT = 4;
 export const FRAME_PING = 5;
 export const FRAME_TAKE = 6;
 export const FRAME_LAST = 7;
+export const FRAME_PROBE = 8;
+export const FRAME_PROBED = 9;
 
 /** Longest payload of each type of frame. */
 const LIMITS: Readonly<Record<number, number>> = {
@@ -38,6 +41,8 @@ const LIMITS: Readonly<Record<number, number>> = {
   [FRAME_PING]: 0,
   [FRAME_TAKE]: 0,
   [FRAME_LAST]: 0,
+  [FRAME_PROBE]: PROBE_BYTES,
+  [FRAME_PROBED]: 0,
 };
 
 /** Payload pieces are handed on in multiples of this many bytes (but for the last), so that no element is ever cut. */

@@ -100,3 +100,9 @@ export const MAX_REPORTED_FAILURES = 512;
 /** Collectives of which one message tells that they wait for one peer and could do without it, and for all peers together. */
 export const MAX_TOLD_STRAGGLING = 64;
 export const MAX_TOLD_WAITING = 4_096;
+
+/** Ways of which one message tells what they are worth. */
+export const MAX_TOLD_LINKS = 32;
+
+/** The most that is sent at once to measure a way that carries nothing else (bytes). */
+export const PROBE_BYTES: number = 512 * 1024;

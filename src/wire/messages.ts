@@ -24,6 +24,7 @@ import {
   MAX_SDP_LENGTH,
   MAX_TAG_LENGTH,
   MAX_TEXT_LENGTH,
+  MAX_TOLD_LINKS,
   MAX_TOLD_STRAGGLING,
   MAX_WORLD_SIZE,
 } from './limits.ts';
@@ -83,7 +84,8 @@ const description = {
 
 /** `pair`: a number that both ends of one introduction have in common, and with them the key. */
 const introduction = v.strictObject({ peerId: name, pair: u32, key: secret, ...description });
-const member = v.strictObject({ peerId: name, site: v.pipe(v.string(), v.maxLength(256)) });
+/** `place`: on the ring. */
+const member = v.strictObject({ peerId: name, site: v.pipe(v.string(), v.maxLength(256)), place: u32 });
 const members = v.pipe(v.array(member), v.minLength(1), v.maxLength(MAX_WORLD_SIZE));
 /** Pairs of members that can't reach one another. All attempts of an epoch go round the same ones. */
 const cuts = v.pipe(v.array(v.strictTuple([name, name])), v.maxLength(MAX_CUTS));
@@ -129,6 +131,13 @@ const runReport = v.strictObject({
   failed: v.pipe(v.array(v.strictObject({ ...failure, generation: u32 })), v.maxLength(MAX_REPORTED_FAILURES)),
   /** Collectives that go on without some members. */
   excluded: exclusions,
+});
+
+/** The way from one peer to another: what it carries, and half of a round trip; null where that was not measured. */
+const measuredLink = v.strictObject({
+  peerId: name,
+  bytesPerSecond: v.nullable(v.pipe(v.number(), v.minValue(1), v.maxValue(1e13))),
+  delayMs: v.nullable(duration),
 });
 
 /** From one end of a WebRTC session to the other (see transport/webrtc.ts). */
@@ -224,6 +233,11 @@ const peerMessage = v.variant('type', [
       v.maxLength(MAX_WORLD_SIZE),
     ),
   }),
+  /** What the ways from this peer to some others were measured to be worth lately. */
+  v.strictObject({
+    type: v.literal('links'),
+    links: v.pipe(v.array(measuredLink), v.minLength(1), v.maxLength(MAX_TOLD_LINKS)),
+  }),
   v.strictObject({ type: v.literal('leave') }),
 ]);
 
@@ -286,6 +300,8 @@ const coordinatorMessage = v.variant('type', [
     blocked: v.pipe(v.array(name), v.maxLength(MAX_WORLD_SIZE)),
     waitedMs: duration,
   }),
+  /** Asks for the way to another peer to be measured, as nothing goes there by which it could be. */
+  v.strictObject({ type: v.literal('probe'), peerId: name }),
   v.strictObject({ type: v.literal('evicted'), reason: text }),
   v.strictObject({ type: v.literal('beat'), sent: v.number() }),
 ]);
@@ -318,6 +334,7 @@ export type FinishedRanges = v.InferOutput<typeof finished>;
 export type Excludable = v.InferOutput<typeof excludable>[number];
 export type Exclusion = v.InferOutput<typeof exclusion>;
 export type RunReport = v.InferOutput<typeof runReport>;
+export type MeasuredLink = v.InferOutput<typeof measuredLink>;
 export type WireView = v.InferOutput<typeof view>;
 export type WireMember = v.InferOutput<typeof member>;
 

@@ -11,7 +11,7 @@ const CALL = { ...SUM, codec: 'int8', errorFeedback: true, algorithm: 'direct', 
 
 /** Two members between which frames go straight. */
 function pair(): readonly [LonePeer, LonePeer] {
-  const members = ['a', 'b'].map((peerId) => ({ peerId, site: '' }));
+  const members = ['a', 'b'].map((peerId) => ({ peerId, site: '', place: 0 }));
   const peers = ['a', 'b'].map((self) => new LonePeer(self, workspace)) as [LonePeer, LonePeer];
   for (const { collectives } of peers) collectives.onView({ epoch: 1, generation: 1, boundary: 1, members, cuts: [] });
   return peers;

@@ -87,7 +87,7 @@ describe('a guard', () => {
 });
 
 describe('a call that its guard stops', () => {
-  const members = ['a', 'b'].map((peerId) => ({ peerId, site: '' }));
+  const members = ['a', 'b'].map((peerId) => ({ peerId, site: '', place: 0 }));
   const member = (): LonePeer => {
     const peer = new LonePeer('a', workspace);
     peer.collectives.onView({ epoch: 1, generation: 1, boundary: 1, members, cuts: [] });

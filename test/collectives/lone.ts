@@ -1,11 +1,14 @@
 /** The collectives of one peer, without network or coordinator: what it would send is written down. */
 import type { CallSpec, PeerId } from '../../src/collectives/call.ts';
 import { Collectives } from '../../src/collectives/collectives.ts';
-import { Inbound } from '../../src/collectives/inbound.ts';
+import { Inbound, type Signs } from '../../src/collectives/inbound.ts';
 import type { LinkPort } from '../../src/collectives/ports.ts';
 import type { Workspace } from '../../src/collectives/workspace.ts';
 import { FrameReader } from '../../src/wire/frame.ts';
 import type { PeerMessage } from '../../src/wire/messages.ts';
+
+/** Nobody here looks at the way itself. */
+const NO_SIGNS: Signs = { now: () => 0, onPing: () => {}, onProbe: () => {}, onProbed: () => {} };
 
 /** An all-reduce of ten values. */
 export const SUM: Omit<CallSpec, 'input' | 'output'> = {
@@ -129,7 +132,7 @@ export class LonePeer {
 
   /** A connection from a peer: what to push its bytes into, and what to call when it is gone. */
   connection(from: PeerId): { readonly push: (bytes: Uint8Array) => string | null; readonly close: () => void } {
-    const inbound = new Inbound(from, this.collectives, () => {});
+    const inbound = new Inbound(from, this.collectives, NO_SIGNS);
     const reader = new FrameReader(inbound, new Uint8Array(64));
     return { push: (bytes) => reader.push(bytes), close: () => inbound.close() };
   }

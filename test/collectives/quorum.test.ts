@@ -6,7 +6,7 @@ import { LonePeer, SUM } from './lone.ts';
 const workspace = new Workspace(await loadKernels(8 * 1024 * 1024), 1024);
 
 function view(epoch: number, ...peerIds: readonly string[]) {
-  const members = peerIds.map((peerId) => ({ peerId, site: '' }));
+  const members = peerIds.map((peerId) => ({ peerId, site: '', place: 0 }));
   return { epoch, generation: epoch, boundary: epoch, members, cuts: [] };
 }
 

@@ -57,7 +57,7 @@ describe('a route', () => {
 describe('a ring', () => {
   const rings = (members: readonly string[], cuts: Cuts) =>
     ringAround(
-      members.map((peerId) => ({ peerId })),
+      members.map((peerId) => ({ peerId, site: '', place: 0 })),
       cuts,
     ).map((member) => member.peerId);
 

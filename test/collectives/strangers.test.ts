@@ -12,7 +12,7 @@ const workspace = new Workspace(await loadKernels(8 * 1024 * 1024), 1024);
 /** A member of a view of two with one call open. */
 function member(): LonePeer {
   const peer = new LonePeer('a', workspace);
-  const members = ['a', 'b'].map((peerId) => ({ peerId, site: '' }));
+  const members = ['a', 'b'].map((peerId) => ({ peerId, site: '', place: 0 }));
   peer.collectives.onView({ epoch: 1, generation: 1, boundary: 1, members, cuts: [] });
   peer.call(SUM, new Uint8Array(40), 40);
   return peer;
@@ -143,7 +143,7 @@ test('verdicts on calls not made here are bounded for all tags together, and tak
 });
 
 describe('relayed frames', () => {
-  const MEMBERS = ['a', 'b', 'c'].map((peerId) => ({ peerId, site: '' }));
+  const MEMBERS = ['a', 'b', 'c'].map((peerId) => ({ peerId, site: '', place: 0 }));
 
   /** Member `a` of a view of three, with one call open; it can't reach b. */
   function between(cuts: readonly (readonly [string, string])[] = [['a', 'b']]): LonePeer {

@@ -135,7 +135,13 @@ function runtime(address: Address) {
 }
 
 function view(generation: number, ...ids: readonly string[]): WireView {
-  return { epoch: generation, generation, boundary: 1, members: ids.map((peerId) => ({ peerId, site: '' })), cuts: [] };
+  return {
+    epoch: generation,
+    generation,
+    boundary: 1,
+    members: ids.map((peerId) => ({ peerId, site: '', place: 0 })),
+    cuts: [],
+  };
 }
 
 describe('a peer', () => {

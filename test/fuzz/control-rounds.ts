@@ -107,6 +107,7 @@ function stepMachine(controls: readonly Control<PeerMessage>[], random: Random):
     iceServers: () => ({ servers: [], validMs: 1_000 }),
     stored: null,
     graceMs: 0,
+    probes: true,
   });
   const ids: string[] = [];
   let now = 0;

@@ -47,7 +47,7 @@ function view(random: Random, epoch: number): WireView {
     epoch,
     generation: random.chance(0.8) ? epoch : random.integer(0, 5),
     boundary: random.integer(0, 3),
-    members: ids.map((peerId) => ({ peerId, site: '' })),
+    members: ids.map((peerId) => ({ peerId, site: '', place: 0 })),
     cuts: random.chance(0.7) ? [] : [[VICTIM, random.pick([VICTIM, NOBODY])]],
   };
 }
@@ -156,8 +156,8 @@ function serve(connection: Connection, corpus: Corpus, random: Random, tally: Im
     };
     if (random.chance(0.15)) await write(connection, twistedMessage(welcome, 1, 0, random));
     else await write(connection, encodeControl(welcome, 1, 0));
-    const members = [{ peerId: VICTIM, site: '' }];
-    if (random.chance(0.5)) members.push({ peerId: NOBODY, site: '' });
+    const members = [{ peerId: VICTIM, site: '', place: 0 }];
+    if (random.chance(0.5)) members.push({ peerId: NOBODY, site: '', place: 1 });
     const admitted: CoordinatorMessage = {
       type: 'admitted',
       index: 1,

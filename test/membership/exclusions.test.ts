@@ -69,7 +69,7 @@ describe('a collective that could do without some', () => {
         epoch: 1,
         generation: 1,
         boundary: 1,
-        members: [...'abc'].map((peerId) => ({ peerId, site: '' })),
+        members: [...'abc'].map((peerId) => ({ peerId, site: '', place: 0 })),
         cuts: [],
       },
     ];
@@ -100,7 +100,7 @@ describe('a collective that could do without some', () => {
 
   test('can’t be failed for the others by one that did not know yet, when the coordinator comes back', () => {
     const successor = new Stage();
-    const members = [...'abc'].map((peerId) => ({ peerId, site: '' }));
+    const members = [...'abc'].map((peerId) => ({ peerId, site: '', place: 0 }));
     const views = [{ epoch: 1, generation: 1, boundary: 1, members, cuts: [] }];
     const failed = [{ id: '1:g:0', generation: 1, code: 'withdrawn' as const, message: 'it ran out of time' }];
     successor.resume('c', { views, failed });

@@ -7,7 +7,13 @@ import { BOUNDS, Stage } from './stage.ts';
 
 /** A view of peers called by one letter each. */
 function view(generation: number, epoch: number, members: string, boundary: number = generation): WireView {
-  return { generation, epoch, boundary, members: [...members].map((peerId) => ({ peerId, site: '' })), cuts: [] };
+  return {
+    generation,
+    epoch,
+    boundary,
+    members: [...members].map((peerId) => ({ peerId, site: '', place: 0 })),
+    cuts: [],
+  };
 }
 
 function report(peerId: string, changes: Partial<RunReport>): RunReport {
@@ -189,7 +195,7 @@ describe('a coordinator that was restarted', () => {
 
 test('a report of a view without its own peer is refused, and does no harm', () => {
   const stage = new Stage();
-  const members = [{ peerId: 'z', site: '' }];
+  const members = [{ peerId: 'z', site: '', place: 0 }];
   const lines = stage.resume('a', { views: [{ epoch: 1, generation: 1, boundary: 1, members, cuts: [] }] });
   expect(lines.join()).toContain('evicted');
   expect(stage.snapshot()).toMatchObject({ epoch: 0, members: [] });
@@ -229,7 +235,10 @@ describe('a member whose connection broke', () => {
     const c = stage.id('c');
     const lines = stage.resume('a', {
       views: [
-        { ...view(1, 1, ''), members: [stage.id('a'), stage.id('b'), c].map((peerId) => ({ peerId, site: '' })) },
+        {
+          ...view(1, 1, ''),
+          members: [stage.id('a'), stage.id('b'), c].map((peerId) => ({ peerId, site: '', place: 0 })),
+        },
       ],
       peers: [],
     });

@@ -34,11 +34,12 @@ export function newMachine(stored: StoredRun | null = null, graceMs = 0): Coordi
     iceServers: (peerId) => ({ servers: [{ url: 'stun:192.0.2.1:3478', username: peerId }], validMs: 1_000 }),
     stored,
     graceMs,
+    probes: true,
   });
 }
 
-export function descriptionOf(site: string): PeerDescription {
-  return { hostKey: 'machine', site, addresses: [{ kind: 'memory', name: site }] };
+export function descriptionOf(site: string, hostKey = 'machine'): PeerDescription {
+  return { hostKey, site, addresses: [{ kind: 'memory', name: site }] };
 }
 
 export class Stage {
@@ -51,21 +52,24 @@ export class Stage {
     this.machine = newMachine(stored, graceMs);
   }
 
-  /** A view of so many members, all of whom have come at once. */
-  static withMembers(count: number): Stage {
+  /** A view of so many members, all of whom have come at once. `apart`: each on a host of its own. */
+  static withMembers(count: number, apart = false): Stage {
     const stage = new Stage();
-    const names = Array.from({ length: count }, () => stage.join(count).name);
+    const names = Array.from(
+      { length: count },
+      (_, index) => stage.join(count, '', apart ? `host ${index}` : undefined).name,
+    );
     for (const name of names) stage.say(name, { type: 'ready' });
     return stage;
   }
 
   /** A new connection proves that it may join. `called`: what its process is called. */
-  join(startWorldSize = 1, called = ''): { readonly name: string; readonly lines: string[] } {
+  join(startWorldSize = 1, called = '', hostKey?: string): { readonly name: string; readonly lines: string[] } {
     const name = String.fromCharCode('a'.charCodeAt(0) + this.#ids.size);
     const lines = this.#step({
       type: 'joined',
       connection: this.#ids.size,
-      description: descriptionOf(name),
+      description: descriptionOf(name, hostKey),
       startWorldSize,
       name: called,
     });
@@ -122,6 +126,16 @@ export class Stage {
     return this.say(name, { type: 'waits', waits: [{ peerId: this.id(on), receiveMs: 900, sendMs: 0, calls }] });
   }
 
+  /** A member has measured its ways to others. */
+  links(name: string, rates: Readonly<Record<string, number>>): string[] {
+    const links = Object.entries(rates).map(([to, bytesPerSecond]) => ({
+      peerId: this.id(to),
+      bytesPerSecond,
+      delayMs: 1,
+    }));
+    return this.say(name, { type: 'links', links });
+  }
+
   progress(name: string, epoch: number, ...held: string[]): string[] {
     return this.say(name, {
       type: 'progress',
@@ -169,6 +183,7 @@ export class Stage {
       members: named(snapshot.members),
       warming: named(snapshot.warming),
       ready: named(snapshot.ready),
+      ring: named(snapshot.ring),
     };
   }
 
@@ -238,6 +253,8 @@ export class Stage {
         return `evicted: ${message.reason}`;
       case 'exclude':
         return `${message.id} without ${this.#list(message.peers)} @${message.epoch}`;
+      case 'probe':
+        return `probe ${this.#name(message.peerId)}`;
       case 'slow':
         return `${this.#name(message.peerId)} is slow`;
       case 'beat':
@@ -252,7 +269,11 @@ export class Stage {
 
   #view(view: WireView | null): string {
     if (view === null) return 'unchanged';
-    return `generation ${view.generation} @${view.epoch} ${this.#list(view.members.map((member) => member.peerId))}`;
+    const listOf = (some: WireView['members']) => this.#list(some.map((member) => member.peerId));
+    const { generation, epoch, members } = view;
+    const ring = [...members].sort((left, right) => left.place - right.place);
+    const order = ring.every((member, rank) => member === members[rank]) ? '' : `, ring ${listOf(ring)}`;
+    return `generation ${generation} @${epoch} ${listOf(members)}${order}`;
   }
 
   #list(peerIds: readonly string[]): string {

@@ -9,8 +9,11 @@ const MACHINES = /\/src\/((?:membership|collectives)\/[\w-]+)\.js$/;
 
 /** What the simulation has no part in. */
 const ELSEWHERE: ReadonlySet<string> = new Set([
-  // Tells people how things are, for which it asks only when a run fails.
+  // Tell people how things are, for which it asks only when a run fails.
   'membership/coordinator snapshot',
+  'membership/rings get links',
+  'membership/link-rates of',
+  'collectives/collectives get ring',
   // For peers that break the protocol, which its own never do: the fuzzers see to those.
   'membership/coordinator #expel',
   'membership/coordinator #busiest',

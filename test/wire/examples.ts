@@ -26,8 +26,8 @@ const view: WireView = {
   generation: 3,
   boundary: 2,
   members: [
-    { peerId: 'p0-00000000', site: '' },
-    { peerId: 'p1-ffffffff', site: 'zürich' },
+    { peerId: 'p0-00000000', site: '', place: 1 },
+    { peerId: 'p1-ffffffff', site: 'zürich', place: 0 },
   ],
   cuts: [['p0-00000000', 'p1-ffffffff']],
 };
@@ -72,6 +72,13 @@ export const PEER_EXAMPLES = {
   waits: {
     type: 'waits',
     waits: [{ peerId: 'p1', receiveMs: 812.5, sendMs: 0, calls: [{ id: '3:a:0', epoch: 5, spare: 2 }] }],
+  },
+  links: {
+    type: 'links',
+    links: [
+      { peerId: 'p1', bytesPerSecond: 12_500_000.5, delayMs: null },
+      { peerId: 'p2', bytesPerSecond: null, delayMs: 40.25 },
+    ],
   },
   leave: { type: 'leave' },
 } satisfies OneOfEach<PeerMessage>;
@@ -123,6 +130,7 @@ export const COORDINATOR_EXAMPLES = {
   commit: { type: 'commit', id: '3:gradients:13', epoch: 6 },
   fail: { type: 'fail', ...failed },
   slow: { type: 'slow', peerId: 'p1', waiting: ['p0', 'p2'], blocked: ['p0'], waitedMs: 950.5 },
+  probe: { type: 'probe', peerId: 'p2' },
   evicted: { type: 'evicted', reason: 'it gave no sign of life' },
   beat: { type: 'beat', sent: 0 },
 } satisfies OneOfEach<CoordinatorMessage>;

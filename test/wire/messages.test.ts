@@ -291,7 +291,7 @@ describe('limits of control messages', () => {
     const welcome = encodeControl({ ...COORDINATOR_EXAMPLES.welcome, peers }, 1, 1);
     expect(readAll(COORDINATOR_MESSAGES, welcome).error).toBeNull();
     const site = 'a'.repeat(256);
-    const members = [...peers, peer(MAX_WORLD_SIZE)].map(({ peerId }) => ({ peerId, site }));
+    const members = [...peers, peer(MAX_WORLD_SIZE)].map(({ peerId }, place) => ({ peerId, site, place }));
     const views = Array.from({ length: MAX_REPORTED_VIEWS }, (_, boundary) => ({
       epoch: U32_MAX,
       generation: U32_MAX,
@@ -371,7 +371,7 @@ describe('wrong control messages', () => {
       'an extra key in a member',
       {
         ...COORDINATOR_EXAMPLES.boundary,
-        view: { epoch: 1, generation: 1, members: [{ peerId: 'p0', site: '', admin: true }] },
+        view: { epoch: 1, generation: 1, members: [{ peerId: 'p0', site: '', place: 0, admin: true }] },
       },
     ],
     ['a view that is undefined', { type: 'boundary', index: 1, joined: [] }],
