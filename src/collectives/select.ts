@@ -103,7 +103,7 @@ export function predictSeconds(choice: Choice, algorithm: Algorithm, costs: Cost
       return (full + 2 * folds) * (alpha + bytes * beta) + (full + folds) * bytes * gamma;
     }
     case 'allReduce/halving':
-      // 2⌈log2 N⌉α + 2(N−1−⌈log2 N⌉)μ + 2(N−1)/N·nβ + (N−1)/N·nγ
+      // 2⌈log2 N⌉α + 2(N−1−⌈log2 N⌉)μ + 2(N−1)/N·n·√κ·β + (N−1)/N·nγ
       return 2 * halvingPhase(ranks, bytes, figures) + share * gamma;
     case 'reduceScatter/halving':
       return halvingPhase(ranks, bytes, figures) + share * gamma;
@@ -146,10 +146,16 @@ export function predictSeconds(choice: Choice, algorithm: Algorithm, costs: Cost
   }
 }
 
+/** Several partners, but not all at once: links are crowded by half, on a logarithmic scale. */
+function halfCrowded({ crowding, byteSeconds }: CostFigures, ranks: number): number {
+  return (ranks > 2 ? Math.sqrt(crowding) : 1) * byteSeconds;
+}
+
 /** One way of recursive halving, without what adding up costs. A rank sends N−1 messages, of which one a round is in α. */
-function halvingPhase(ranks: number, bytes: number, { hopSeconds, byteSeconds, messageSeconds }: CostFigures): number {
+function halvingPhase(ranks: number, bytes: number, figures: CostFigures): number {
   const extra = ranks - 1 - rounds(ranks);
-  return rounds(ranks) * hopSeconds + extra * messageSeconds + ((ranks - 1) / ranks) * bytes * byteSeconds;
+  const sent = ((ranks - 1) / ranks) * bytes;
+  return rounds(ranks) * figures.hopSeconds + extra * figures.messageSeconds + sent * halfCrowded(figures, ranks);
 }
 
 /**
@@ -157,7 +163,8 @@ function halvingPhase(ranks: number, bytes: number, { hopSeconds, byteSeconds, m
  * each sends (k−1)/k·n by the ranks of the smallest one.
  */
 function hierarchicalPhase({ sites, most, fewest }: Spread, bytes: number, { near, far }: Costs): number {
-  const between = rounds(sites) * far.hopSeconds + ((sites - 1) / sites) * (bytes / fewest) * far.byteSeconds;
+  const sent = ((sites - 1) / sites) * (bytes / fewest);
+  const between = rounds(sites) * far.hopSeconds + sent * halfCrowded(far, sites * fewest);
   return halvingPhase(most, bytes, near) + between;
 }
 
