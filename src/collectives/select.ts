@@ -65,9 +65,14 @@ function flatFigures(spread: Spread, algorithm: Algorithm, worldSize: number, { 
   };
 }
 
+/** ⌊log2⌋ of a whole number from 1, the same in every engine. */
+function levels(size: number): number {
+  return 31 - Math.clz32(size);
+}
+
 /** ⌈log2⌉ of a whole number from 1. */
 function rounds(size: number): number {
-  return Math.ceil(Math.log2(size));
+  return 32 - Math.clz32(size - 1);
 }
 
 /**
@@ -90,7 +95,7 @@ export function predictSeconds(choice: Choice, algorithm: Algorithm, costs: Cost
     case 'allReduce/tree': {
       // h = ⌊log2 N⌋, up and down: 2hα + 2nβ + (2h−2)sβ + nγ. An inner node sends half the vector to its parent and to two
       // children in one tree, and once as a leaf of the other: 2n. Between two ranks it is n, as in the ring.
-      const hops = 2 * Math.floor(Math.log2(ranks));
+      const hops = 2 * levels(ranks);
       const sent = ranks <= 2 ? bytes : 2 * bytes;
       const fill = Math.max(0, hops - 2) * Math.min(bytes / 2, segment);
       return hops * alpha + (sent + fill) * beta + bytes * gamma;
@@ -98,7 +103,7 @@ export function predictSeconds(choice: Choice, algorithm: Algorithm, costs: Cost
     case 'allReduce/doubling':
     case 'barrier/doubling': {
       // log2 N · (α + nβ + nγ); two hops more, one of them with a reduction, when N is no power of two
-      const full = Math.floor(Math.log2(ranks));
+      const full = levels(ranks);
       const folds = full === rounds(ranks) ? 0 : 1;
       return (full + 2 * folds) * (alpha + bytes * beta) + (full + folds) * bytes * gamma;
     }
@@ -190,11 +195,18 @@ export interface Prediction {
   readonly seconds: number;
 }
 
+/** Predictions that differ less are equal: the same sum in another order. */
+const DIGITS = 9;
+
 /** Why `auto` chooses what it does: its candidates, the best first. Of equals the simpler comes first. */
 export function explainChoice(choice: Choice, costs: Costs = DEFAULT_COSTS): readonly Prediction[] {
   return candidatesFor(choice)
     .map((algorithm) => ({ algorithm, seconds: predictSeconds(choice, algorithm, costs) }))
-    .sort((left, right) => left.seconds - right.seconds);
+    .sort((left, right) => rounded(left.seconds) - rounded(right.seconds));
+}
+
+function rounded(seconds: number): number {
+  return Number(seconds.toPrecision(DIGITS));
 }
 
 /** The algorithm that `auto` stands for. */
