@@ -75,6 +75,10 @@ export function nameStep(rank: Rank, index: number, step: Instruction): string {
   return `instruction ${index} of rank ${rank} (${step.do} ${other})`;
 }
 
+function refusal({ rank, next }: Runner, step: Instruction, reason: string): SymbolicOutcome {
+  return { ok: false, reason: `${nameStep(rank, next, step)}: ${reason}` };
+}
+
 function channelTo(receiver: Runner | undefined, from: Rank): Channel {
   const steps = receiver?.program.steps ?? [];
   const takenAt = steps.flatMap((step, index) => (step.do !== 'send' && step.from === from ? [index] : []));
@@ -127,18 +131,16 @@ export function runSymbolically(programs: ReadonlyMap<Rank, ChunkProgram>, expre
   for (let runner = ready.pop(); runner !== undefined; runner = ready.pop()) {
     const { rank, program, known } = runner;
     for (let step = program.steps[runner.next]; step !== undefined; step = program.steps[runner.next]) {
-      const refuse = (reason: string): SymbolicOutcome => {
-        return { ok: false, reason: `${nameStep(rank, runner.next, step)}: ${reason}` };
-      };
       if (step.do === 'send') {
-        if (runner.value === null) return refuse(`rank ${rank} sends a value that it does not have`);
+        if (runner.value === null) return refusal(runner, step, `rank ${rank} sends a value that it does not have`);
         const receiver = runners.get(step.to);
         const key = `${rank} ${step.to}`;
         const channel = channels.get(key) ?? channelTo(receiver, rank);
         channels.set(key, channel);
         const before = channel.takenAt[channel.sent - 1];
         if (before !== undefined && known[step.to]! <= before) {
-          return refuse(`rank ${step.to} may not have taken yet what rank ${rank} sent it before; wait for it first`);
+          const reason = `rank ${step.to} may not have taken yet what rank ${rank} sent it before; wait for it first`;
+          return refusal(runner, step, reason);
         }
         channel.sent += 1;
         known[rank] = runner.next + 1;
@@ -148,7 +150,7 @@ export function runSymbolically(programs: ReadonlyMap<Rank, ChunkProgram>, expre
         const arrived = channels.get(`${step.from} ${rank}`)?.queue.shift();
         if (arrived === undefined) break; // its sender will put it back among the ready
         const value = step.do === 'replace' ? arrived.value : combine(runner, step.from, arrived.value, expressions);
-        if ('reason' in value) return refuse(value.reason);
+        if ('reason' in value) return refusal(runner, step, value.reason);
         runner.value = value;
         for (let other = 0; other < size; other++) known[other] = Math.max(known[other]!, arrived.known[other]!);
         known[rank] = runner.next + 1;
