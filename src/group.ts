@@ -318,12 +318,12 @@ export class Group {
     });
   }
 
-  #allReduceShape(tensor: Tensor, options: ReduceOptions): Shape {
+  #allReduceShape(tensor: Tensor, { out }: ReduceOptions): Shape {
     const input = tensorParts(tensor, 'tensor');
-    const output = options.out === undefined ? input : tensorParts(options.out, 'out');
+    const output = out === undefined ? input : tensorParts(out, 'out');
     const count = countOf(input);
     this.#checkOut(input, output, count);
-    return { ...this.#shape('allReduce', input, output), inPlace: options.out === undefined, count, reduces: true };
+    return { ...this.#shape('allReduce', input, output), inPlace: out === undefined, count, reduces: true };
   }
 
   /** Forgets what `errorFeedback` has kept under a tag (without one: under all). Calls that are open keep theirs when they end. */
@@ -518,7 +518,7 @@ export class Group {
   }
 
   #prepare(shape: Shape, options: AllReduceOptions, wake: Int32Array | null, stream: StreamSpec | null): Prepared {
-    const resolved = resolveCall(options, this.#defaults, shape);
+    const resolved = resolveCall(options, { ...this.#defaults, worldSize: this.worldSize }, shape);
     const staged = this.#staging.prepare(shape.input, shape.output, shape.inPlace);
     if (stream === null) staged.send(0, bytesOf(shape.input));
     const call = this.#next++;
@@ -545,7 +545,7 @@ export class Group {
     const rank = report.contributors.indexOf(this.peerId);
     const root = shape.root === null ? 0 : report.contributors.indexOf(shape.root);
     const { kind, count, dtype } = shape;
-    const sizes = tensorSizes({ kind, algorithm: report.algorithm, worldSize: report.worldSize, count, root }, rank);
+    const sizes = tensorSizes({ kind, worldSize: report.worldSize, count, root }, rank);
     if (!fetched) staged.fetch(0, sizes.output * DTYPE_BYTES[dtype]);
     this.#observer?.settled(report, SHARED_RESULTS.has(kind) ? shape.output : null);
     return report;

@@ -1,7 +1,15 @@
 /** Skein: collective communication that survives its peers. See README.md for a first run, ARCHITECTURE.md for the map. */
 export type { Consistency, ContributedRange, PeerId, Recovery, Report, StragglerPolicy } from './collectives/call.ts';
 export type { Codec, Rounding } from './collectives/codec.ts';
-export type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
+export type {
+  Algorithm,
+  AlgorithmLabel,
+  CollectiveKind,
+  Instruction,
+  ProgramLabel,
+  Rank,
+} from './collectives/program.ts';
+export { defineProgram, type Program, type ProgramTable } from './collectives/user-program.ts';
 export { Coordinator } from './coordinator.ts';
 export { diagnose } from './diagnose.ts';
 export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';

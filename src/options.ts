@@ -4,6 +4,7 @@ import { CODECS, type Codec, isBlockCodec, ROUNDINGS, type Rounding, roundsByCha
 import { algorithmsOf } from './collectives/plan.ts';
 import type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 import { hasRobustAverages } from './collectives/robust.ts';
+import { type CallProgram, Program, worldOf } from './collectives/user-program.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
 import type { EncryptionOptions, Security } from './engine/security.ts';
 import { ArgumentError } from './errors.ts';
@@ -72,8 +73,8 @@ export interface GuardOptions {
 }
 
 export interface TransferOptions extends CallOptions {
-  /** @default 'auto' */
-  readonly algorithm?: Algorithm | 'auto';
+  /** How it travels: README.md says which are for what. In all-reduces also a program of your own (`defineProgram`). @default 'auto' */
+  readonly algorithm?: Algorithm | 'auto' | Program;
   /**
    * How f32 values travel. `bf16`, `f16`: 2 bytes each. `int8`, `int4`, `e3m0`: 8 or 4 bits each and a scale per block, for
    * sums and averages. `topk`: one element in 64 (all-reduce only). README.md has a table of their errors. @default 'f32'
@@ -248,7 +249,7 @@ export interface ResolvedCall {
   readonly trim: number | null;
   readonly clipRadius: number | null;
   readonly guard: { readonly maxNorm: number | null } | null;
-  readonly algorithm: Algorithm | 'auto';
+  readonly algorithm: Algorithm | 'auto' | CallProgram;
   readonly codec: Codec;
   readonly rounding: Rounding;
   readonly errorFeedback: boolean;
@@ -288,7 +289,7 @@ function resolveRobust(
   if (!hasRobustAverages(dtype)) refuse(`\`op: '${op}'\` works on f32 and f64 tensors, not on ${dtype}.`);
   if (algorithm !== 'auto' && algorithm !== 'direct') {
     refuse(
-      `\`op: '${op}'\` goes 'direct', where one rank sees all contributions to an element, not by '${algorithm}'.`,
+      `\`op: '${op}'\` goes 'direct', where one rank sees all contributions to an element, not by '${nameOf(algorithm)}'.`,
     );
   }
   if (options.codec === 'topk') {
@@ -336,7 +337,7 @@ function resolveCodec(options: AllReduceOptions, { kind, dtype, reduces }: CallS
   if (drops && dtype !== 'f32') refuse(`Codec ${codec} works on f32 tensors, not on ${dtype}.`);
   if (drops && algorithm === 'doubling') {
     refuse(
-      `Codec ${codec} can't be used with 'doubling', whose ranks each compute the result: they would differ. Use 'ring', 'tree' or 'direct'.`,
+      `Codec ${codec} can't be used with 'doubling', whose ranks each compute the result: they would differ. Use 'ring', 'tree', 'halving' or 'direct'.`,
     );
   }
   if (isBlockCodec(codec) && reduces && op !== 'sum' && op !== 'avg' && !isRobust(op)) {
@@ -345,7 +346,7 @@ function resolveCodec(options: AllReduceOptions, { kind, dtype, reduces }: CallS
   if (codec === 'topk') {
     if (kind !== 'allReduce') refuse(`Codec topk is for allReduce, not for ${kind}: most elements would be lost.`);
     if (algorithm !== undefined && algorithm !== 'auto' && algorithm !== 'direct') {
-      refuse(`Codec topk goes 'direct', not by '${algorithm}', where it would drop most of every partial sum.`);
+      refuse(`Codec topk goes 'direct', not by '${nameOf(algorithm)}', where it would drop most of every partial sum.`);
     }
     if (errorFeedback === undefined) {
       refuse(
@@ -364,17 +365,37 @@ function resolveCodec(options: AllReduceOptions, { kind, dtype, reduces }: CallS
   return { codec, rounding, errorFeedback: errorFeedback === true, measureError: measureError === true };
 }
 
+function nameOf(algorithm: Algorithm | 'auto' | Program): string {
+  return typeof algorithm === 'string' ? algorithm : algorithm.name;
+}
+
+/** What a call travels by; a program is proved here, for the world that there is and those that may become of it. */
+function resolveAlgorithm(
+  { algorithm = 'auto', codec = 'f32' }: AllReduceOptions,
+  { kind }: CallShape,
+  worldSize: number,
+  minWorldSize: number,
+): ResolvedCall['algorithm'] {
+  if (algorithm instanceof Program) {
+    if (kind !== 'allReduce') throw new ArgumentError(`A program of your own is for allReduce, not for ${kind}.`);
+    const program = algorithm.forCall(worldSize, minWorldSize);
+    const world = worldOf(program, worldSize, codec !== 'f32');
+    if (typeof world === 'string') throw new ArgumentError(world);
+    return program;
+  }
+  return algorithm === 'auto' ? algorithm : checkChoice(algorithm, algorithmsOf(kind), 'algorithm');
+}
+
 export function resolveCall(
   options: AllReduceOptions,
-  defaults: { readonly timeoutMs: number; readonly minWorldSize: number },
+  defaults: { readonly timeoutMs: number; readonly minWorldSize: number; readonly worldSize: number },
   shape: CallShape,
 ): ResolvedCall {
   const tag = options.tag ?? '';
   if (typeof tag !== 'string' || tag.length > MAX_TAG_LENGTH) {
     throw new ArgumentError(`\`tag\` must be a string of at most ${MAX_TAG_LENGTH} characters.`);
   }
-  const algorithm = options.algorithm ?? 'auto';
-  if (algorithm !== 'auto') checkChoice(algorithm, algorithmsOf(shape.kind), 'algorithm');
+  const minWorldSize = checkMinWorldSize(options.minWorldSize ?? defaults.minWorldSize);
   const consistency = checkChoice(options.consistency ?? 'commit', ['commit', 'eager'], 'consistency');
   const stragglers = checkChoice(options.stragglers ?? 'wait', ['wait', 'exclude'], 'stragglers');
   if (stragglers === 'exclude' && shape.kind !== 'allReduce') {
@@ -387,14 +408,14 @@ export function resolveCall(
   }
   return {
     tag,
-    algorithm,
+    algorithm: resolveAlgorithm(options, shape, defaults.worldSize, minWorldSize),
     ...resolveRobust(options, shape),
     ...resolveCodec(options, shape),
     guard: resolveGuard(options.guard, shape.dtype),
     consistency,
     stragglers,
     recovery: checkChoice(options.recovery ?? 'restart', ['restart', 'salvage', 'fail'], 'recovery'),
-    minWorldSize: checkMinWorldSize(options.minWorldSize ?? defaults.minWorldSize),
+    minWorldSize,
     timeoutMs: checkTimeout(options.timeout ?? defaults.timeoutMs),
   };
 }

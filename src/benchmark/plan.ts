@@ -1,5 +1,5 @@
 /** What a benchmark measures: one collective over a range of sizes. Plain data, so that it can be told to other processes. */
-import type { Algorithm, Codec, Consistency } from '../index.ts';
+import type { Algorithm, AlgorithmLabel, Codec, Consistency } from '../index.ts';
 import type { DTYPE_BYTES } from '../tensor.ts';
 
 export const BENCHED = ['allReduce', 'reduceScatter', 'allGather', 'allToAll', 'broadcast', 'reduce'] as const;
@@ -36,7 +36,7 @@ export interface Row {
   readonly bytes: number;
   readonly count: number;
   /** What `auto` stood for. */
-  readonly algorithm: Algorithm;
+  readonly algorithm: AlgorithmLabel;
   readonly outOfPlace: Timing;
   /** Null for collectives that have no such form. */
   readonly inPlace: Timing | null;

@@ -1,7 +1,15 @@
 /** Skein in a browser: what `index.ts` gives, but for the coordinator, which needs a port to listen on. */
 export type { Consistency, ContributedRange, PeerId, Recovery, Report, StragglerPolicy } from '../collectives/call.ts';
 export type { Codec, Rounding } from '../collectives/codec.ts';
-export type { Algorithm, CollectiveKind, Rank } from '../collectives/program.ts';
+export type {
+  Algorithm,
+  AlgorithmLabel,
+  CollectiveKind,
+  Instruction,
+  ProgramLabel,
+  Rank,
+} from '../collectives/program.ts';
+export { defineProgram, type Program, type ProgramTable } from '../collectives/user-program.ts';
 export type { PathFailure, PathKind } from '../engine/path-race.ts';
 export type { Admission, LinkStatus } from '../engine/runtime.ts';
 export {

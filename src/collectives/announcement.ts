@@ -7,7 +7,14 @@ import { type Parsed, packBody, parseBody } from '../wire/messages.ts';
 import type { Description } from './call.ts';
 import { CODECS } from './codec.ts';
 import type { Operation } from './operation.ts';
-import { ALGORITHMS, type Algorithm, COLLECTIVE_KINDS } from './program.ts';
+import { ALGORITHMS, type AlgorithmLabel, COLLECTIVE_KINDS, isProgramLabel, type ProgramLabel } from './program.ts';
+
+/** Room for the longest name and its hash. */
+const MAX_LABEL_LENGTH = 100;
+
+const programLabel = v.custom<ProgramLabel>(
+  (value) => typeof value === 'string' && value.length <= MAX_LABEL_LENGTH && isProgramLabel(value),
+);
 
 const descriptionSchema = v.strictObject({
   kind: v.picklist(COLLECTIVE_KINDS),
@@ -17,7 +24,7 @@ const descriptionSchema = v.strictObject({
   trim: v.nullable(v.number()),
   clipRadius: v.nullable(v.number()),
   codec: v.picklist(CODECS),
-  algorithm: v.picklist(ALGORITHMS),
+  algorithm: v.union([v.picklist(ALGORITHMS), programLabel]),
   count: v.pipe(v.number(), v.integer(), v.minValue(0)),
   root: v.nullable(v.pipe(v.string(), v.maxLength(256))),
   consistency: v.picklist(['commit', 'eager']),
@@ -36,7 +43,7 @@ export function parseDescription(payload: Uint8Array): Parsed<Description> {
 /** The frame that announces an attempt. Training loops make the same call again and again: its body is kept per tag. */
 export function announce(
   operation: Operation,
-  algorithm: Algorithm,
+  algorithm: AlgorithmLabel,
   segmentBytes: number,
   frame: Pick<FrameHeader, 'epoch' | 'generation' | 'tag' | 'sequence'>,
 ): Uint8Array {

@@ -3,7 +3,8 @@ import type { SkeinError } from '../errors.ts';
 import type { Dtype, ReduceOp } from '../tensor.ts';
 import type { Codec, Rounding } from './codec.ts';
 import type { Guard } from './guard.ts';
-import type { Algorithm, CollectiveKind } from './program.ts';
+import type { Algorithm, AlgorithmLabel, CollectiveKind } from './program.ts';
+import type { CallProgram } from './user-program.ts';
 
 export type PeerId = string;
 
@@ -44,7 +45,7 @@ export interface CallSpec {
   /** Add what the codec dropped in the last call under this tag to the input. */
   readonly errorFeedback: boolean;
   readonly measureError: boolean;
-  readonly algorithm: Algorithm | 'auto';
+  readonly algorithm: Algorithm | 'auto' | CallProgram;
   /** Elements, as `PlanRequest.count` has it. */
   readonly count: number;
   readonly root: PeerId | null;
@@ -78,7 +79,7 @@ export interface Report {
    * where the contributors are the same for the whole tensor.
    */
   readonly ranges: readonly ContributedRange[];
-  readonly algorithm: Algorithm;
+  readonly algorithm: AlgorithmLabel;
   readonly codec: Codec;
   /**
    * With `measureError`: √(Σ dropped² / Σ encoded²) over all values that this rank encoded in the attempt that succeeded: its
@@ -123,7 +124,7 @@ export interface Description {
   readonly trim: number | null;
   readonly clipRadius: number | null;
   readonly codec: Codec;
-  readonly algorithm: Algorithm;
+  readonly algorithm: AlgorithmLabel;
   readonly count: number;
   readonly root: PeerId | null;
   readonly consistency: Consistency;

@@ -53,14 +53,15 @@ import { poisonIn } from './guard.ts';
 import { type Attempt, type AttemptPort, Operation } from './operation.ts';
 import { peersOf } from './peers.ts';
 import { Pieces } from './pieces.ts';
-import { makePlan, tensorSizes } from './plan.ts';
+import { makePlan, sitesOf, tensorSizes } from './plan.ts';
 import { type LinkPort, Ports } from './ports.ts';
-import type { CollectiveKind, Plan, PlanRequest, Rank } from './program.ts';
+import type { Algorithm, CollectiveKind, Plan, Rank, Sites, Task } from './program.ts';
 import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
 import { type Feedback, Residuals } from './residuals.ts';
 import { type Cut, Cuts } from './routes.ts';
 import { contributedRanges, finishedOf, keepOf, spreadPlan } from './salvage.ts';
 import { chooseAlgorithm } from './select.ts';
+import { type Expansion, planOf, worldOf } from './user-program.ts';
 import type { Workspace } from './workspace.ts';
 
 export interface Surroundings {
@@ -504,13 +505,14 @@ export class Collectives {
     const rest = restOf(operation.kept, call.count);
     const count = rest.reduce((sum, { start, end }) => sum + end - start, 0);
     const bytes = wireLength(call.dtype, call.codec, count);
-    const choice = { kind: call.kind, worldSize: members.length, bytes, codec: call.codec, op: call.op };
-    const algorithm = call.algorithm === 'auto' ? chooseAlgorithm(choice) : call.algorithm;
+    const sites = sitesOf(members.map((member) => member.site));
+    const algorithm = this.#algorithmFor(operation, sites, bytes);
+    if (algorithm === null) return;
     const order = algorithm === 'ring' && ORDERLESS.has(call.kind) ? context.ringOf(members) : members;
     const rank = order.findIndex((member) => member.peerId === this.#around.self);
     const root = call.root === null ? 0 : order.findIndex((member) => member.peerId === call.root);
-    const request: PlanRequest = { kind: call.kind, algorithm, worldSize: members.length, count, root };
-    const sizes = tensorSizes({ ...request, count: call.count }, rank);
+    const task: Task = { kind: call.kind, worldSize: members.length, count, root };
+    const sizes = tensorSizes({ ...task, count: call.count }, rank);
     const elementBytes = DTYPE_BYTES[call.dtype];
     if (sizes.input * elementBytes > input.length || sizes.output * elementBytes > output.length) {
       const message = `${operation.title} needs ${sizes.input} elements of input and ${sizes.output} of output on rank ${rank} of ${members.length}; it got ${input.length / elementBytes} and ${output.length / elementBytes}.`;
@@ -519,9 +521,22 @@ export class Collectives {
     }
     operation.retries += 1;
     operation.state = 'running';
-    const plan = this.#plan(request, rank);
+    const plan = this.#plan(task, algorithm, sites, rank);
     const cut = operation.kept.length === 0 ? plan : spreadPlan(plan, rest);
     this.#startAttempt(operation, order, rank, cut, sizes.output * elementBytes, bytes);
+  }
+
+  /** What a call travels by among its present members; null: it has failed, for want of a program. */
+  #algorithmFor(operation: Operation, sites: Sites, bytes: number): Algorithm | Expansion | null {
+    const { kind, algorithm, codec, op } = operation.call;
+    const choice = { kind, worldSize: sites.length, sites, bytes, codec, op };
+    if (algorithm === 'auto') return chooseAlgorithm(choice, operation.context?.costs);
+    if (typeof algorithm === 'string') return algorithm;
+    const world = worldOf(algorithm, sites.length, codec !== 'f32');
+    if (typeof world !== 'string') return world;
+    const message = `${operation.title} can't be begun. ${world}`;
+    this.#fail(operation, new ArgumentError(message, { op: operation.title, epoch: operation.epoch }), true);
+    return null;
   }
 
   #startAttempt(
@@ -607,11 +622,14 @@ export class Collectives {
     return operation.feedback.corrected;
   }
 
-  #plan(request: PlanRequest, rank: number): Plan {
-    const key = `${request.kind}/${request.algorithm}/${request.worldSize}/${request.count}/${request.root}/${rank}`;
+  #plan(task: Task, algorithm: Algorithm | Expansion, sites: Sites, rank: Rank): Plan {
+    const isOwn = typeof algorithm !== 'string';
+    const label = isOwn ? algorithm.label : algorithm;
+    const where = algorithm === 'hierarchical' ? sites.join() : '';
+    const key = `${task.kind}/${label}/${task.worldSize}/${task.count}/${task.root}/${rank}/${where}`;
     let plan = this.#plans.get(key);
     if (plan === undefined) {
-      plan = makePlan(request, rank);
+      plan = isOwn ? planOf(algorithm, rank, task.count) : makePlan({ ...task, algorithm, sites }, rank);
       if (this.#plans.size >= MAX_CACHED_PLANS) this.#plans.clear();
       this.#plans.set(key, plan);
     }

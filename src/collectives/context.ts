@@ -7,6 +7,7 @@ import { hashTag } from '../wire/frame.ts';
 import { MAX_TAGS } from '../wire/limits.ts';
 import type { Exclusion } from '../wire/messages.ts';
 import type { Description, PeerId } from './call.ts';
+import { type Costs, DEFAULT_COSTS } from './costs.ts';
 import type { Operation } from './operation.ts';
 import type { Rank } from './program.ts';
 import { type Cut, Cuts, ringAround } from './routes.ts';
@@ -26,6 +27,8 @@ export interface ViewOf {
   readonly members: readonly Member[];
   /** Pairs of them that can't reach one another. */
   readonly cuts: readonly Cut[];
+  /** What ways between its members cost, if the coordinator has said so: to all of them the same. */
+  readonly costs?: Costs;
 }
 
 /**
@@ -55,6 +58,8 @@ export interface TagState {
 
 export class Context {
   readonly generation: number;
+  /** By which all members choose algorithms. */
+  readonly costs: Costs;
   epoch: number;
   members: readonly Member[];
   /** What attempts of this epoch go round. */
@@ -70,6 +75,7 @@ export class Context {
 
   constructor(view: ViewOf) {
     this.generation = view.generation;
+    this.costs = view.costs ?? DEFAULT_COSTS;
     this.epoch = view.epoch;
     this.members = view.members;
     this.cuts = new Cuts(view.cuts);

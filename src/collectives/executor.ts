@@ -32,7 +32,14 @@ import { emptyHeader, FRAME_DATA, type FrameHeader, HEADER_BYTES, writeHeader } 
 import type { Span } from '../wire/ranges.ts';
 import { BLOCK_ELEMENTS, type Codec, isBlockCodec, roundsByChance, wireLength } from './codec.ts';
 import { Pieces } from './pieces.ts';
-import type { ChunkProgram, Instruction, Plan, Rank } from './program.ts';
+import {
+  type AlgorithmLabel,
+  type ChunkProgram,
+  type Instruction,
+  isProgramLabel,
+  type Plan,
+  type Rank,
+} from './program.ts';
 import { averageRows, hasRobustAverages, type RobustAverage } from './robust.ts';
 import { type FlushListener, NO_SLOT, STAGE_BYTES, type Workspace } from './workspace.ts';
 
@@ -189,6 +196,11 @@ function neededAfter(program: ChunkProgram): boolean[] {
   return needed;
 }
 
+/** Whether several ranks may compute a finished value for themselves. */
+function isFinishedBySeveral(algorithm: AlgorithmLabel): boolean {
+  return algorithm === 'doubling' || isProgramLabel(algorithm);
+}
+
 /** Whether a step takes a finished value that is sent on later. */
 function passesOn({ steps }: ChunkProgram): boolean[] {
   const lastSend = lastIndex(steps, 'send');
@@ -219,9 +231,9 @@ export class Transfer implements FlushListener {
   readonly #step: Uint16Array;
   readonly #place: Uint8Array;
   readonly #slot: Int16Array;
-  readonly #inFlight: Uint8Array;
+  readonly #inFlight: Uint16Array;
   /** Of those in flight, how many are sent from memory: it must not be written while there are any. */
-  readonly #memoryInFlight: Uint8Array;
+  readonly #memoryInFlight: Uint16Array;
   readonly #arriving: Uint8Array;
   readonly #sealed: Uint8Array;
   /** Elements of the input that each segment still lacks; null: it was there from the start. */
@@ -267,8 +279,8 @@ export class Transfer implements FlushListener {
     this.#step = new Uint16Array(segments);
     this.#place = new Uint8Array(segments);
     this.#slot = new Int16Array(segments).fill(NO_SLOT);
-    this.#inFlight = new Uint8Array(segments);
-    this.#memoryInFlight = new Uint8Array(segments);
+    this.#inFlight = new Uint16Array(segments);
+    this.#memoryInFlight = new Uint16Array(segments);
     this.#arriving = new Uint8Array(segments);
     this.#sealed = new Uint8Array(segments);
     this.#early = new Array<EarlyFrame | null>(segments).fill(null);
@@ -1015,7 +1027,7 @@ export class Transfer implements FlushListener {
   /** The value has every contribution: divides it for `avg`, and gives NaNs one pattern where several ranks computed it. */
   #finishValue(chunk: ChunkState, segment: number): void {
     const { dtype, op, plan, contributors } = this.#spec;
-    const canonical = plan.algorithm === 'doubling' && isFloat(dtype);
+    const canonical = isFinishedBySeveral(plan.algorithm) && isFloat(dtype);
     if (op !== 'avg' && !canonical) return;
     const { kernels, stageOwn } = this.#workspace;
     const bytes = this.#elements(chunk, segment) * this.#elementBytes;

@@ -24,7 +24,7 @@ import { describe } from './call.ts';
 import type { Context, Member, TagState } from './context.ts';
 import type { SegmentPort, Transfer } from './executor.ts';
 import { Pieces } from './pieces.ts';
-import type { Algorithm } from './program.ts';
+import type { AlgorithmLabel } from './program.ts';
 import { ReadySpans } from './ready.ts';
 import type { Feedback } from './residuals.ts';
 
@@ -56,7 +56,7 @@ export interface Attempt {
   readonly epoch: number;
   /** In the order of the program's ranks, which for a ring is that of the members' places, and not that of the view. */
   readonly members: readonly Member[];
-  readonly algorithm: Algorithm;
+  readonly algorithm: AlgorithmLabel;
   readonly transfer: Transfer;
   readonly ports: Map<PeerId, AttemptPort>;
   /** The `open` frame that tells the peers of this call. */
@@ -145,14 +145,14 @@ export class Operation {
     return `${this.call.kind} ${JSON.stringify(this.call.tag)}${number}`;
   }
 
-  description(algorithm: Algorithm, segmentBytes: number): Description {
+  description(algorithm: AlgorithmLabel, segmentBytes: number): Description {
     const { kind, tag, dtype, op, trim, clipRadius, codec, count, root, consistency } = this.call;
     const { recovery, stragglers, minWorldSize } = this.call;
     const shared = { kind, tag, dtype, op, trim, clipRadius, codec, algorithm, count, root, consistency };
     return { ...shared, recovery, stragglers, minWorldSize, segmentBytes };
   }
 
-  summary(algorithm: Algorithm, segmentBytes: number): string {
+  summary(algorithm: AlgorithmLabel, segmentBytes: number): string {
     return describe(this.description(algorithm, segmentBytes));
   }
 

@@ -19,6 +19,9 @@
 /** Position of a peer in its view, from 0. */
 export type Rank = number;
 
+/** For each rank the number of its site: from 0, in the order in which ranks name them first. */
+export type Sites = readonly number[];
+
 export type Instruction =
   | { readonly do: 'send'; readonly to: Rank }
   | { readonly do: 'reduce'; readonly from: Rank }
@@ -38,17 +41,28 @@ export interface ChunkProgram {
 
 /** What one rank does in one collective. */
 export interface Plan {
-  readonly algorithm: Algorithm;
+  readonly algorithm: AlgorithmLabel;
   readonly chunks: readonly ChunkProgram[];
 }
 
 /**
  * How a collective travels. `ring`: bandwidth-optimal. `tree`: double binary trees (all-reduce) or one binomial tree.
- * `doubling`: recursive doubling, fewest hops. `direct`: straight from source to destination.
+ * `doubling`: recursive doubling, fewest hops. `halving`: recursive halving and doubling, as few bytes as the ring in few hops.
+ * `direct`: straight from source to destination. `hierarchical`: within each site first, then between sites, then back.
  */
-export type Algorithm = 'ring' | 'tree' | 'doubling' | 'direct';
+export type Algorithm = 'ring' | 'tree' | 'doubling' | 'halving' | 'direct' | 'hierarchical';
 
-export const ALGORITHMS: readonly Algorithm[] = ['ring', 'tree', 'doubling', 'direct'];
+export const ALGORITHMS: readonly Algorithm[] = ['ring', 'tree', 'doubling', 'halving', 'direct', 'hierarchical'];
+
+/** A user's own program (`defineProgram`): its name and a hash of what it says for the world size at hand. */
+export type ProgramLabel = `program:${string}`;
+
+/** What a collective travelled by. */
+export type AlgorithmLabel = Algorithm | ProgramLabel;
+
+export function isProgramLabel(label: string): label is ProgramLabel {
+  return label.startsWith('program:');
+}
 
 export type CollectiveKind =
   | 'allReduce'
@@ -73,11 +87,16 @@ export const COLLECTIVE_KINDS: readonly CollectiveKind[] = [
   'barrier',
 ];
 
+/** What a collective means, however it travels. */
+export type Task = Omit<PlanRequest, 'algorithm' | 'sites'>;
+
 /** What all ranks must agree on for a plan to be made. */
 export interface PlanRequest {
   readonly kind: CollectiveKind;
   readonly algorithm: Algorithm;
   readonly worldSize: number;
+  /** The number of each rank's site, where that matters (`hierarchical`); without it all are in one. */
+  readonly sites?: Sites;
   /**
    * Elements of the call's larger tensor, in one rank's terms: allReduce, broadcast, reduce, reduceScatter: the whole vector;
    * allGather, gather, scatter, allToAll: one rank's part (allToAll: what one rank sends to one other). barrier: 1, a token.

@@ -2,7 +2,7 @@
  * Runs one chunk of all ranks with symbols in place of numbers: what each rank ends with is an expression over the
  * ranks' inputs. Channels are unbounded, so a run that gets stuck here waits in a circle whatever the network does.
  */
-import type { ChunkProgram, Rank } from './program.ts';
+import type { ChunkProgram, Instruction, Rank } from './program.ts';
 
 /** A value as a term: equal `expression` means equal bits, whatever the inputs. */
 export interface SymbolicValue {
@@ -42,6 +42,21 @@ interface Runner {
   readonly finishAt: number;
   next: number;
   value: SymbolicValue | null;
+  /** By rank: so many steps of it must have been done for this one to be where it is. */
+  readonly known: Int32Array;
+}
+
+interface Message {
+  readonly value: SymbolicValue;
+  /** What the sender knew when it sent. */
+  readonly known: Int32Array;
+}
+
+/** From one rank to another. `takenAt`: the receiver's steps that take what comes by it, in order. */
+interface Channel {
+  readonly queue: Message[];
+  readonly takenAt: readonly number[];
+  sent: number;
 }
 
 export type SymbolicOutcome =
@@ -52,6 +67,22 @@ export type SymbolicOutcome =
 function finishAtOf(program: ChunkProgram): number {
   if (program.output === null || program.steps.some((step) => step.do === 'replace')) return -1;
   return program.steps.map((step) => step.do).lastIndexOf('reduce');
+}
+
+/** For messages: `instruction 2 of rank 1 (reduce from rank 0)`, counted from 0. */
+export function nameStep(rank: Rank, index: number, step: Instruction): string {
+  const other = step.do === 'send' ? `to rank ${step.to}` : `from rank ${step.from}`;
+  return `instruction ${index} of rank ${rank} (${step.do} ${other})`;
+}
+
+function refusal({ rank, next }: Runner, step: Instruction, reason: string): SymbolicOutcome {
+  return { ok: false, reason: `${nameStep(rank, next, step)}: ${reason}` };
+}
+
+function channelTo(receiver: Runner | undefined, from: Rank): Channel {
+  const steps = receiver?.program.steps ?? [];
+  const takenAt = steps.flatMap((step, index) => (step.do !== 'send' && step.from === from ? [index] : []));
+  return { queue: [], takenAt, sent: 0 };
 }
 
 function combine(
@@ -79,35 +110,50 @@ function combine(
   };
 }
 
-/** `programs`: the chunk's program on each rank that lists it. Sends and receives are already known to pair up. */
+/**
+ * `programs`: the chunk's program on each rank that lists it. Sends and receives are already known to pair up.
+ *
+ * A rank keeps one value of a segment from each other rank that comes before its turn. So a second one may only be sent once the
+ * first is known to have been taken, by something that came from there.
+ */
 export function runSymbolically(programs: ReadonlyMap<Rank, ChunkProgram>, expressions: Expressions): SymbolicOutcome {
   const runners = new Map<Rank, Runner>();
+  const size = Math.max(0, ...programs.keys()) + 1;
   for (const [rank, program] of programs) {
     const value =
       program.input === null
         ? null
         : { expression: expressions.leaf(rank), contributors: 1n << BigInt(rank), isFinished: false };
-    runners.set(rank, { rank, program, finishAt: finishAtOf(program), next: 0, value });
+    runners.set(rank, { rank, program, finishAt: finishAtOf(program), next: 0, value, known: new Int32Array(size) });
   }
-  const channels = new Map<string, SymbolicValue[]>();
+  const channels = new Map<string, Channel>();
   const ready = [...runners.values()];
   for (let runner = ready.pop(); runner !== undefined; runner = ready.pop()) {
-    for (let step = runner.program.steps[runner.next]; step !== undefined; step = runner.program.steps[runner.next]) {
+    const { rank, program, known } = runner;
+    for (let step = program.steps[runner.next]; step !== undefined; step = program.steps[runner.next]) {
       if (step.do === 'send') {
-        if (runner.value === null)
-          return { ok: false, reason: `rank ${runner.rank} sends a value that it does not have` };
-        const key = `${runner.rank} ${step.to}`;
-        const channel = channels.get(key);
-        if (channel === undefined) channels.set(key, [runner.value]);
-        else channel.push(runner.value);
+        if (runner.value === null) return refusal(runner, step, `rank ${rank} sends a value that it does not have`);
         const receiver = runners.get(step.to);
+        const key = `${rank} ${step.to}`;
+        const channel = channels.get(key) ?? channelTo(receiver, rank);
+        channels.set(key, channel);
+        const before = channel.takenAt[channel.sent - 1];
+        if (before !== undefined && known[step.to]! <= before) {
+          const reason = `rank ${step.to} may not have taken yet what rank ${rank} sent it before; wait for it first`;
+          return refusal(runner, step, reason);
+        }
+        channel.sent += 1;
+        known[rank] = runner.next + 1;
+        channel.queue.push({ value: runner.value, known: known.slice() });
         if (receiver !== undefined) ready.push(receiver);
       } else {
-        const arrived = channels.get(`${step.from} ${runner.rank}`)?.shift();
+        const arrived = channels.get(`${step.from} ${rank}`)?.queue.shift();
         if (arrived === undefined) break; // its sender will put it back among the ready
-        const value = step.do === 'replace' ? arrived : combine(runner, step.from, arrived, expressions);
-        if ('reason' in value) return { ok: false, reason: value.reason };
+        const value = step.do === 'replace' ? arrived.value : combine(runner, step.from, arrived.value, expressions);
+        if ('reason' in value) return refusal(runner, step, value.reason);
         runner.value = value;
+        for (let other = 0; other < size; other++) known[other] = Math.max(known[other]!, arrived.known[other]!);
+        known[rank] = runner.next + 1;
       }
       runner.next += 1;
     }

@@ -10,13 +10,10 @@
  * leaf in the other. The paper also colours the edges, to set up lock-step rounds; the executor starts whatever is
  * ready, so no colours are needed here.
  */
+import { lowestBit, rotatedBranches } from './binomial.ts';
 import { reduce, replace, send } from './instructions.ts';
 import { shareOf } from './partition.ts';
 import type { ChunkProgram, Instruction, Rank } from './program.ts';
-
-function lowestBit(value: number): number {
-  return value & -value;
-}
 
 /** Neighbours of a node in the in-order tree. Children: the one with the shallower subtree first. */
 interface Links {
@@ -99,32 +96,15 @@ export function treeAllReduce(worldSize: number, rank: Rank, count: number): rea
   });
 }
 
-/**
- * The binomial tree over ranks counted from the root: a node's parent has the node's lowest set bit cleared. Children
- * are listed with the smallest subtree first.
- *
- *     0 ─┬─ 1
- *        ├─ 2 ── 3
- *        └─ 4 ─┬─ 5
- *              └─ 6 ── 7
- */
-function binomialLinks(worldSize: number, rank: Rank, root: Rank): { parent: Rank | null; children: readonly Rank[] } {
-  const place = (rank - root + worldSize) % worldSize;
-  const limit = place === 0 ? worldSize : lowestBit(place);
-  const children: Rank[] = [];
-  for (let bit = 1; bit < limit && place + bit < worldSize; bit *= 2) children.push((rank + bit) % worldSize);
-  return { parent: place === 0 ? null : (rank - lowestBit(place) + worldSize) % worldSize, children };
-}
-
 export function treeBroadcast(worldSize: number, rank: Rank, count: number, root: Rank): readonly ChunkProgram[] {
-  const { parent, children } = binomialLinks(worldSize, rank, root);
+  const { parent, children } = rotatedBranches(worldSize, rank, root);
   const steps: Instruction[] = children.map(send).reverse(); // the largest subtree has the longest way to go
   if (parent !== null) steps.unshift(replace(parent));
   return [{ id: 0, count, input: rank === root ? 0 : null, output: 0, steps }];
 }
 
 export function treeReduce(worldSize: number, rank: Rank, count: number, root: Rank): readonly ChunkProgram[] {
-  const { parent, children } = binomialLinks(worldSize, rank, root);
+  const { parent, children } = rotatedBranches(worldSize, rank, root);
   const steps: Instruction[] = children.map(reduce); // the smallest subtree is ready first
   if (parent !== null) steps.push(send(parent));
   return [{ id: 0, count, input: 0, output: rank === root ? 0 : null, steps }];

@@ -7,9 +7,9 @@
  */
 import { ArgumentError } from '../errors.ts';
 import { shareOf } from './partition.ts';
-import { checkRequest, tensorSizes } from './plan.ts';
-import type { ChunkProgram, CollectiveKind, Plan, PlanRequest, Rank } from './program.ts';
-import { Expressions, runSymbolically, type SymbolicValue } from './symbolic.ts';
+import { checkTask, tensorSizes } from './plan.ts';
+import type { ChunkProgram, CollectiveKind, Plan, Rank, Task } from './program.ts';
+import { Expressions, nameStep, runSymbolically, type SymbolicValue } from './symbolic.ts';
 
 /** One chunk on all ranks that list it. */
 type ChunkOnRanks = ReadonlyMap<Rank, ChunkProgram>;
@@ -18,8 +18,8 @@ type ChunkOnRanks = ReadonlyMap<Rank, ChunkProgram>;
  * @param plans the plan of each rank, in order of rank
  * @throws ArgumentError that says which chunk and ranks are at fault, and why
  */
-export function validatePlans(plans: readonly Plan[], request: PlanRequest): void {
-  checkRequest(request);
+export function validatePlans(plans: readonly Plan[], request: Task): void {
+  checkTask(request);
   if (plans.length !== request.worldSize) {
     refuse(`there are ${plans.length} plans for ${request.worldSize} ranks`);
   }
@@ -61,7 +61,7 @@ function chunksOf(plans: readonly Plan[]): ReadonlyMap<number, ChunkOnRanks> {
 }
 
 /** Counts agree, and all elements are in the tensors that the ranks have. */
-function checkTensors(id: number, programs: ChunkOnRanks, request: PlanRequest): void {
+function checkTensors(id: number, programs: ChunkOnRanks, request: Task): void {
   let agreed: { readonly rank: Rank; readonly count: number } | undefined;
   for (const [rank, { count, input, output }] of programs) {
     if (!Number.isSafeInteger(count) || count < 0) refuse(`chunk ${id} has ${count} elements on rank ${rank}`);
@@ -86,32 +86,34 @@ function checkTensors(id: number, programs: ChunkOnRanks, request: PlanRequest):
 
 /** As many sends from a to b as receives. Messages of one chunk between two ranks keep their order, so numbers suffice. */
 function checkPairs(id: number, programs: ChunkOnRanks, worldSize: number): void {
-  const balance = new Map<string, { from: Rank; to: Rank; sent: number; received: number }>();
+  const balance = new Map<string, { from: Rank; to: Rank; sends: string[]; receives: string[] }>();
   for (const [rank, { steps }] of programs) {
-    for (const step of steps) {
+    for (const [index, step] of steps.entries()) {
       const [from, to] = step.do === 'send' ? [rank, step.to] : [step.from, rank];
       const other = step.do === 'send' ? step.to : step.from;
       if (!Number.isSafeInteger(other) || other < 0 || other >= worldSize || other === rank) {
-        refuse(`in chunk ${id} rank ${rank} names rank ${other} as the other side of a ${step.do}`);
+        refuse(
+          `in chunk ${id} rank ${rank} names rank ${other} as the other side of a ${step.do} (instruction ${index})`,
+        );
       }
       const key = `${from} ${to}`;
-      const pair = balance.get(key) ?? { from, to, sent: 0, received: 0 };
-      if (step.do === 'send') pair.sent += 1;
-      else pair.received += 1;
+      const pair = balance.get(key) ?? { from, to, sends: [], receives: [] };
+      (step.do === 'send' ? pair.sends : pair.receives).push(nameStep(rank, index, step));
       balance.set(key, pair);
     }
   }
-  for (const { from, to, sent, received } of balance.values()) {
-    if (sent !== received) {
-      refuse(
-        `in chunk ${id} rank ${from} sends to rank ${to} ${sent} times, but rank ${to} receives ${received} times`,
-      );
-    }
+  for (const { from, to, sends, receives } of balance.values()) {
+    const [sent, received] = [sends.length, receives.length];
+    if (sent === received) continue;
+    const alone = sent > received ? sends[received] : receives[sent];
+    refuse(
+      `in chunk ${id} rank ${from} sends to rank ${to} ${sent} times, but rank ${to} receives ${received} times: ${alone} has no counterpart`,
+    );
   }
 }
 
 /** Each rank's outputs lie side by side, from the first element of its result to the last. */
-function checkCoverage(plans: readonly Plan[], request: PlanRequest): void {
+function checkCoverage(plans: readonly Plan[], request: Task): void {
   for (const [rank, plan] of plans.entries()) {
     const outputs = plan.chunks
       .flatMap(({ count, output }) => (output === null || count === 0 ? [] : [{ start: output, end: output + count }]))
@@ -134,7 +136,7 @@ const SHARED_RESULT: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'barrie
 const REDUCING: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'barrier', 'reduce', 'reduceScatter']);
 
 /** What stands at `offset` of a rank's result: whose contributions, and where they are in those ranks' inputs. */
-function sourceOf(request: PlanRequest, rank: Rank, offset: number): { contributors: bigint; input: number } {
+function sourceOf(request: Task, rank: Rank, offset: number): { contributors: bigint; input: number } {
   const { kind, worldSize, count, root } = request;
   const all = (1n << BigInt(worldSize)) - 1n;
   const only = (source: Rank): bigint => 1n << BigInt(source);
@@ -170,7 +172,7 @@ function checkResults(
   id: number,
   programs: ChunkOnRanks,
   values: ReadonlyMap<Rank, SymbolicValue | null>,
-  request: PlanRequest,
+  request: Task,
 ): void {
   let first: { readonly rank: Rank; readonly value: SymbolicValue } | undefined;
   let keepers = 0;
@@ -199,7 +201,7 @@ function checkContributors(
   output: number,
   value: SymbolicValue,
   programs: ChunkOnRanks,
-  request: PlanRequest,
+  request: Task,
 ): void {
   const { count } = programs.get(rank) ?? { count: 0 };
   const expected = sourceOf(request, rank, output);

@@ -158,6 +158,50 @@ describe('doubling', () => {
   });
 });
 
+describe('halving', () => {
+  it.each(sizesFrom(2, 40))('of %i: 2⌈log2 N⌉ hops, and 2(N−1)/N of the elements sent by each rank', (worldSize) => {
+    const rounds = Math.ceil(Math.log2(worldSize));
+    const { sent, hops } = run('allReduce', 'halving', worldSize, 6 * worldSize);
+    expect(hops).toBe(2 * longestWay(worldSize));
+    expect(hops).toBeLessThanOrEqual(2 * rounds);
+    expect(sent).toEqual(sent.map(() => 2 * (worldSize - 1) * 6));
+    const half = run('reduceScatter', 'halving', worldSize, 6 * worldSize);
+    expect(half.hops).toBe(longestWay(worldSize));
+    expect(half.sent).toEqual(sent.map(() => (worldSize - 1) * 6));
+  });
+
+  /** The deepest place of a binomial tree: the one with the most bits. */
+  function longestWay(worldSize: number): number {
+    return Math.max(...sizesFrom(0, worldSize - 1).map((place) => place.toString(2).replaceAll('0', '').length));
+  }
+
+  it('exchanges halves at distance 1, 2, 4, … among a power of two', () => {
+    for (const worldSize of [2, 4, 8, 16, 32]) {
+      const plans = plansFor({ kind: 'allReduce', algorithm: 'halving', worldSize, count: worldSize, root: 0 });
+      for (const [rank, plan] of plans.entries()) {
+        const partners = sizesFrom(0, Math.log2(worldSize) - 1).map((bit) => rank ^ (2 ** bit));
+        expect(peersOf(plan)).toEqual(partners.sort((left, right) => left - right));
+        const sentAtFirst = plan.chunks.filter(({ steps }) => steps[0]?.do === 'send');
+        expect(sentAtFirst.length).toBe(worldSize / 2);
+        for (const { steps } of sentAtFirst) expect(steps[0]).toEqual({ do: 'send', to: rank ^ 1 });
+      }
+    }
+    const transcript = transcriptOf(
+      plansFor({ kind: 'allReduce', algorithm: 'halving', worldSize: 4, count: 4, root: 0 }),
+    );
+    expect(transcript).toContain('rank 0 chunk 0: reduce←1  reduce←2  send→2  send→1');
+    expect(transcript).toContain('rank 2 chunk 0: reduce←3  send→0  replace←0  send→3');
+  });
+
+  it('has twice as many partners at most where the ranks are no power of two', () => {
+    for (const worldSize of [3, 5, 6, 7, 9, 17, 33, 100]) {
+      for (const plan of plansFor({ kind: 'allReduce', algorithm: 'halving', worldSize, count: worldSize, root: 0 })) {
+        expect(peersOf(plan).length).toBeLessThanOrEqual(2 * Math.ceil(Math.log2(worldSize)));
+      }
+    }
+  });
+});
+
 describe('direct', () => {
   it.each(['gather', 'scatter', 'allToAll', 'allGather'] as const)(
     '%s takes one hop, and names each other rank once a chunk',
@@ -205,8 +249,8 @@ describe('neighbours', () => {
       }
     }
     for (const worldSize of [17, 64, 200]) {
-      // The ring's 2, as many again beyond them, the trees' 4, and one per bit with one to fold.
-      const limit = 4 + 4 + Math.floor(Math.log2(worldSize)) + 1;
+      // The ring's 2, as many again beyond them, the trees' 4, one per bit with one to fold, and two per bit that halving has.
+      const limit = 4 + 4 + Math.floor(Math.log2(worldSize)) + 1 + 2 * Math.ceil(Math.log2(worldSize));
       for (let rank = 0; rank < worldSize; rank++)
         expect(neighbours(worldSize, rank).length).toBeLessThanOrEqual(limit);
     }

@@ -69,8 +69,13 @@ describe('a program of the user', () => {
   });
 
   it('is refused when a contribution would count twice', () => {
+    const { plans, request } = programsOf([send(1), reduce(1)], [reduce(0), send(0)]);
+    expect(() => validatePlans(plans, request)).toThrow(/rank 0 reduces a contribution from rank 1 .* already/);
+  });
+
+  it('is refused when a second value may come before the first is taken', () => {
     const { plans, request } = programsOf([send(1), send(1), replace(1)], [reduce(0), reduce(0), send(0)]);
-    expect(() => validatePlans(plans, request)).toThrow(/rank 1 reduces a contribution from rank 0 .* already/);
+    expect(() => validatePlans(plans, request)).toThrow(/rank 1 may not have taken yet what rank 0 sent it before/);
   });
 
   it('is refused when nobody finishes a value, so that avg would not be scaled', () => {

@@ -1,7 +1,7 @@
 /** What the simulated users do at each step, and what must come of it: pure functions of the seed. */
 import { shareOf } from '../../src/collectives/partition.ts';
 import { makePlan } from '../../src/collectives/plan.ts';
-import type { Algorithm, ChunkProgram } from '../../src/collectives/program.ts';
+import { type AlgorithmLabel, type ChunkProgram, isProgramLabel } from '../../src/collectives/program.ts';
 import { Expressions, runSymbolically } from '../../src/collectives/symbolic.ts';
 import type { AllReduceStream, CollectiveKind, Group, ReduceOp, Report } from '../../src/index.ts';
 import { mix } from './random.ts';
@@ -324,11 +324,13 @@ class Evaluation extends Expressions {
  *
  * @param contributors in the order of the programs' ranks
  */
-function inProgramOrder(planned: Planned, contributors: readonly string[], algorithm: Algorithm): Numbers {
+function inProgramOrder(planned: Planned, contributors: readonly string[], algorithm: AlgorithmLabel): Numbers {
   const { kind, op, dtype, count } = planned;
   const result = make(dtype, count);
   const worldSize = contributors.length;
-  const plans = contributors.map((_, rank) => makePlan({ kind, algorithm, worldSize, count, root: 0 }, rank));
+  if (isProgramLabel(algorithm)) throw new Error('the workload has no programs of its own');
+  const request = { kind, algorithm, worldSize, count, root: 0 };
+  const plans = contributors.map((_, rank) => makePlan(request, rank));
   for (const { id, count: length, output } of plans[0]!.chunks) {
     const programs = plans.flatMap(({ chunks }, rank) =>
       chunks.filter((chunk) => chunk.id === id).map((chunk): [number, ChunkProgram] => [rank, chunk]),
@@ -383,7 +385,7 @@ function joined(dtype: SimDtype, parts: readonly Numbers[]): Numbers {
 const reductions: Map<string, Numbers> = new Map();
 const MAX_REDUCTIONS = 16;
 
-function reducedOnce(planned: Planned, contributors: readonly string[], algorithm: Algorithm): Numbers {
+function reducedOnce(planned: Planned, contributors: readonly string[], algorithm: AlgorithmLabel): Numbers {
   const key = `${planned.boundary} ${planned.index} ${algorithm} ${contributors.join()}`;
   let result = reductions.get(key);
   if (result === undefined) {
