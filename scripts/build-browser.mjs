@@ -28,8 +28,6 @@ async function bundle(input, folder, html) {
       dir: folder,
       format: 'es',
       minify: true,
-      // Errors are called as their classes are.
-      keepNames: true,
       sourcemap: true,
       entryFileNames: '[name].js',
       chunkFileNames: 'shared-[hash].js',
@@ -45,6 +43,12 @@ async function bundle(input, folder, html) {
 }
 
 const worker = 'src/browser/worker.ts';
-const library = { skein: browserFace, worker, diloco: 'src/diloco/index.ts', page: 'src/browser/page.ts' };
+const library = {
+  skein: browserFace,
+  worker,
+  diloco: 'src/diloco/index.ts',
+  program: 'src/collectives/user-program.ts',
+  page: 'src/browser/page.ts',
+};
 await bundle(library, 'dist/browser', 'src/browser/page.html');
 await bundle({ tab: 'examples/browser/tab.ts', worker }, 'dist/examples/browser/page', 'examples/browser/page.html');

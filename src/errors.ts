@@ -18,6 +18,12 @@ export interface ErrorContext {
   readonly cause?: unknown;
 }
 
+/** `SKEIN_PEER_LOST` is the code of a PeerLostError. */
+function nameOf(code: string): string {
+  const words = code.split('_').slice(1);
+  return `${words.map((word) => word[0] + word.slice(1).toLowerCase()).join('')}Error`;
+}
+
 export class SkeinError extends Error {
   /** Stable, for programs: `SKEIN_…`. */
   readonly code: string;
@@ -30,7 +36,8 @@ export class SkeinError extends Error {
 
   constructor(code: string, message: string, context: ErrorContext = {}) {
     super(message, context.cause === undefined ? undefined : { cause: context.cause });
-    this.name = new.target.name;
+    // Not the name of the class, which a bundle may have shortened.
+    this.name = new.target === SkeinError ? 'SkeinError' : nameOf(code);
     this.code = code;
     this.peer = context.peer;
     this.rank = context.rank;

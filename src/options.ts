@@ -3,8 +3,9 @@ import type { Consistency, PeerId, Recovery, StragglerPolicy } from './collectiv
 import { CODECS, type Codec, isBlockCodec, ROUNDINGS, type Rounding, roundsByChance } from './collectives/codec.ts';
 import { algorithmsOf } from './collectives/plan.ts';
 import type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
+import { type CallProgram, worldOf } from './collectives/program-code.ts';
 import { hasRobustAverages } from './collectives/robust.ts';
-import { type CallProgram, Program, worldOf } from './collectives/user-program.ts';
+import type { Program } from './collectives/user-program.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
 import type { EncryptionOptions, Security } from './engine/security.ts';
 import { ArgumentError } from './errors.ts';
@@ -369,6 +370,11 @@ function nameOf(algorithm: Algorithm | 'auto' | Program): string {
   return typeof algorithm === 'string' ? algorithm : algorithm.name;
 }
 
+/** By what it can do: the class, and what proves programs, is only loaded by those who have one. */
+function isProgram(algorithm: Algorithm | 'auto' | Program): algorithm is Program {
+  return typeof algorithm === 'object' && algorithm !== null && 'forCall' in algorithm;
+}
+
 /** What a call travels by; a program is proved here, for the world that there is and those that may become of it. */
 function resolveAlgorithm(
   { algorithm = 'auto', codec = 'f32' }: AllReduceOptions,
@@ -376,7 +382,7 @@ function resolveAlgorithm(
   worldSize: number,
   minWorldSize: number,
 ): ResolvedCall['algorithm'] {
-  if (algorithm instanceof Program) {
+  if (isProgram(algorithm)) {
     if (kind !== 'allReduce') throw new ArgumentError(`A program of your own is for allReduce, not for ${kind}.`);
     const program = algorithm.forCall(worldSize, minWorldSize);
     const world = worldOf(program, worldSize, codec !== 'f32');

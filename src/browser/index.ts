@@ -9,7 +9,7 @@ export type {
   ProgramLabel,
   Rank,
 } from '../collectives/program.ts';
-export { defineProgram, type Program, type ProgramTable } from '../collectives/user-program.ts';
+export type { Program, ProgramTable } from '../collectives/user-program.ts';
 export type { PathFailure, PathKind } from '../engine/path-race.ts';
 export type { Admission, LinkStatus } from '../engine/runtime.ts';
 export {

@@ -4,7 +4,7 @@ import type { Dtype, ReduceOp } from '../tensor.ts';
 import type { Codec, Rounding } from './codec.ts';
 import type { Guard } from './guard.ts';
 import type { Algorithm, AlgorithmLabel, CollectiveKind } from './program.ts';
-import type { CallProgram } from './user-program.ts';
+import type { CallProgram } from './program-code.ts';
 
 export type PeerId = string;
 

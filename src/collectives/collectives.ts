@@ -56,12 +56,12 @@ import { Pieces } from './pieces.ts';
 import { makePlan, sitesOf, tensorSizes } from './plan.ts';
 import { type LinkPort, Ports } from './ports.ts';
 import type { Algorithm, CollectiveKind, Plan, Rank, Sites, Task } from './program.ts';
+import { type Expansion, planOf, worldOf } from './program-code.ts';
 import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
 import { type Feedback, Residuals } from './residuals.ts';
 import { type Cut, Cuts } from './routes.ts';
 import { contributedRanges, finishedOf, keepOf, spreadPlan } from './salvage.ts';
 import { chooseAlgorithm } from './select.ts';
-import { type Expansion, planOf, worldOf } from './user-program.ts';
 import type { Workspace } from './workspace.ts';
 
 export interface Surroundings {

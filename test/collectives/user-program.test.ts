@@ -3,13 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { algorithmsOf, makePlan } from '../../src/collectives/plan.ts';
 import type { Algorithm, Instruction } from '../../src/collectives/program.ts';
-import {
-  defineProgram,
-  type Expansion,
-  type ProgramTable,
-  planOf,
-  worldOf,
-} from '../../src/collectives/user-program.ts';
+import { type Expansion, type ProgramTable, planOf, worldOf } from '../../src/collectives/program-code.ts';
+import { defineProgram } from '../../src/collectives/user-program.ts';
 import { ArgumentError } from '../../src/errors.ts';
 import { interpret } from './interpreter.ts';
 
