@@ -12,6 +12,10 @@
  * NATs may let the direct paths through, or not; some pretend to. So when a session has no path after a short while, and
  * there are TURN servers, a second one is tried that may use nothing else, and whichever is first wins. Without such servers one
  * that failed is tried once more: what was meant for an earlier session on the same port can spoil a handshake.
+ *
+ * **Only the dialler uses TURN, and is then the one that begins the handshake of DTLS.** In libdatachannel up to 0.24.5 (its pull request
+ * 1630) who answers that handshake over a TURN server of its own may lock up for good, and all WebRTC of its process with it. One relay
+ * is enough for any two NATs, as a TURN server lets in whoever comes from the other's address, by whatever port.
  */
 import { ConnectError } from '../errors.ts';
 import { ChannelConnection } from './channel-connection.ts';
@@ -162,7 +166,7 @@ export class WebRtcTransport implements Transport {
       };
       const onAbort = () => fail(`Dialling ${remote} was cancelled.`);
       const attempt = (relayOnly: boolean) => {
-        const iceServers = this.#options.iceServers().filter((server) => relay !== 'never' || !isRelay(server));
+        const iceServers = this.#options.iceServers().filter((server) => relayOnly || !isRelay(server));
         const cancel = this.#attempt(
           peerId,
           { iceServers, relayOnly },
@@ -228,7 +232,7 @@ export class WebRtcTransport implements Transport {
     const session = driver.open(settings, {
       onDescription: (_, sdp) => {
         pending.local = sdp;
-        signal(peerId, { kind: 'offer', session: number, relay: relayOnly, sdp });
+        signal(peerId, { kind: 'offer', session: number, relay: relayOnly, sdp: relayOnly ? asDtlsClient(sdp) : sdp });
       },
       onCandidate: (candidate, mid) =>
         signal(peerId, { kind: 'candidate', session: number, fromDialler: true, candidate, mid }),
@@ -300,7 +304,8 @@ export class WebRtcTransport implements Transport {
       },
       onFailed: fail,
     };
-    const session = driver.open({ iceServers: iceServers(), relayOnly: offer.relay }, events);
+    const direct = iceServers().filter((server) => !isRelay(server));
+    const session = driver.open({ iceServers: direct, relayOnly: false }, events);
     const pending: Pending = { session, candidates: 0, local: null, remote: null, fail };
     this.#accepting.set(key, pending);
     describe(pending, 'offer', offer.sdp);
@@ -313,6 +318,11 @@ function isRelay({ url }: IceServer): boolean {
 
 function keyOf(peerId: string, session: number): string {
   return `${session} ${peerId}`;
+}
+
+/** An offer whose sender leaves no choice who begins the handshake. The proof covers fingerprints, which stay as they are. */
+function asDtlsClient(sdp: string): string {
+  return sdp.replace(/^a=setup:actpass/gm, 'a=setup:active');
 }
 
 /** Takes the other end's description, once. */
