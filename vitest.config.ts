@@ -8,6 +8,17 @@ const PATIENT = [
   'test/examples/diloco-*.test.ts',
 ];
 
+/** These mostly wait, for networks, processes and each other, and none of them for a time that another could spoil: two at a time. */
+const WAITING = [
+  'test/nat/{adopt,internet,peers,reach,webrtc}.test.ts',
+  'test/chaos/network.test.ts',
+  'test/browser/{bundle,https,page}.test.ts',
+  'test/group/{calls,codecs,collectives,lists,programs,robust}.test.ts',
+  ...['cli', 'launch', 'engine', 'benchmark', 'transport'].map((folder) => `test/${folder}/**/*.test.ts`),
+  'test/fuzz/parsers.test.ts',
+  'test/security/{encryption,passes,tls}.test.ts',
+];
+
 const LIMITS = { testTimeout: 60_000, hookTimeout: 60_000 };
 
 export default defineConfig({
@@ -15,14 +26,15 @@ export default defineConfig({
     reporters: ['default', ['json', { outputFile: 'test-results.json' }]],
     projects: [
       { test: { name: 'patient', include: PATIENT, maxWorkers: 2, sequence: { groupOrder: 1 }, ...LIMITS } },
+      { test: { name: 'waiting', include: WAITING, maxWorkers: 2, sequence: { groupOrder: 2 }, ...LIMITS } },
       {
         test: {
           name: 'timed',
           include: ['test/**/*.test.ts'],
-          exclude: PATIENT,
+          exclude: [...PATIENT, ...WAITING],
           // Two cores: process tests measure time-outs, so they must not compete with one another.
           fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
           ...LIMITS,
         },
       },

@@ -20,7 +20,7 @@ const TOKEN = 'a token of tests, long enough to be one';
 /** 4 MiB. */
 const COUNT = 1 << 20;
 /** All-reduces that those who stay must make. */
-const ROUNDS = Number(process.env['SKEIN_MIXED_ROUNDS'] ?? 5);
+const ROUNDS = Number(process.env['SKEIN_MIXED_ROUNDS'] ?? 3);
 /** Of the detector (ms): six engines, a browser and the network share the machine. */
 const LOST_AFTER_MS = 5_000;
 /** Results that who has come back must have. */

@@ -24,8 +24,12 @@ export class FakeChannel implements RtcChannel {
   }
 }
 
+type RtcSettings = Parameters<RtcDriver['open']>[0];
+
 export class FakeSession implements RtcSession {
   readonly relayOnly: boolean;
+  /** Their addresses. */
+  readonly iceServers: readonly string[];
   readonly events: RtcSessionEvents;
   readonly channel: FakeChannel = new FakeChannel();
   readonly candidates: string[] = [];
@@ -33,8 +37,9 @@ export class FakeSession implements RtcSession {
   path: RtcPath | null = null;
   closed = false;
 
-  constructor(relayOnly: boolean, events: RtcSessionEvents) {
+  constructor({ relayOnly, iceServers }: RtcSettings, events: RtcSessionEvents) {
     this.relayOnly = relayOnly;
+    this.iceServers = iceServers.map(({ url }) => url);
     this.events = events;
   }
 
@@ -63,8 +68,8 @@ export class FakeRtc implements RtcDriver {
     return this.sessions.filter((session) => !session.closed).length;
   }
 
-  open({ relayOnly }: { readonly relayOnly: boolean }, events: RtcSessionEvents): RtcSession {
-    const session = new FakeSession(relayOnly, events);
+  open(settings: RtcSettings, events: RtcSessionEvents): RtcSession {
+    const session = new FakeSession(settings, events);
     this.sessions.push(session);
     return session;
   }

@@ -69,6 +69,21 @@ describe('dialling', () => {
     expect(relayed.closed).toBe(false);
   });
 
+  test('offers no relay in a direct session, and begins the handshake of DTLS itself in one through a relay', () => {
+    const { clock, driver, signals, dial } = standAlone([...TURN, { url: 'stun:s:3478' }]);
+    dial();
+    clock.advance(2_010);
+    for (const session of driver.sessions) session.events.onDescription('offer', sdpOf('AA'));
+    expect(driver.sessions.map(({ iceServers }) => iceServers)).toEqual([
+      ['stun:s:3478'],
+      [...TURN.map(({ url }) => url), 'stun:s:3478'],
+    ]);
+    const setups = signals.map(({ signal }) =>
+      signal.kind === 'offer' ? /^a=setup:(\w+)/m.exec(signal.sdp)?.[1] : '',
+    );
+    expect(setups).toEqual(['actpass', 'active']);
+  });
+
   test('does not wait two seconds when the direct paths have failed before', () => {
     const { driver, dial } = standAlone(TURN);
     dial();
@@ -119,7 +134,18 @@ describe('dialling', () => {
 });
 
 describe('accepting', () => {
-  const offer = (session: number, sdp = sdpOf('AA')): Signal => ({ kind: 'offer', session, relay: false, sdp });
+  const offer = (session: number, sdp = sdpOf('AA'), relay = false): Signal => ({ kind: 'offer', session, relay, sdp });
+
+  test('uses no relay of its own, as the dialler has one where it is needed', async () => {
+    const { driver, transport } = standAlone([...TURN, { url: 'stun:s:3478' }]);
+    await transport.listen({ kind: 'webrtc', peerId: '' }, () => {});
+    transport.onSignal('p1', offer(1));
+    transport.onSignal('p1', offer(2, sdpOf('AA'), true));
+    for (const session of driver.sessions) {
+      expect([session.relayOnly, session.iceServers]).toEqual([false, ['stun:s:3478']]);
+    }
+    expect(driver.sessions).toHaveLength(2);
+  });
 
   test('refuses what is no description, or names no certificate', async () => {
     const { driver, signals, transport } = standAlone();
@@ -186,7 +212,10 @@ describe('accepting', () => {
 describe('a stream over a channel', () => {
   function stream() {
     const clock = new VirtualClock();
-    const session = new FakeSession(false, { onDescription() {}, onCandidate() {}, onChannel() {}, onFailed() {} });
+    const session = new FakeSession(
+      { relayOnly: false, iceServers: [] },
+      { onDescription() {}, onCandidate() {}, onChannel() {}, onFailed() {} },
+    );
     const { channel } = session;
     const end = {
       session,
