@@ -109,7 +109,7 @@ describe('skein chaos', () => {
   }, async (context) => {
     requireRelay(context);
     const json = join(folder, 'relay.json');
-    const faults = ['--seed', '25', '--faults', 'slow,delay,reorder,corrupt', '--json', json];
+    const faults = ['--seed', '2736', '--faults', 'slow,delay,reorder,corrupt', '--json', json];
     await using chaos = Command.skein(['chaos', '-n', '3', ...BRIEF, ...faults, '--', 'node', scripts.write(TRAIN)]);
     expect(`${await chaos.ended} ${chaos.stderr}`).toMatch(/^0 /);
     const { verdict, packets, ended, recoveries } = readReport(json);
@@ -200,7 +200,7 @@ describe('skein chaos', () => {
   });
 
   test('says which invariant a script breaks, and fails', { timeout: 60_000 }, async () => {
-    const falters = `${TRAIN.replace('await group.allReduce', "if (index === 1 && step.boundary > 30) throw new Error('a bug of the script'); await group.allReduce")}`;
+    const falters = `${TRAIN.replace('await group.allReduce', "if (index === 1 && step.boundary > 100) throw new Error('a bug of the script'); await group.allReduce")}`;
     await using chaos = Command.skein([
       'chaos',
       '-n',
