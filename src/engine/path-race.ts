@@ -278,7 +278,7 @@ export class PathRace {
   }
 }
 
-/** As a connection is now: one of WebRTC may begin by a relay. */
+/** As a connection is now: WebRTC alone decides by which of its paths it goes, and may change it. */
 function pathOf({ kind, connection }: OpenedPath): PathKind {
   return connection.relayed === true ? 'turn' : kind;
 }

@@ -1,7 +1,7 @@
 /**
  * Copies at the speed of memory. `TypedArray.prototype.set` goes word by word as soon as either side is a SharedArrayBuffer, since
- * others may watch; Node's `Buffer.prototype.fill`, given a source as long as what it fills, is one `memcpy`. Between shared memory
- * and the arena that is 1.3 to 1.5 times as fast, and 4 times within the cache (`npm run bench:kernels`).
+ * others may watch; Node's `Buffer.prototype.fill`, given a source as long as what it fills, is one `memcpy`: within the cache some
+ * five times as fast (`npm run bench:kernels`), and still faster where memory is the limit.
  */
 
 type Fill = (this: Uint8Array, source: Uint8Array, from: number, to: number) => unknown;

@@ -105,7 +105,7 @@ export class ChannelConnection implements Connection {
     };
   }
 
-  /** A session may begin by a relay before it has found the direct path. */
+  /** As the session is now: a direct one offers no relay, but what it is told of the other end's path may change. */
   get relayed(): boolean {
     return !this.#closed && this.#end.session.path === 'relayed';
   }
