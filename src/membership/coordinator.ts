@@ -809,6 +809,8 @@ export class CoordinatorMachine {
     peer.detector.signal(this.#now);
     peer.knows.clear();
     for (const other of report.peers) peer.knows.set(other.peerId, other.pair);
+    const knowsAll = !this.#isBlank && this.#recovery === null; // else others may still come back
+    if (knowsAll) this.#dismissGone(peer);
     const { heartbeatMs, bounds } = this.#options;
     this.#send(peerId, { type: 'resumed', heartbeatMs, boundMs: bounds.minimumMs });
     this.#acquaint(peer);
@@ -842,7 +844,6 @@ export class CoordinatorMachine {
       this.#expect(peer, report);
       return;
     }
-    this.#dismissGone(peer);
     peer.boundary = report.boundary;
     peer.answered = report.boundary;
     peer.missed = this.#goneFrom(report);
@@ -919,8 +920,9 @@ export class CoordinatorMachine {
       peer.boundary = report.boundary;
       peer.answered = report.boundary;
       peer.missed = this.#goneFrom(report);
-      this.#dismissGone(peer);
     }
+    // Newcomers, too: one that is still to be told of its view drops the lost along with the members.
+    for (const peer of this.#peers.values()) this.#dismissGone(peer);
     // First, as who is excluded can't fail it for the others.
     for (const report of reports.values()) for (const exclusion of report.excluded) this.#exclusions.add(exclusion);
     for (const [peerId, report] of reports) {
@@ -1025,6 +1027,8 @@ export class CoordinatorMachine {
     if (this.#recovery !== null && this.#now >= this.#recovery.until) this.#rebuild(this.#recovery);
     if (this.#inGrace && this.#now >= this.#graceUntil) {
       this.#inGrace = false;
+      // Newcomers may be all that came back.
+      if (this.#recovery === null) for (const peer of this.#peers.values()) this.#dismissGone(peer);
       this.#letIn();
     }
     if (this.#now - this.#lastLook >= LOOK_MS) {

@@ -137,6 +137,27 @@ describe('a coordinator that was restarted', () => {
     expect(stage.boundary('a', 2).at(-1)).toContain('joined');
   });
 
+  test('introduces who was given up and comes back as a newcomer to those, too, that are still to be let in', () => {
+    const stage = new Stage();
+    const members = [view(1, 1, 'a'), view(2, 2, 'abc')];
+    stage.resume('a', { views: members, boundary: 2, epoch: 2 });
+    stage.resume('b', { state: 'ready', boundary: 0, peers: ['a', 'c'].map((peerId) => ({ peerId, pair: 0 })) });
+    expect(stage.pass(BOUNDS.minimumMs + 25, 'ab')).toContain('b ← forget c');
+    const back = stage.resume('c', {
+      state: 'ready',
+      boundary: 0,
+      peers: ['a', 'b'].map((peerId) => ({ peerId, pair: 0 })),
+    });
+    expect(back).toEqual(expect.arrayContaining(['b ← meet c', 'c ← meet b', 'a ← meet c', 'c ← meet a']));
+  });
+
+  test('tells newcomers who of those they met did not come back, though there were no members', () => {
+    const stage = new Stage(null, 1_000);
+    stage.resume('a', { state: 'ready', boundary: 0, peers: [{ peerId: 'x', pair: 0 }] });
+    const lines = stage.pass(1_000, 'a');
+    expect(lines).toEqual(['a ← forget x', 'a ← admitted 1: generation 2 @2 a, joined a']);
+  });
+
   test('with a store, sends away a member that was lost before, whoever else comes back', () => {
     const stage = new Stage({ term: 1, epoch: 3, members: ['a'] });
     const away = ['b ← evicted: the run went on while it was away', 'b closed'];
@@ -245,6 +266,15 @@ describe('a member whose connection broke', () => {
     expect(lines).toContain(`a ← meet ${newcomer}`);
     expect(lines).toContain(`${newcomer} ← meet a`);
     expect(lines.find((line) => line.startsWith('a ← loss'))).toContain('c (it was lost while this peer was away)');
+  });
+
+  test('so does a newcomer', () => {
+    const stage = Stage.withMembers(1);
+    const [left, stays] = [stage.joinReady(), stage.joinReady()];
+    stage.closed(stays);
+    stage.say(left, { type: 'leave' });
+    const peers = [stage.id('a'), stage.id(left)].map((peerId) => ({ peerId, pair: 0 }));
+    expect(stage.resume(stays, { state: 'warming', boundary: 0, peers })).toContain(`${stays} ← forget ${left}`);
   });
 
   test('gets the answer again that was lost on the way', () => {

@@ -175,4 +175,32 @@ export const REGRESSIONS: readonly { readonly title: string; readonly scenario: 
       ],
     },
   },
+  {
+    title: 'a newcomer still knew another that the new coordinator had given up, and was not introduced to it again',
+    scenario: {
+      seed: 908472,
+      machines: 2,
+      minWorldSize: 1,
+      stripes: 2,
+      segmentBytes: 4096,
+      heartbeatMs: 100,
+      lostAfterMs: 300,
+      callTimeoutMs: 25000,
+      ahead: 0,
+      weather: {
+        latencyMs: 2,
+        jitterMs: 10,
+        bytesPerMs: 1000000,
+        maxPieceBytes: 20000,
+        windowBytes: 262144,
+        cutChance: 0,
+      },
+      stormMs: 587,
+      faults: [
+        { at: 381, kind: 'join', count: 1 },
+        { at: 398, kind: 'join', count: 3 },
+        { at: 526, kind: 'coordinator-crash', restartMs: 566, keepsStore: true },
+      ],
+    },
+  },
 ];
