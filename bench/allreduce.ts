@@ -10,6 +10,7 @@ import Table from 'cli-table3';
 import { Command } from 'commander';
 import { type Chart, chartSvg, type Point } from '../src/benchmark/chart.ts';
 import { algbw, busbw, formatBytes, formatRate, formatSeconds, median } from '../src/benchmark/statistics.ts';
+import { find, judge, type MemoryRow, type Row } from './harness/bars.ts';
 import { describeMachine } from './harness/machine.ts';
 import { SIDES, type Side, type SideMeasurement } from './harness/sides.ts';
 
@@ -28,36 +29,6 @@ interface Options {
   readonly quick?: true;
 }
 
-/** The figures of one side at one world size and tensor size. */
-interface Row {
-  readonly side: string;
-  readonly worldSize: number;
-  readonly bytes: number;
-  readonly seconds: number;
-  readonly busbw: number;
-  readonly maxRssKiB: number;
-}
-
-/** What one process needs for a 256 MiB all-reduce. */
-interface MemoryRow {
-  readonly side: string;
-  readonly worldSize: number;
-  readonly bytes: number;
-  /** Peak minus tensor and `out`, counted from nothing. */
-  readonly aboveTensorsKiB: number;
-  /** The same without what a Node process takes that does nothing. */
-  readonly aboveNodeKiB: number;
-  /** Peak minus what was resident just before. */
-  readonly growthKiB: number;
-}
-
-interface Bar {
-  readonly what: string;
-  readonly wanted: string;
-  readonly measured: string;
-  readonly met: boolean;
-}
-
 function numberList(text: string | undefined, fallback: readonly number[]): readonly number[] {
   return text === undefined ? fallback : text.split(',').map(Number);
 }
@@ -68,7 +39,7 @@ async function measureWorld(
   sizes: readonly number[],
   options: Options,
 ): Promise<Row[]> {
-  const samples = new Map<string, { seconds: number[]; maxRssKiB: number }>();
+  const samples = new Map<string, { seconds: number[]; cpuSeconds: number[]; maxRssKiB: number }>();
   for (let round = 0; round < Number(options.rounds); round++) {
     for (const side of sides) {
       const usable = sizes.filter((bytes) => bytes <= (side.largest ?? Number.POSITIVE_INFINITY));
@@ -77,9 +48,10 @@ async function measureWorld(
       const task = { worldSize, sizes: usable, iterations: Number(options.iterations), warmups: 2 };
       for (const one of await side.measure(task)) {
         const key = `${side.name} ${one.bytes}`;
-        const kept = samples.get(key) ?? { seconds: [], maxRssKiB: 0 };
+        const kept = samples.get(key) ?? { seconds: [], cpuSeconds: [], maxRssKiB: 0 };
         // Each round counts as much as any other.
         kept.seconds.push(median(one.seconds));
+        kept.cpuSeconds.push(one.cpuSeconds / one.seconds.length);
         kept.maxRssKiB = Math.max(kept.maxRssKiB, one.maxRssKiB);
         samples.set(key, kept);
       }
@@ -97,6 +69,7 @@ async function measureWorld(
           bytes,
           seconds,
           busbw: busbw(bytes, seconds, worldSize),
+          cpuSecondsPerGB: (median(kept.cpuSeconds) / bytes) * 1e9,
           maxRssKiB: kept.maxRssKiB,
         },
       ];
@@ -127,12 +100,8 @@ async function measureMemory(worldSize: number): Promise<MemoryRow[]> {
   return rows;
 }
 
-function find(rows: readonly Row[], side: string, worldSize: number, bytes: number): Row | undefined {
-  return rows.find((row) => row.side === side && row.worldSize === worldSize && row.bytes === bytes);
-}
-
 function printWorld(rows: readonly Row[], worldSize: number): void {
-  const head = ['size', 'side', 'time', 'algbw GB/s', 'busbw GB/s', '× Gloo', '× raw TCP', 'peak RSS'];
+  const head = ['size', 'side', 'time', 'algbw GB/s', 'busbw GB/s', '× Gloo', '× raw TCP', 'CPU s/GB', 'peak RSS'];
   const table = new Table({ head, style: { head: [], border: [] } });
   for (const row of rows.filter((one) => one.worldSize === worldSize)) {
     const ratio = (name: string) => {
@@ -147,55 +116,11 @@ function printWorld(rows: readonly Row[], worldSize: number): void {
       formatRate(row.busbw),
       ratio('gloo'),
       ratio('raw'),
+      row.cpuSecondsPerGB.toFixed(2),
       `${Math.round(row.maxRssKiB / KIB)} MiB`,
     ]);
   }
   console.log(`\nN = ${worldSize}\n${table.toString()}`);
-}
-
-/** Sets the figures beside what was asked for. */
-function judge(rows: readonly Row[], worlds: readonly number[], memory: readonly MemoryRow[]): Bar[] {
-  const bars: Bar[] = [];
-  const compare = (what: string, side: string, other: string, worldSize: number, bytes: number, least: number) => {
-    const [mine, theirs] = [find(rows, side, worldSize, bytes), find(rows, other, worldSize, bytes)];
-    if (mine === undefined || theirs === undefined) return;
-    const ratio = theirs.seconds / mine.seconds;
-    bars.push({
-      what: `${what}, N=${worldSize}, ${formatBytes(bytes)}`,
-      wanted: `≥ ${least}`,
-      measured: ratio.toFixed(2),
-      met: ratio >= least,
-    });
-  };
-  for (const worldSize of worlds) {
-    for (const bytes of new Set(rows.map((row) => row.bytes))) {
-      const large = bytes >= 16 * MIB;
-      compare('busbw beside Gloo', 'skein', 'gloo', worldSize, bytes, large ? 1.25 : 1);
-      if (!large) compare('inline engine beside Gloo', 'skein-inline', 'gloo', worldSize, bytes, 1);
-      if (large) {
-        compare('beside the raw TCP ceiling', 'skein', 'raw', worldSize, bytes, 0.8);
-        compare('over TCP, beside the raw TCP ceiling', 'skein-tcp', 'raw', worldSize, bytes, 0.8);
-      }
-    }
-    if (worldSize <= 4) {
-      compare('eager latency beside Open MPI', 'skein-eager', 'openmpi', worldSize, 4 * KIB, 0.25);
-      compare('eager latency, inline, beside Open MPI', 'skein-inline-eager', 'openmpi', worldSize, 4 * KIB, 0.25);
-    }
-  }
-  for (const row of memory) {
-    const what = `memory of ${row.side}, N=${row.worldSize}, 256 MiB`;
-    const require = (figure: string, kib: number) =>
-      bars.push({
-        what: `${what}: ${figure}`,
-        wanted: '≤ 64 MiB',
-        measured: `${Math.round(kib / KIB)} MiB`,
-        met: kib <= 64 * KIB,
-      });
-    require('peak above tensor and out', row.aboveTensorsKiB);
-    require('the same above a bare Node process', row.aboveNodeKiB);
-    require('growth during the call', row.growthKiB);
-  }
-  return bars;
 }
 
 async function main(options: Options): Promise<void> {
@@ -214,10 +139,12 @@ async function main(options: Options): Promise<void> {
     printWorld(rows, worldSize);
   }
   const memory = sizes.includes(256 * MIB) ? await measureMemory(2) : [];
-  const bars = judge(rows, worlds, memory);
+  const bars = judge(rows, memory);
   const summary = new Table({ head: ['bar', 'wanted', 'measured', ''], style: { head: [], border: [] } });
   for (const bar of bars) summary.push([bar.what, bar.wanted, bar.measured, bar.met ? 'met' : 'NOT MET']);
-  console.log(`\nRatios of medians: the other side's time over ours.\n${summary.toString()}`);
+  console.log(
+    `\nRatios of medians. Where it says whose time, it is theirs over ours; else ours over theirs.\n${summary.toString()}`,
+  );
   mkdirSync(RESULTS, { recursive: true });
   const record = {
     machine: describeMachine(),
