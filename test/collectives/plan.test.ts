@@ -1,10 +1,10 @@
 /** The door to the programs, and the choice among them. */
 import { describe, expect, it } from 'vitest';
 import type { Codec } from '../../src/collectives/codec.ts';
-import { type Costs, calibrate, DEFAULT_COSTS, type MeasuredWay } from '../../src/collectives/costs.ts';
 import { algorithmsOf, makePlan, tensorSizes } from '../../src/collectives/plan.ts';
 import { ALGORITHMS, COLLECTIVE_KINDS, type CollectiveKind, type PlanRequest } from '../../src/collectives/program.ts';
 import { type Choice, chooseAlgorithm, explainChoice, predictSeconds } from '../../src/collectives/select.ts';
+import { NO_WAY, UNMEASURED, type WayCosts } from '../../src/costs.ts';
 import { ArgumentError } from '../../src/errors.ts';
 
 const REQUEST: PlanRequest = { kind: 'allReduce', algorithm: 'ring', worldSize: 4, count: 10, root: 0 };
@@ -116,7 +116,7 @@ describe('chooseAlgorithm', () => {
   });
 
   describe('with several sites', () => {
-    const between = (bytes: number, sites: readonly number[], costs?: Costs) =>
+    const between = (bytes: number, sites: readonly number[], costs?: WayCosts) =>
       chooseAlgorithm({ kind: 'allReduce', worldSize: sites.length, sites, bytes, codec: 'f32', op: 'sum' }, costs);
 
     it('stays within each as long as it can, if there is something to send', () => {
@@ -141,8 +141,7 @@ describe('chooseAlgorithm', () => {
     });
 
     it('is what the figures make of it: with long ways that cost nothing more, it is not worth it', () => {
-      const { near } = DEFAULT_COSTS;
-      expect(between(2 ** 28, [0, 0, 1, 1], { near, far: near })).not.toBe('hierarchical');
+      expect(between(2 ** 28, [0, 0, 1, 1], { ...UNMEASURED, far: NO_WAY })).not.toBe('hierarchical');
     });
   });
 
@@ -173,46 +172,5 @@ describe('chooseAlgorithm', () => {
         }
       }
     }
-  });
-});
-
-describe('calibrate', () => {
-  const SITES = [0, 0, 1, 1];
-  const pairs = SITES.flatMap((_, from) => SITES.flatMap((_site, to) => (from === to ? [] : [{ from, to }])));
-  const measured = (near: Omit<MeasuredWay, 'from' | 'to'>, far: Omit<MeasuredWay, 'from' | 'to'>): MeasuredWay[] =>
-    pairs.map((pair) => ({ ...pair, ...(SITES[pair.from] === SITES[pair.to] ? near : far) }));
-  const nothing = { bytesPerSecond: null, delayMs: null };
-
-  it('makes figures of the median way of each class, within a tenth', () => {
-    const ways = measured({ bytesPerSecond: 100e6, delayMs: 0.5 }, { bytesPerSecond: 5e6, delayMs: 40 });
-    const outlier = ways.map((way, index) => (index === 0 ? { ...way, bytesPerSecond: 1_000, delayMs: 9_000 } : way));
-    for (const { near, far } of [calibrate(ways, SITES), calibrate(outlier, SITES)]) {
-      const { hopSeconds } = DEFAULT_COSTS.near;
-      const close = (value: number, wanted: number) => expect(Math.abs(Math.log(value / wanted))).toBeLessThan(0.1);
-      close(near.byteSeconds, 1 / 100e6);
-      close(near.hopSeconds, hopSeconds + 0.5e-3);
-      close(far.byteSeconds, 1 / 5e6);
-      close(far.hopSeconds, hopSeconds + 40e-3);
-    }
-  });
-
-  it('keeps what was not measured, and never promises more than a host can do', () => {
-    expect(calibrate([], SITES)).toEqual(DEFAULT_COSTS);
-    expect(calibrate(measured(nothing, nothing), SITES)).toEqual(DEFAULT_COSTS);
-    const known = calibrate(measured(nothing, { bytesPerSecond: 5e6, delayMs: 40 }), SITES);
-    expect(known.near).toEqual(DEFAULT_COSTS.near);
-    expect(calibrate([], SITES, known)).toEqual(known);
-    const { near, far } = calibrate(
-      measured({ bytesPerSecond: 1e12, delayMs: 0 }, { bytesPerSecond: 1e12, delayMs: 0 }),
-      SITES,
-    );
-    expect(near).toEqual(DEFAULT_COSTS.near);
-    expect(far).toMatchObject({ byteSeconds: near.byteSeconds, hopSeconds: near.hopSeconds });
-  });
-
-  it('does not move for a little noise', () => {
-    const at = (rate: number) => calibrate(measured({ bytesPerSecond: rate, delayMs: 1 }, nothing), SITES);
-    expect(at(100e6)).toEqual(at(103e6));
-    expect(at(100e6)).not.toEqual(at(200e6));
   });
 });
