@@ -94,7 +94,12 @@ async function measure(task: Omit<AlgorithmsTask, 'address' | 'token'>): Promise
   try {
     await Promise.all(
       members.map((member) => {
-        member.on('message', (message) => times.push(message as AlgorithmTimes)); // rank 0 sends no others
+        member.on('message', (message) => {
+          const one = message as AlgorithmTimes; // rank 0 sends no others
+          times.push(one);
+          if (one.algorithm === 'auto')
+            process.stderr.write(`${formatBytes(one.bytes)}: ${one.seconds.length} turns of each\n`);
+        });
         return new Promise<void>((resolve, reject) => {
           member.on('error', reject);
           member.on('exit', (code, signal) => {

@@ -43,8 +43,6 @@ export interface ProcessorFigures {
   readonly hopSeconds: number;
   /** μ: for a message out of one rank and into another. */
   readonly messageSeconds: number;
-  /** ω: for each rank to which a call is announced. */
-  readonly announceSeconds: number;
   /** β: for a byte out of one rank and into another. */
   readonly byteSeconds: number;
   /** γ: for a byte (of f32) accumulated, with the copies to and from the caller's tensors. */
@@ -55,11 +53,10 @@ export interface ProcessorFigures {
 
 /** Measured between processes on one host (`npm run bench:algorithms -- --fit` gives the figures to set here). */
 export const PROCESSOR: ProcessorFigures = {
-  callSeconds: 0.5e-3,
-  hopSeconds: 40e-6,
-  messageSeconds: 70e-6,
-  announceSeconds: 20e-6,
-  byteSeconds: 0.4e-9,
-  reduceByteSeconds: 0.8e-9,
-  crowding: 0.05,
+  callSeconds: 1.1e-3,
+  hopSeconds: 21e-6,
+  messageSeconds: 47e-6,
+  byteSeconds: 0.365e-9,
+  reduceByteSeconds: 0.54e-9,
+  crowding: 0.1,
 };

@@ -1,5 +1,6 @@
 /** Why `auto` chooses what it does: every algorithm that it chooses among, what the model says of it, and what it takes, in turns. */
 import { performance } from 'node:perf_hooks';
+import { wireLength } from '../collectives/codec.ts';
 import { sitesOf } from '../collectives/plan.ts';
 import { type Choice, explainChoice } from '../collectives/select.ts';
 import type { Algorithm, AlgorithmLabel, Group } from '../index.ts';
@@ -37,7 +38,9 @@ export async function explain(
   const sites = sitesOf(group.members.map(({ site }) => site));
   for (const size of plan.sizes) {
     const auto = new Work(group, plan, size);
-    const bytes = auto.bytes / (kind === 'allGather' || kind === 'allToAll' ? group.worldSize : 1);
+    // A call tells its count in terms of one part, where there are parts.
+    const parts = kind === 'allGather' || kind === 'allToAll' ? group.worldSize : 1;
+    const bytes = wireLength(plan.dtype, codec, auto.count / parts);
     const choice: Choice = { kind, worldSize: group.worldSize, sites, bytes, codec, op };
     const sides = explainChoice(choice, costs).map(({ algorithm, seconds: predictedSeconds }) => ({
       algorithm,

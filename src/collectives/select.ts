@@ -4,7 +4,7 @@
  *
  * An algorithm is told by how often a rank has to do what takes time (`Work`), and that by what it takes (`costs.ts`):
  *
- *     C + hops·max(α, delay) + σ·(messages·μ + partners·ω + reduced·γ) + (bytes·(1 + κ·(senders − 1)) + fill)·max(σ·β, 1/rate)
+ *     σ·C + hops·max(α, delay) + max(hops, σ·messages)·μ + (bytes + fill)·max(σ·(1 + κ·(senders − 1))·β, 1/rate) + σ·reduced·γ
  *
  * σ members share a processor. Hops, bytes and reductions as in R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of
  * Collective Communication Operations in MPICH" (2005), and, for the two trees, P. Sanders, J. Speck, J. L. Träff, "Two-tree algorithms for full
@@ -59,9 +59,7 @@ interface Work {
   readonly hops: number;
   /** Messages out of a rank. */
   readonly messages: number;
-  /** Ranks to which the call is announced. */
-  readonly partners: number;
-  /** Of them, such as send to it at the same time. */
+  /** Ranks that send to a rank at the same time. */
   readonly senders: number;
   /** Bytes out of a rank. */
   readonly bytes: number;
@@ -71,7 +69,7 @@ interface Work {
   readonly reduced: number;
 }
 
-const NOTHING: Work = { hops: 0, messages: 0, partners: 0, senders: 1, bytes: 0, fill: 0, reduced: 0 };
+const NOTHING: Work = { hops: 0, messages: 0, senders: 1, bytes: 0, fill: 0, reduced: 0 };
 
 /** Messages of a vector of so many bytes: one at least. */
 function segmentsOf(bytes: number): number {
@@ -93,19 +91,19 @@ function halvingWork(ranks: number, bytes: number): Work {
   const others = ranks - 1;
   const sent = (others / ranks) * bytes;
   const messages = others * segmentsOf(bytes / ranks);
-  return { ...NOTHING, hops: rounds(ranks), messages, partners: rounds(ranks), senders: rounds(ranks), bytes: sent };
+  return { ...NOTHING, hops: rounds(ranks), messages, senders: rounds(ranks), bytes: sent };
 }
 
 /** What goes straight to all others, one way. */
 function straightWork(ranks: number, part: number): Work {
   const others = ranks - 1;
   const messages = others * segmentsOf(part);
-  return { ...NOTHING, hops: 1, messages, partners: others, senders: others, bytes: others * part };
+  return { ...NOTHING, hops: 1, messages, senders: others, bytes: others * part };
 }
 
 /** There and back. */
-function twice({ hops, messages, partners, senders, bytes, fill }: Work, reduced: number): Work {
-  return { hops: 2 * hops, messages: 2 * messages, partners, senders, bytes: 2 * bytes, fill: 2 * fill, reduced };
+function twice({ hops, messages, senders, bytes, fill }: Work, reduced: number): Work {
+  return { hops: 2 * hops, messages: 2 * messages, senders, bytes: 2 * bytes, fill: 2 * fill, reduced };
 }
 
 /** What an algorithm that knows nothing of sites has to do; null for one that the kind does not have. */
@@ -113,11 +111,10 @@ function workOf({ kind, worldSize: ranks, bytes }: Choice, algorithm: Algorithm)
   const others = ranks - 1;
   const share = (others / ranks) * bytes;
   const segment = Math.min(bytes, SEGMENT_BYTES);
-  const neighbours = Math.min(others, 2);
   switch (`${kind}/${algorithm}` as const) {
     case 'allReduce/ring': {
       const messages = 2 * others * segmentsOf(bytes / ranks);
-      return { ...NOTHING, hops: 2 * others, messages, partners: neighbours, bytes: 2 * share, reduced: share };
+      return { ...NOTHING, hops: 2 * others, messages, bytes: 2 * share, reduced: share };
     }
     case 'allReduce/tree': {
       // h = ⌊log2 N⌋ up, and down again. An inner node sends half the vector to its parent and to two children in one tree, and once
@@ -125,8 +122,7 @@ function workOf({ kind, worldSize: ranks, bytes }: Choice, algorithm: Algorithm)
       const hops = 2 * levels(ranks);
       const messages = 4 * (others / ranks) * segmentsOf(bytes / 2);
       const fill = Math.max(0, hops - 2) * Math.min(bytes / 2, SEGMENT_BYTES);
-      const partners = Math.min(others, 3);
-      return { hops, messages, partners, senders: neighbours, bytes: 2 * share, fill, reduced: share };
+      return { hops, messages, senders: Math.min(others, 2), bytes: 2 * share, fill, reduced: share };
     }
     case 'allReduce/doubling':
     case 'barrier/doubling': {
@@ -135,7 +131,7 @@ function workOf({ kind, worldSize: ranks, bytes }: Choice, algorithm: Algorithm)
       const folds = full === rounds(ranks) ? 0 : 1;
       const hops = full + 2 * folds;
       const messages = hops * segmentsOf(bytes);
-      return { ...NOTHING, hops, messages, partners: full, bytes: hops * bytes, reduced: (full + folds) * bytes };
+      return { ...NOTHING, hops, messages, bytes: hops * bytes, reduced: (full + folds) * bytes };
     }
     case 'allReduce/halving':
       return twice(halvingWork(ranks, bytes), share);
@@ -150,22 +146,22 @@ function workOf({ kind, worldSize: ranks, bytes }: Choice, algorithm: Algorithm)
       // The whole vector makes one lap, in a pipeline.
       const fill = Math.max(0, ranks - 2) * segment;
       const reduced = kind === 'reduce' ? bytes + fill : 0;
-      return { ...NOTHING, hops: others, messages: segmentsOf(bytes), partners: neighbours, bytes, fill, reduced };
+      return { ...NOTHING, hops: others, messages: segmentsOf(bytes), bytes, fill, reduced };
     }
     case 'broadcast/tree':
     case 'reduce/tree': {
       // The root has to do with the vector ⌈log2 N⌉ times.
       const hops = rounds(ranks);
-      const work = { ...NOTHING, hops, messages: hops * segmentsOf(bytes), partners: hops, bytes: hops * bytes };
+      const work = { ...NOTHING, hops, messages: hops * segmentsOf(bytes), bytes: hops * bytes };
       return kind === 'reduce' ? { ...work, reduced: hops * bytes } : work;
     }
     case 'reduceScatter/ring': {
       const messages = others * segmentsOf(bytes / ranks);
-      return { ...NOTHING, hops: others, messages, partners: neighbours, bytes: share, reduced: share };
+      return { ...NOTHING, hops: others, messages, bytes: share, reduced: share };
     }
     case 'allGather/ring': {
       const messages = others * segmentsOf(bytes);
-      return { ...NOTHING, hops: others, messages, partners: neighbours, bytes: others * bytes };
+      return { ...NOTHING, hops: others, messages, bytes: others * bytes };
     }
     case 'allGather/direct':
     case 'allToAll/direct':
@@ -177,34 +173,87 @@ function workOf({ kind, worldSize: ranks, bytes }: Choice, algorithm: Algorithm)
   }
 }
 
-/**
- * What an algorithm that knows nothing of sites uses: the long way at every hop, but for the ring, of whose hops only some are
- * long; in a pipeline its slowest link sets the rate.
- */
-function flatWay(choice: Choice, algorithm: Algorithm, { near, far, ring }: WayCosts): WayFigures {
-  if (algorithm === 'ring' && ring !== null && ORDERLESS.has(choice.kind)) return ring;
+/** Some work, and the ways by which it goes. */
+interface Stage {
+  readonly work: Work;
+  readonly way: WayFigures;
+}
+
+/** The stages of an algorithm, one after the other; null for one that the kind does not have. */
+function stagesOf(choice: Choice, algorithm: Algorithm, costs: WayCosts): readonly Stage[] | null {
+  if (algorithm === 'hierarchical') return hierarchicalStages(choice, costs);
+  const work = workOf(choice, algorithm);
+  if (work === null) return null;
+  const { near, far, ring } = costs;
+  const { kind, worldSize: ranks } = choice;
+  if (algorithm === 'ring' && ring !== null && ORDERLESS.has(kind)) return [{ work, way: ring }];
   const { sites, crossings } = spreadOf(choice);
-  if (sites === 1) return near;
-  if (algorithm !== 'ring') return far;
-  const part = crossings / choice.worldSize;
-  return {
-    hopSeconds: part * far.hopSeconds + (1 - part) * near.hopSeconds,
-    byteSeconds: Math.max(near.byteSeconds, far.byteSeconds),
-  };
+  if (sites === 1) return [{ work, way: near }];
+  if (algorithm === 'ring') {
+    // Only some hops are long; in a pipeline the slowest link sets the rate.
+    const part = crossings / ranks;
+    const hopSeconds = part * far.hopSeconds + (1 - part) * near.hopSeconds;
+    return [{ work, way: { hopSeconds, byteSeconds: Math.max(near.byteSeconds, far.byteSeconds) } }];
+  }
+  const long = longWork(choice, algorithm);
+  if (long === null) return [{ work, way: far }];
+  const short = { ...work, hops: work.hops - long.hops, bytes: work.bytes - long.bytes };
+  return [
+    { work: short, way: near },
+    { work: long, way: far },
+  ];
+}
+
+/** What of recursive doubling or halving goes between sites; null where that is not looked into, as partners change from chunk to chunk. */
+function longWork({ kind, worldSize: ranks, sites, bytes }: Choice, algorithm: Algorithm): Work | null {
+  if (sites === undefined || levels(ranks) !== rounds(ranks)) return null;
+  if (algorithm !== 'doubling' && algorithm !== 'halving') return null;
+  const times = kind === 'allReduce' && algorithm === 'halving' ? 2 : 1;
+  let [hops, sent] = [0, 0];
+  for (let distance = 1, left = bytes / 2; distance < ranks; distance *= 2, left /= 2) {
+    // A rank's partner is at this distance, and halving sends it half of what is left.
+    if (sites.every((site, rank) => sites[rank ^ distance] === site)) continue;
+    hops += times;
+    sent += times * (algorithm === 'halving' ? left : bytes);
+  }
+  return { ...NOTHING, hops, bytes: sent };
 }
 
 /**
- * Seconds of some work. Members that share a processor wait for one another, but not while they wait for a hop. Bytes leave while others arrive, so
- * the slower of way and processors counts.
+ * Between the ranks and the owners through sites: what halving does in the largest site, and then what it does between as many sites, of
+ * which each sends (k−1)/k·n by the ranks of the smallest one. All in all a rank sends as many messages as in halving.
  */
-function secondsOf(work: Work, way: WayFigures, costs: WayCosts, processor: ProcessorFigures): number {
-  const { hopSeconds, messageSeconds, announceSeconds, byteSeconds, reduceByteSeconds, crowding } = processor;
-  const sharing = Math.max(1, costs.sharing);
-  const crowded = 1 + crowding * Math.max(0, work.senders - 1);
+function hierarchicalStages(choice: Choice, { near, far }: WayCosts): readonly Stage[] | null {
+  const { kind, worldSize: ranks, bytes } = choice;
+  if (kind !== 'allReduce' && kind !== 'reduceScatter') return null;
+  const { sites, most, fewest } = spreadOf(choice);
+  const share = ((ranks - 1) / ranks) * bytes;
+  const senders = rounds(most) + rounds(sites);
+  const between = { ...halvingWork(sites, bytes / fewest), messages: 0, senders };
+  const within = { ...halvingWork(most, bytes), messages: halvingWork(ranks, bytes).messages, senders };
+  const stages = [
+    { work: within, way: near },
+    { work: between, way: far },
+  ];
+  const isBack = kind === 'allReduce';
+  return stages.map(({ work, way }, index) => {
+    const reduced = index === 0 ? share : 0;
+    return { work: isBack ? twice(work, reduced) : { ...work, reduced }, way };
+  });
+}
+
+/**
+ * Members that share a processor wait for one another, but not while they wait for a hop. Bytes leave while others arrive, so the slower of
+ * way and processors counts.
+ */
+function secondsOf({ work, way }: Stage, sharing: number, processor: ProcessorFigures): number {
+  const { hopSeconds, messageSeconds, byteSeconds, reduceByteSeconds, crowding } = processor;
+  const crowded = 1 + crowding * (work.senders - 1);
   return (
     work.hops * Math.max(hopSeconds, way.hopSeconds) +
-    sharing * (work.messages * messageSeconds + work.partners * announceSeconds + work.reduced * reduceByteSeconds) +
-    (work.bytes * crowded + work.fill) * Math.max(sharing * byteSeconds, way.byteSeconds)
+    Math.max(work.hops, sharing * work.messages) * messageSeconds +
+    sharing * work.reduced * reduceByteSeconds +
+    (work.bytes + work.fill) * Math.max(sharing * crowded * byteSeconds, way.byteSeconds)
   );
 }
 
@@ -220,26 +269,10 @@ export function predictSeconds(
   costs: WayCosts = UNMEASURED,
   processor: ProcessorFigures = PROCESSOR,
 ): number {
-  const call = Math.max(1, costs.sharing) * processor.callSeconds;
-  if (algorithm === 'hierarchical') return call + hierarchicalSeconds(choice, costs, processor);
-  const work = workOf(choice, algorithm);
-  if (work === null) return Number.POSITIVE_INFINITY;
-  return call + secondsOf(work, flatWay(choice, algorithm, costs), costs, processor);
-}
-
-/**
- * Between the ranks and the owners through sites: what halving does in the largest site, and then what it does between as many sites, of
- * which each sends (k−1)/k·n by the ranks of the smallest one.
- */
-function hierarchicalSeconds(choice: Choice, costs: WayCosts, processor: ProcessorFigures): number {
-  const { kind, worldSize: ranks, bytes } = choice;
-  if (kind !== 'allReduce' && kind !== 'reduceScatter') return Number.POSITIVE_INFINITY;
-  const { sites, most, fewest } = spreadOf(choice);
-  const ways = kind === 'allReduce' ? 2 : 1;
-  const within = { ...halvingWork(most, bytes), reduced: (((ranks - 1) / ranks) * bytes) / ways };
-  const between = halvingWork(sites, bytes / fewest);
-  const seconds = (work: Work, way: WayFigures) => secondsOf(work, way, costs, processor);
-  return ways * (seconds(within, costs.near) + seconds(between, costs.far));
+  const stages = stagesOf(choice, algorithm, costs);
+  if (stages === null) return Number.POSITIVE_INFINITY;
+  const sharing = Math.max(1, costs.sharing);
+  return stages.reduce((sum, stage) => sum + secondsOf(stage, sharing, processor), sharing * processor.callSeconds);
 }
 
 /**

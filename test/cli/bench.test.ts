@@ -47,7 +47,9 @@ describe('skein bench', () => {
     expect(worldSize).toBe(3);
     expect(explained.map(({ bytes }) => bytes)).toEqual([4_096, 2 ** 20]);
     for (const { chosen, algorithms } of explained) {
-      expect(algorithms.map(({ algorithm }) => algorithm)).toEqual(expect.arrayContaining(['ring', 'tree', 'doubling']));
+      expect(algorithms.map(({ algorithm }) => algorithm)).toEqual(
+        expect.arrayContaining(['ring', 'tree', 'doubling']),
+      );
       expect(algorithms[0]!.algorithm).toBe(chosen);
       const predicted = algorithms.map(({ predictedSeconds }) => predictedSeconds);
       expect(predicted).toEqual([...predicted].sort((left, right) => left - right));
@@ -56,7 +58,8 @@ describe('skein bench', () => {
         expect(predictedSeconds).toBeGreaterThan(0);
       }
     }
-    const largest = ({ algorithms }: Explained) => Math.max(...algorithms.map(({ predictedSeconds }) => predictedSeconds));
+    const largest = ({ algorithms }: Explained) =>
+      Math.max(...algorithms.map(({ predictedSeconds }) => predictedSeconds));
     expect(largest(explained[1]!)).toBeGreaterThan(largest(explained[0]!));
   });
 
