@@ -190,6 +190,19 @@ function fitTo(rows: readonly Row[]): ProcessorFigures {
   );
 }
 
+function write(rows: readonly Row[], fitted: ProcessorFigures | null): void {
+  mkdirSync(RESULTS, { recursive: true });
+  const record = {
+    machine: describeMachine(),
+    date: new Date().toISOString(),
+    command: process.argv.slice(2),
+    processor: PROCESSOR,
+    fitted,
+    rows,
+  };
+  writeFileSync(join(RESULTS, 'algorithms.json'), `${JSON.stringify(record, null, 1)}\n`);
+}
+
 async function main(options: Options): Promise<void> {
   const sizes = numbersFrom(options.sizes, SIZES);
   const worlds = numbersFrom(options.worlds, WORLDS);
@@ -213,21 +226,13 @@ async function main(options: Options): Promise<void> {
     );
     print(mine, worldSize, options.explain === true);
     rows.push(...mine);
+    write(rows, null); // a run takes minutes: what is measured stays
   }
   const met = rows.filter(({ ratio }) => ratio <= BAR).length;
   console.log(`\nauto is within ${Math.round((BAR - 1) * 100)} % of the best in ${met} of ${rows.length} cases.`);
   const fitted = options.fit === true ? fitTo(rows) : null;
   if (fitted !== null) console.log('The figures that explain these times best:', fitted);
-  mkdirSync(RESULTS, { recursive: true });
-  const record = {
-    machine: describeMachine(),
-    date: new Date().toISOString(),
-    command: process.argv.slice(2),
-    processor: PROCESSOR,
-    fitted,
-    rows,
-  };
-  writeFileSync(join(RESULTS, 'algorithms.json'), `${JSON.stringify(record, null, 1)}\n`);
+  write(rows, fitted);
   console.log(`Written to ${RESULTS}algorithms.json`);
 }
 

@@ -9,7 +9,7 @@ import { type Plan, repetitions } from './plan.ts';
 import { median } from './statistics.ts';
 import { type Benchable, Work } from './work.ts';
 
-export interface ExplainedAlgorithm {
+interface ExplainedAlgorithm {
   readonly algorithm: Algorithm;
   /** What the model says. */
   readonly predictedSeconds: number;
