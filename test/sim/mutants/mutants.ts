@@ -170,13 +170,4 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'if (payload.length === 0) {',
     faults: 'wrong',
   },
-  {
-    title: 'who comes late to a view chooses algorithms by the figures of the present one',
-    file: 'src/membership/coordinator.ts',
-    find: '    const { epoch, generation: number, boundary, cuts, costs } = generation;\n',
-    replace: `    const { epoch, generation: number, boundary, cuts } = generation;
-    const { costs } = this.#current ?? generation;
-`,
-    faults: 'slow,stop',
-  },
 ];
