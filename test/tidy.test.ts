@@ -16,14 +16,15 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   lifecycle: [],
   recent: [],
+  costs: [],
   ring: [],
   tensor: ['errors'],
   kernels: ['tensor'],
   wire: ['errors', 'tensor'],
-  membership: ['errors', 'lifecycle', 'recent', 'ring', 'tensor', 'wire'],
-  collectives: ['errors', 'lifecycle', 'recent', 'ring', 'tensor', 'kernels', 'wire'],
+  membership: ['costs', 'errors', 'lifecycle', 'recent', 'ring', 'tensor', 'wire'],
+  collectives: ['costs', 'errors', 'lifecycle', 'recent', 'ring', 'tensor', 'kernels', 'wire'],
   transport: ['errors', 'lifecycle', 'wire'],
-  engine: ['errors', 'lifecycle', 'tensor', 'kernels', 'wire', 'membership', 'collectives', 'transport'],
+  engine: ['costs', 'errors', 'lifecycle', 'tensor', 'kernels', 'wire', 'membership', 'collectives', 'transport'],
   staging: ['tensor', 'kernels', 'engine'],
   options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'engine'],
   observe: ['tensor', 'collectives'],
@@ -37,12 +38,12 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   diloco: ['index'],
   launch: ['index'],
   chaos: ['errors', 'observe', 'launch'],
-  benchmark: ['errors', 'tensor', 'index'],
+  benchmark: ['costs', 'errors', 'tensor', 'collectives', 'index'],
   cli: ['errors', 'tensor', 'launch', 'chaos', 'benchmark', 'index'],
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */
-const PURE_ROOMS = ['membership', 'collectives', 'ring', 'wire', 'tensor', 'errors', 'lifecycle', 'recent'];
+const PURE_ROOMS = ['membership', 'collectives', 'ring', 'wire', 'tensor', 'errors', 'lifecycle', 'recent', 'costs'];
 
 /** All that pure rooms import from packages: libraries that are as pure as they are. */
 const PURE_PACKAGES = ['msgpackr', 'valibot'];

@@ -1,5 +1,5 @@
 /** Finds the figures of the cost model that explain measured times best. */
-import type { CostFigures } from '../../src/collectives/costs.ts';
+import type { ProcessorFigures } from '../../src/costs.ts';
 
 /** How far to step from a figure: ever finer. */
 const STEPS = [2, 1.4, 1.2, 1.1, 1.05, 1.02];
@@ -9,8 +9,8 @@ const STEPS = [2, 1.4, 1.2, 1.1, 1.05, 1.02];
  *
  * @param errorOf what is to be least
  */
-export function fitFigures(start: CostFigures, errorOf: (figures: CostFigures) => number): CostFigures {
-  const names = Object.keys(start) as (keyof CostFigures)[]; // it has no others
+export function fitFigures(start: ProcessorFigures, errorOf: (figures: ProcessorFigures) => number): ProcessorFigures {
+  const names = Object.keys(start) as (keyof ProcessorFigures)[]; // it has no others
   let best = start;
   let least = errorOf(best);
   for (const step of STEPS) {

@@ -50,7 +50,7 @@ function isExact({ codec }: Plan): boolean {
 }
 
 /** Rank 0 decides when that is enough, so that all stop after the same iteration. */
-async function warmUp(group: Benchable, plan: Plan): Promise<void> {
+export async function warmUp(group: Benchable, plan: Plan): Promise<void> {
   const works = WARM_UP_BYTES.map((bytes) => new Work(group, plan, bytes));
   const start = performance.now();
   const goOn = new Uint8Array(1);

@@ -22,6 +22,8 @@ export interface Plan {
   readonly warmups: number;
   /** Time for the compiler to get to know the hot paths: a training run has that behind it after its first steps. */
   readonly warmUpMs: number;
+  /** Each algorithm beside what the model says of it, instead of the columns of nccl-tests. */
+  readonly explains: boolean;
 }
 
 /** How the result was told: beside the input, or in its place. */

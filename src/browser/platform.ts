@@ -34,6 +34,7 @@ export function browserPlatform(loadRtc: () => Promise<RtcDriver>): Platform {
     abortController: () => new AbortController(),
     memory: async () => divideArena(await loadKernels()),
     hostKey: async () => hostKey,
+    cores: navigator.hardwareConcurrency,
     listen: async () => ({ addresses: [], close: async () => {} }),
     async dial({ kind }) {
       throw new ConnectError(`A browser can't dial by ${kind}.`, { phase: 'dial' });

@@ -6,12 +6,13 @@ import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { type Chart, chartSvg, type Point } from '../benchmark/chart.ts';
+import { type Explained, explain } from '../benchmark/explain.ts';
 import { measure } from '../benchmark/measure.ts';
 import type { PeerOrder } from '../benchmark/peer.ts';
 import { BENCHED, BENCHED_OPS, busFactor, type Plan, type Row, sizesBetween } from '../benchmark/plan.ts';
 import { RIVALS, type Rival } from '../benchmark/rivals.ts';
-import { formatBytes, median } from '../benchmark/statistics.ts';
-import { ArgumentError, type JoinOptions, join } from '../index.ts';
+import { formatBytes, formatSeconds, median } from '../benchmark/statistics.ts';
+import { ArgumentError, type Group, type JoinOptions, join } from '../index.ts';
 import { startCoordinator } from '../launch/coordinator.ts';
 import { launchEnvironment } from '../launch/environment.ts';
 import { DTYPES } from '../tensor.ts';
@@ -34,6 +35,7 @@ interface BenchOptions {
   readonly engine?: 'worker' | 'inline';
   readonly transports?: string;
   readonly vs?: string;
+  readonly explain?: true;
   readonly json?: true;
   readonly svg?: string;
 }
@@ -52,6 +54,9 @@ Examples:
 
   Two machines with two processes each (the coordinator runs on the first):
     $ SKEIN_TOKEN=… skein launch -n 2 --coordinator tcp://first:7400 -- skein bench --world-size 4
+
+  Why \`auto\` chooses what it does:
+    $ skein bench -n 4 --explain
 
   8-bit values, as JSON, with a chart:
     $ skein bench -n 2 --codec int8 --json --svg int8.svg`;
@@ -97,7 +102,7 @@ function rivalsNamed(names: string | undefined, plan: Plan): readonly Rival[] {
 }
 
 /** Runs the processes of a benchmark on this machine. */
-async function runHere(order: PeerOrder, processes: number, onRow: (row: Row) => void): Promise<void> {
+async function runHere<R>(order: PeerOrder, processes: number, onRow: (row: R) => void): Promise<void> {
   const token = randomBytes(32).toString('hex');
   const children: ChildProcess[] = [];
   const killAll = () => {
@@ -114,7 +119,7 @@ async function runHere(order: PeerOrder, processes: number, onRow: (row: Row) =>
   try {
     for (let index = 0; index < processes; index++) {
       const env = { ...process.env, ...launchEnvironment(run, index, 0) };
-      children.push(fork(script, [JSON.stringify(order)], { env }).on('message', (row) => onRow(row as Row))); // sent by peer.ts
+      children.push(fork(script, [JSON.stringify(order)], { env }).on('message', (row) => onRow(row as R))); // sent by peer.ts
     }
     const codes = children.map(
       (child) => new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code))),
@@ -205,12 +210,55 @@ async function draw(
   writeFileSync(path, await chartSvg(chart, points));
 }
 
-/** This process is one of the peers of a benchmark: `skein launch … -- skein bench`. */
-async function takePart(plan: Plan, joinOptions: JoinOptions, onRow: (row: Row) => void): Promise<number> {
+function printExplained(rows: readonly Explained[], plan: Plan, worldSize: number): void {
+  const table = new Table({
+    head: ['size', 'algorithm', 'predicted', 'measured', ''],
+    style: { head: [], border: [] },
+  });
+  for (const { bytes, chosen, algorithms } of rows) {
+    const fastest = Math.min(...algorithms.map(({ seconds }) => seconds));
+    for (const [index, { algorithm, predictedSeconds, seconds }] of algorithms.entries()) {
+      const words = [algorithm === chosen ? 'auto' : '', seconds === fastest ? 'fastest' : ''];
+      const times = [predictedSeconds, seconds].map(formatSeconds);
+      table.push([index === 0 ? formatBytes(bytes) : '', algorithm, ...times, words.filter(Boolean).join(', ')]);
+    }
+  }
+  console.log(
+    `${plan.collective}, ${worldSize} processes: what the model predicts, and the median of the slowest rank's times`,
+  );
+  console.log(table.toString());
+}
+
+/** Each algorithm beside what the model says of it. */
+async function benchExplained(
+  plan: Plan,
+  joinOptions: JoinOptions,
+  processes: number | null,
+  json: boolean,
+): Promise<void> {
+  const rows: Explained[] = [];
+  const onRow = (row: Explained) => {
+    rows.push(row);
+    process.stderr.write(`${formatBytes(row.bytes)}: ${row.chosen}\n`);
+  };
+  let worldSize = processes ?? 0;
+  if (processes === null) worldSize = await takePart(joinOptions, onRow, (group, tell) => explain(group, plan, tell));
+  else await runHere({ plan, join: joinOptions }, processes, onRow);
+  if (rows.length === 0) return; // another rank tells
+  if (json) console.log(JSON.stringify({ plan, worldSize, explained: rows }));
+  else printExplained(rows, plan, worldSize);
+}
+
+/** This process is one of the peers of a benchmark: `skein launch … -- skein bench`. @returns the world size on rank 0, else 0 */
+async function takePart<R>(
+  joinOptions: JoinOptions,
+  onRow: (row: R) => void,
+  run: (group: Group, onRow: (row: R) => void) => Promise<void>,
+): Promise<number> {
   const group = await join(undefined, joinOptions);
   const { worldSize } = group;
   let isFirst = false;
-  await measure(group, plan, (row) => {
+  await run(group, (row) => {
     isFirst = group.rank === 0;
     if (isFirst) onRow(row);
   });
@@ -234,6 +282,7 @@ async function bench(options: BenchOptions): Promise<void> {
     iterations,
     warmups,
     warmUpMs: WARM_UP_MS,
+    explains: options.explain === true,
   };
   const isPeer = options.processes === undefined && process.env['SKEIN_COORDINATOR'] !== undefined;
   const processes = options.processes ?? 2;
@@ -248,6 +297,14 @@ async function bench(options: BenchOptions): Promise<void> {
   if (isPeer && options.vs !== undefined) {
     throw new ArgumentError('`--vs` measures on one machine: give the number of processes with -n.');
   }
+  if (plan.explains) {
+    if (options.vs !== undefined || options.svg !== undefined || algorithm !== 'auto')
+      throw new ArgumentError(
+        '`--explain` tells why `auto` chooses what it does: leave `--vs`, `--svg` and `--algorithm` out.',
+      );
+    await benchExplained(plan, joinOptions, isPeer ? null : processes, options.json === true);
+    return;
+  }
   const rivals = rivalsNamed(options.vs, plan);
   const rows: Row[] = [];
   const onRow = (row: Row) => {
@@ -255,7 +312,7 @@ async function bench(options: BenchOptions): Promise<void> {
     process.stderr.write(`${formatBytes(row.bytes)}: ${(row.outOfPlace.seconds * 1e3).toFixed(2)} ms\n`);
   };
   let worldSize = processes;
-  if (isPeer) worldSize = await takePart(plan, joinOptions, onRow);
+  if (isPeer) worldSize = await takePart(joinOptions, onRow, (group, tell) => measure(group, plan, tell));
   else await runHere({ plan, join: joinOptions }, processes, onRow);
   if (rows.length === 0) return; // another rank tells
   const beside: Beside[] = [];
@@ -304,6 +361,7 @@ export function benchCommand(): Command {
     .addOption(new Option('--engine <engine>', 'where the engine runs').choices(['worker', 'inline']))
     .option('--transports <list>', 'ways between the peers, best first')
     .option('--vs <names>', 'libraries to compare with: gloo, openmpi, raw (a TCP ring without arithmetic)')
+    .option('--explain', 'instead: each algorithm that `auto` chooses among, measured beside what its model predicts')
     .option('--json', 'print JSON')
     .option('--svg <file>', 'draw bus bandwidth by size (needs the package vega)')
     .addHelpText('after', HELP)

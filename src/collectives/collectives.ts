@@ -59,6 +59,7 @@ import type { Algorithm, CollectiveKind, Plan, Rank, Sites, Task } from './progr
 import { type Expansion, planOf, worldOf } from './program-code.ts';
 import { Envelope, type Path, readInner, readPath, relayHeader } from './relay.ts';
 import { type Feedback, Residuals } from './residuals.ts';
+import { ORDERLESS } from './ring.ts';
 import { type Cut, Cuts } from './routes.ts';
 import { contributedRanges, finishedOf, keepOf, spreadPlan } from './salvage.ts';
 import { chooseAlgorithm } from './select.ts';
@@ -984,9 +985,6 @@ function findOpen(state: TagState, sequence: number): Operation | undefined {
   for (const operation of state.open) if (operation.sequence === sequence) return operation;
   return undefined;
 }
-
-/** Collectives whose result does not depend on who has which rank: their ring may take any order. */
-const ORDERLESS: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'broadcast', 'reduce']);
 
 /** Collectives to which the root alone contributes. */
 const ROOT_SENDS: ReadonlySet<CollectiveKind> = new Set(['broadcast', 'scatter']);

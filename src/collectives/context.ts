@@ -3,11 +3,11 @@
  * Collectives are numbered per tag within a generation, so members that call in the same order agree on every number,
  * whenever each of them learns of a loss.
  */
+import { UNMEASURED, type WayCosts } from '../costs.ts';
 import { hashTag } from '../wire/frame.ts';
 import { MAX_TAGS } from '../wire/limits.ts';
 import type { Exclusion } from '../wire/messages.ts';
 import type { Description, PeerId } from './call.ts';
-import { type Costs, DEFAULT_COSTS } from './costs.ts';
 import type { Operation } from './operation.ts';
 import type { Rank } from './program.ts';
 import { type Cut, Cuts, ringAround } from './routes.ts';
@@ -27,8 +27,8 @@ export interface ViewOf {
   readonly members: readonly Member[];
   /** Pairs of them that can't reach one another. */
   readonly cuts: readonly Cut[];
-  /** What ways between its members cost, if the coordinator has said so: to all of them the same. */
-  readonly costs?: Costs;
+  /** What ways between its members cost, as the coordinator has said to all of them; else nothing is known. */
+  readonly costs?: WayCosts;
 }
 
 /**
@@ -59,7 +59,7 @@ export interface TagState {
 export class Context {
   readonly generation: number;
   /** By which all members choose algorithms. */
-  readonly costs: Costs;
+  readonly costs: WayCosts;
   epoch: number;
   members: readonly Member[];
   /** What attempts of this epoch go round. */
@@ -75,7 +75,7 @@ export class Context {
 
   constructor(view: ViewOf) {
     this.generation = view.generation;
-    this.costs = view.costs ?? DEFAULT_COSTS;
+    this.costs = view.costs ?? UNMEASURED;
     this.epoch = view.epoch;
     this.members = view.members;
     this.cuts = new Cuts(view.cuts);

@@ -11,7 +11,10 @@
  */
 import { reduce, replace, send } from './instructions.ts';
 import { shareOf } from './partition.ts';
-import type { ChunkProgram, Instruction, Rank } from './program.ts';
+import type { ChunkProgram, CollectiveKind, Instruction, Rank } from './program.ts';
+
+/** Collectives whose result does not depend on who has which rank: their ring may take any order, and takes that of the view. */
+export const ORDERLESS: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'broadcast', 'reduce']);
 
 /** `value` modulo `size`, never negative. */
 function wrap(value: number, size: number): number {

@@ -361,8 +361,8 @@ export class CoordinatorServer {
     }
     const run = this.#enter(session, true);
     if (run === null) return;
-    const { hostKey, site, addresses, startWorldSize, name } = message;
-    const description = { hostKey, site, addresses };
+    const { hostKey, site, addresses, cores, startWorldSize, name } = message;
+    const description = { hostKey, site, addresses, cores };
     this.#step(run, { type: 'joined', connection: session.number, description, startWorldSize, name });
   }
 
@@ -370,8 +370,8 @@ export class CoordinatorServer {
     if (!this.#mayEnter(session, report.peerId)) return;
     const run = this.#enter(session, false);
     if (run === null) return;
-    const { hostKey, site, addresses, startWorldSize, name } = proved;
-    const description = { hostKey, site, addresses };
+    const { hostKey, site, addresses, cores, startWorldSize, name } = proved;
+    const description = { hostKey, site, addresses, cores };
     this.#step(run, { type: 'resumed', connection: session.number, description, startWorldSize, name, report });
     if (run.peers.get(report.peerId) !== session)
       this.#refusals.tell(

@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
+import { availableParallelism } from 'node:os';
 import { ArgumentError, ConnectError } from '../errors.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { shortcutOf } from '../transport/address.ts';
@@ -30,6 +31,8 @@ export interface Platform {
   memory(): Promise<EngineMemory>;
   /** What peers on one host have in common. */
   hostKey(): Promise<string>;
+  /** Processors that this host lets peers use. */
+  readonly cores: number;
   /** Opens a listener for data of each kind, on the side from which the coordinator is reached. */
   listen(kinds: readonly TransportKind[], coordinator: Address, door: Door): Promise<Listeners>;
   /** @param tls for an address of kind `tls` */
@@ -112,6 +115,7 @@ export const systemPlatform: Platform = {
   },
   memory: async () => divideArena(await loadKernels(ARENA_BYTES)),
   hostKey,
+  cores: availableParallelism(),
   listen: (kinds, coordinator, door) => openListeners(kinds, dataHost(hostOf(coordinator)), door),
   dial: dialAny,
   async rtc() {

@@ -9,6 +9,7 @@ import { Inbound } from '../collectives/inbound.ts';
 import type { Operation } from '../collectives/operation.ts';
 import type { LinkPort } from '../collectives/ports.ts';
 import { Waits } from '../collectives/waits.ts';
+import { UNMEASURED, type WayCosts } from '../costs.ts';
 import {
   ClosedError,
   ConnectError,
@@ -26,8 +27,8 @@ import { hasCut, type Pair } from '../membership/ways.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
-import { MAX_TOLD_WAITING } from '../wire/limits.ts';
-import type { CoordinatorMessage, PeerDescription, RunReport } from '../wire/messages.ts';
+import { MAX_CORES, MAX_TOLD_WAITING } from '../wire/limits.ts';
+import type { CoordinatorMessage, PeerDescription, RunReport, WireView } from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
 import type { Listeners, TransportKind } from './host.ts';
 import { type EngineMemory, ScratchPool } from './memory.ts';
@@ -100,6 +101,8 @@ export interface RuntimeStatus {
   /** The members in the order of the ring: each sends to the next, and the last to the first. */
   readonly ring: readonly PeerId[];
   readonly links: readonly LinkStatus[];
+  /** By what `algorithm: 'auto'` chooses: as the coordinator has told all members of the view. */
+  readonly costs: WayCosts;
   readonly collectives: readonly {
     readonly op: string;
     readonly state: string;
@@ -254,7 +257,8 @@ export class Runtime {
     try {
       if (transports.includes('webrtc')) signalling = await Signalling.open(platform, onConnection);
       const hostKey = await platform.hostKey();
-      const description = { hostKey, site, addresses: listeners.addresses.flatMap(toldAddress) };
+      const cores = Math.min(platform.cores, MAX_CORES);
+      const description = { hostKey, site, addresses: listeners.addresses.flatMap(toldAddress), cores };
       if (signalling !== null) description.addresses.push({ kind: 'webrtc' });
       const client = await CoordinatorClient.connect(
         platform,
@@ -510,7 +514,7 @@ export class Runtime {
     this.#client.close();
   }
 
-  #install(view: ViewOf): void {
+  #install(view: WireView): void {
     // A member that comes late to a boundary may have heard of a later loss, which did not concern that boundary's view.
     const epoch = Math.max(view.epoch, this.#view?.epoch ?? 0);
     this.#view = { ...view, epoch };
@@ -796,7 +800,7 @@ export class Runtime {
       waitsFor: operation.waitsFor(),
       elapsed: Math.round(now - operation.startedAt),
     }));
-    return { ring: this.#collectives.ring, links, collectives };
+    return { ring: this.#collectives.ring, links, costs: this.#view?.costs ?? UNMEASURED, collectives };
   }
 
   /** Tells the coordinator, lets what is queued leave, and closes. */

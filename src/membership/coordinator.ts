@@ -17,10 +17,12 @@
  *   reports, and makes its state from them. Messages may have been lost either way, so everything open is decided anew.
  * - A member for whom others wait may be left out of a collective that allows it (`exclude`), and stays a member.
  * - The ring's order is a fact of a generation. One that is predicted to be worth it makes a new one at a boundary (`rings.ts`).
+ * - So are the figures by which the members choose algorithms (`calibration.ts`).
  *
  * Invariants: epochs only grow. A generation's members only shrink. `commit` is sent only when all members of the view hold
  * the result, so any later decision by "do all survivors hold it" agrees with it.
  */
+import { UNMEASURED, type WayCosts } from '../costs.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import { Recent } from '../recent.ts';
 import {
@@ -44,11 +46,12 @@ import type {
   WireView,
 } from '../wire/messages.ts';
 import { intersectRanges, type KeptRange } from '../wire/ranges.ts';
+import { Calibration, type CostPeer, measuredCosts, settled } from './calibration.ts';
 import { Detector, type DetectorBounds } from './detector.ts';
 import { Exclusions } from './exclusions.ts';
 import { Flapping } from './flapping.ts';
 import { newestMembers, rebuild } from './recovery.ts';
-import { type KnownLink, placeNewcomers, presentRing, type RingPeer, Rings, type RingView } from './rings.ts';
+import { type KnownLink, placeNewcomers, presentRing, Rings, type RingView } from './rings.ts';
 import { Stragglers } from './stragglers.ts';
 import { goesRound, hasCut, type Pair, pairOf } from './ways.ts';
 
@@ -130,6 +133,8 @@ export interface CoordinatorSnapshot {
   readonly ring: readonly PeerId[];
   /** What the ways between them were measured to be worth. */
   readonly links: readonly KnownLink[];
+  /** By which figures they choose algorithms; null: there is no view. */
+  readonly costs: WayCosts | null;
 }
 
 type PeerState = 'warming' | 'ready' | 'member';
@@ -189,6 +194,8 @@ interface Generation {
   readonly ring: readonly PeerId[];
   /** Pairs that could not reach one another when the epoch began. */
   cuts: readonly Pair[];
+  /** By which its members choose. */
+  readonly costs: WayCosts;
 }
 
 /** A collective that some members hold. */
@@ -283,6 +290,7 @@ export class CoordinatorMachine {
   readonly #committed: Recent<string> = new Recent(2 * MAX_OPEN_COLLECTIVES);
   readonly #exclusions: Exclusions = new Exclusions();
   readonly #rings: Rings;
+  readonly #calibration: Calibration = new Calibration();
   #lastLook = 0;
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
@@ -361,6 +369,7 @@ export class CoordinatorMachine {
       recovering: this.#recovery !== null,
       ring: this.#current === null ? [] : this.#ringView(this.#current).ring.map(({ peerId }) => peerId),
       links: this.#rings.links,
+      costs: this.#current?.costs ?? null,
     };
   }
 
@@ -537,23 +546,27 @@ export class CoordinatorMachine {
     const cuts = this.#cutsAmong(members);
     const isOpenAgain = this.#current?.cuts.some((pair) => !this.#cuts.has(pair.join(' '))) === true;
     const better = joining.length === 0 ? this.#betterRing() : null;
-    // Where a way is open again, or the ring has a better order, a view with the same members is made.
-    if (joining.length === 0 && !isOpenAgain && better === null) return;
+    const isOff = this.#current !== null && this.#calibration.isDue(this.#now);
+    // Where a way is open again, the ring has a better order, or figures are off, a view with the same members is made.
+    if (joining.length === 0 && !isOpenAgain && better === null && !isOff) return;
     this.#isBlank = false;
     this.#epoch += 1;
     const joined = joining.map((peer) => peer.peerId);
     const siteOf = (peerId: PeerId) => this.#peers.get(peerId)?.description.site ?? '';
+    const ring =
+      better ?? placeNewcomers(this.#current?.ring.filter((peerId) => members.includes(peerId)) ?? [], joined, siteOf);
+    const agreed = this.#current?.costs ?? UNMEASURED;
     const generation: Generation = {
       generation: this.#epoch,
       boundary: index,
       epoch: this.#epoch,
       members,
       joined,
-      ring:
-        better ??
-        placeNewcomers(this.#current?.ring.filter((peerId) => members.includes(peerId)) ?? [], joined, siteOf),
+      ring,
       cuts,
+      costs: settled(agreed, measuredCosts(this.#ringView({ ring, members }), this.#rings, agreed)),
     };
+    this.#calibration.onAgreed(this.#now);
     this.#current = generation;
     this.#generations.set(generation.generation, generation);
     for (const peer of joining) this.#admit(peer, generation);
@@ -561,6 +574,7 @@ export class CoordinatorMachine {
       `boundary ${index}: epoch ${this.#epoch}, ${generation.members.length} members, joined ${joined.join(', ')}`,
     );
     if (better !== null) this.#note(`the ring has a new order: ${better.join(', ')}`);
+    if (generation.costs !== agreed) this.#note(`algorithms are chosen by ${JSON.stringify(generation.costs)}`);
   }
 
   #betterRing(): readonly PeerId[] | null {
@@ -568,12 +582,13 @@ export class CoordinatorMachine {
   }
 
   /** A generation's ring as the members go it, if they knew what can't be reached now. */
-  #ringView({ ring, members }: Generation): RingView {
-    const peers = new Map<PeerId, RingPeer>();
+  #ringView({ ring, members }: Pick<Generation, 'ring' | 'members'>): RingView<CostPeer> {
+    const peers = new Map<PeerId, CostPeer>();
     for (const peerId of members) {
       const description = this.#peers.get(peerId)?.description;
-      if (description !== undefined)
-        peers.set(peerId, { peerId, site: description.site, hostKey: description.hostKey });
+      if (description === undefined) continue;
+      const { site, hostKey, cores } = description;
+      peers.set(peerId, { peerId, site, hostKey, cores });
     }
     const cuts = this.#cutsAmong(members);
     const isCut = (from: PeerId, to: PeerId) => cuts.length > 0 && hasCut(cuts, pairOf(from, to));
@@ -627,8 +642,8 @@ export class CoordinatorMachine {
       site: this.#peers.get(peerId)?.description.site ?? '',
       place: places.get(peerId) ?? 0,
     }));
-    const { epoch, generation: number, boundary, cuts } = generation;
-    return { epoch, generation: number, boundary, members, cuts: cuts.map(([one, other]) => [one, other]) };
+    const { epoch, generation: number, boundary, cuts, costs } = generation;
+    return { epoch, generation: number, boundary, members, cuts: cuts.map(([one, other]) => [one, other]), costs };
   }
 
   /** Forgets generations that every member has passed, and in which nobody can have anything open. */
@@ -1034,7 +1049,11 @@ export class CoordinatorMachine {
     if (this.#now - this.#lastLook >= LOOK_MS) {
       this.#lastLook = this.#now;
       this.#nameSlow();
-      if (this.#current !== null && this.#decision === null) this.#rings.look(this.#ringView(this.#current), this.#now);
+      if (this.#current !== null && this.#decision === null) {
+        const view = this.#ringView(this.#current);
+        this.#rings.look(view, this.#now);
+        this.#calibration.look(this.#current.costs, measuredCosts(view, this.#rings, this.#current.costs));
+      }
     }
     this.#orderRing();
     const mayComeIn = ({ state, notBefore }: PeerRecord) =>

@@ -19,9 +19,9 @@ export interface RingPeer {
   readonly hostKey: string;
 }
 
-export interface RingView {
+export interface RingView<Peer extends RingPeer = RingPeer> {
   /** In the present order of the ring. */
-  readonly ring: readonly RingPeer[];
+  readonly ring: readonly Peer[];
   /** Whether two of them can't reach one another. */
   isCut(from: PeerId, to: PeerId): boolean;
 }
@@ -137,6 +137,12 @@ export class Rings {
       const at = key.indexOf(' ');
       return { from: key.slice(0, at), to: key.slice(at + 1), bytesPerSecond: rate, delayMs: delay };
     });
+  }
+
+  /** What is known of the way from one peer to another; null: nothing was told of it. */
+  way(from: PeerId, to: PeerId): Omit<MeasuredLink, 'peerId'> | null {
+    const way = this.#ways.get(keyOf(from, to));
+    return way === undefined ? null : { bytesPerSecond: way.rate, delayMs: way.delay };
   }
 
   /** To be called once a second, when there is a view and nothing is to be decided. */
@@ -296,11 +302,11 @@ export function placeNewcomers(
 }
 
 /** The ring that the members go, round what is cut. */
-export function presentRing(
+export function presentRing<Peer extends RingPeer>(
   ring: readonly PeerId[],
-  members: ReadonlyMap<PeerId, RingPeer>,
+  members: ReadonlyMap<PeerId, Peer>,
   isCut: (from: PeerId, to: PeerId) => boolean,
-): readonly RingPeer[] {
+): readonly Peer[] {
   const present = ring.flatMap((peerId) => members.get(peerId) ?? []);
   return ringOf(
     present.map((peer, place) => ({ ...peer, place })),

@@ -67,6 +67,9 @@ export const MAX_RESIDUALS = 1_024;
 /** Peers in a run. */
 export const MAX_WORLD_SIZE = 1_024;
 
+/** Processors of a machine: more are counted as so many. */
+export const MAX_CORES = 65_536;
+
 /** Runs of one coordinator: the epoch of each is remembered when nobody is left in it. */
 export const MAX_RUNS = 1_024;
 

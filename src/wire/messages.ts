@@ -15,6 +15,7 @@ import {
   MAX_CANDIDATE_LENGTH,
   MAX_CLAIMS_LENGTH,
   MAX_CONTROL_BYTES,
+  MAX_CORES,
   MAX_CUTS,
   MAX_ICE_SERVERS,
   MAX_KEPT_RANGES,
@@ -80,6 +81,8 @@ const description = {
   hostKey: name,
   site: v.pipe(v.string(), v.maxLength(256)),
   addresses: v.pipe(v.array(address), v.maxLength(16)),
+  /** Processors of that machine. */
+  cores: v.pipe(u32, v.minValue(1), v.maxValue(MAX_CORES)),
 };
 
 /** `pair`: a number that both ends of one introduction have in common, and with them the key. */
@@ -89,8 +92,17 @@ const member = v.strictObject({ peerId: name, site: v.pipe(v.string(), v.maxLeng
 const members = v.pipe(v.array(member), v.minLength(1), v.maxLength(MAX_WORLD_SIZE));
 /** Pairs of members that can't reach one another. All attempts of an epoch go round the same ones. */
 const cuts = v.pipe(v.array(v.strictTuple([name, name])), v.maxLength(MAX_CUTS));
+/** What ways and processors cost (see costs.ts): figures by which all members choose alike, so no two of them may get others. */
+const seconds = v.pipe(v.number(), v.minValue(0), v.maxValue(3_600));
+const way = v.strictObject({ hopSeconds: seconds, byteSeconds: seconds });
+const costs = v.strictObject({
+  near: way,
+  far: way,
+  ring: v.nullable(way),
+  sharing: v.pipe(v.number(), v.minValue(0), v.maxValue(MAX_WORLD_SIZE)),
+});
 /** `boundary`: where the generation was made. */
-const view = v.strictObject({ epoch: u32, generation: u32, boundary: u32, members, cuts });
+const view = v.strictObject({ epoch: u32, generation: u32, boundary: u32, members, cuts, costs });
 const lost = v.strictObject({ peerId: name, reason: text });
 const failure = {
   id: collectiveId,
@@ -327,7 +339,7 @@ export type PeerMessage = v.InferOutput<typeof peerMessage>;
 export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessage>;
 export type DialMessage = v.InferOutput<typeof dialMessage>;
 export type Introduction = v.InferOutput<typeof introduction>;
-export type PeerDescription = Pick<Introduction, 'hostKey' | 'site' | 'addresses'>;
+export type PeerDescription = Pick<Introduction, 'hostKey' | 'site' | 'addresses' | 'cores'>;
 export type IceServers = v.InferOutput<typeof ice>;
 export type HeldResult = v.InferOutput<typeof heldResult>;
 export type FinishedRanges = v.InferOutput<typeof finished>;

@@ -17,6 +17,7 @@ const PLAN: Plan = {
   iterations: 1,
   warmups: 0,
   warmUpMs: 0,
+  explains: false,
 };
 
 async function rowsOf(members: Members, plan: Plan): Promise<Row[]> {

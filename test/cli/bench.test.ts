@@ -1,5 +1,6 @@
 /** `skein bench` as users run it. */
 import { describe, expect, test } from 'vitest';
+import type { Explained } from '../../src/benchmark/explain.ts';
 import type { Row } from '../../src/benchmark/plan.ts';
 import { requireRivals } from '../harness/requirements.ts';
 import { Command, skein } from './command.ts';
@@ -38,12 +39,44 @@ describe('skein bench', () => {
     expect(command.stdout).toContain('#wrong');
   });
 
+  test('explains what `auto` chooses: each algorithm as it was measured, beside what the model predicts', async () => {
+    const SIZES = ['-b', '4K', '-e', '1M', '-f', '256', '-i', '1', '-w', '0'];
+    await using command = Command.skein(['bench', '-n', '3', ...SIZES, '--explain', '--json']);
+    expect(await command.ended, command.stderr).toBe(0);
+    const { worldSize, explained } = JSON.parse(command.stdout) as { worldSize: number; explained: Explained[] };
+    expect(worldSize).toBe(3);
+    expect(explained.map(({ bytes }) => bytes)).toEqual([4_096, 2 ** 20]);
+    for (const { chosen, algorithms } of explained) {
+      expect(algorithms.map(({ algorithm }) => algorithm)).toEqual(
+        expect.arrayContaining(['ring', 'tree', 'doubling']),
+      );
+      expect(algorithms[0]!.algorithm).toBe(chosen);
+      const predicted = algorithms.map(({ predictedSeconds }) => predictedSeconds);
+      expect(predicted).toEqual([...predicted].sort((left, right) => left - right));
+      for (const { seconds, predictedSeconds } of algorithms) {
+        expect(seconds).toBeGreaterThan(0);
+        expect(predictedSeconds).toBeGreaterThan(0);
+      }
+    }
+    const largest = ({ algorithms }: Explained) =>
+      Math.max(...algorithms.map(({ predictedSeconds }) => predictedSeconds));
+    expect(largest(explained[1]!)).toBeGreaterThan(largest(explained[0]!));
+  });
+
+  test('explains in a table, also as peers of a launch, of other collectives too', async () => {
+    const program = skein('bench', ...SMALL, '-c', 'broadcast', '--explain');
+    await using command = Command.skein(['launch', '-n', '2', '--', process.execPath, ...program]);
+    expect(await command.ended, command.stderr).toBe(0);
+    expect(command.stdout.match(/│ 64 KiB +│ (ring|tree) +│ +[\d.]+ ms +│ +[\d.]+ ms +│ auto/g)).toHaveLength(1);
+  });
+
   test.each([
     [['--vs', 'nccl'], '`--vs` knows gloo, openmpi, raw, not "nccl"'],
     [['--vs', 'gloo', '--op', 'max'], '`--vs` compares all-reduces that sum f32'],
     [['-b', '1M', '-e', '4K'], '`--begin` is larger than `--end`'],
     [['-b', 'much'], 'Give a size in bytes'],
     [['-f', '1'], 'Give a number above 1'],
+    [['--explain', '--algorithm', 'ring'], '`--explain` tells why `auto` chooses'],
   ])('%j ends with 2 and says what is wrong', async (args, complaint) => {
     await using command = Command.skein(['bench', '-n', '2', ...args]);
     expect(await command.ended).toBe(2);

@@ -126,7 +126,7 @@ class World {
 function introductionOf(peerId: string): Parameters<Peers['add']>[0] {
   const port = 'abcdefgh'.indexOf(peerId);
   const addresses = [{ kind: 'tcp', host: '127.0.0.1', port } as const, { kind: 'unix', path: peerId } as const];
-  return { peerId, pair: 1, hostKey: 'host', site: '', key: KEY, addresses };
+  return { peerId, pair: 1, hostKey: 'host', site: '', key: KEY, addresses, cores: 1 };
 }
 
 test('a better path is looked for ever more seldom, and adopted at the boundary after it was found', async () => {

@@ -28,6 +28,7 @@ function credentials(name: string, changes: Partial<Credentials> = {}): Credenti
     name: '',
     transports: ['unix', 'tcp'],
     description: {
+      cores: 2,
       hostKey: 'a-boot-id-of-thirty-six-characters-1 mnt:[4026531841]',
       site: 'eu',
       addresses: [

@@ -1,5 +1,6 @@
 /** What a peer that knows the token can't do to a coordinator, or a coordinator that knows it to a peer. */
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { UNMEASURED } from '../../src/costs.ts';
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
 import { resolveSecurity } from '../../src/engine/resolve-security.ts';
@@ -141,6 +142,7 @@ function view(generation: number, ...ids: readonly string[]): WireView {
     boundary: 1,
     members: ids.map((peerId) => ({ peerId, site: '', place: 0 })),
     cuts: [],
+    costs: UNMEASURED,
   };
 }
 

@@ -118,9 +118,15 @@ function stepMachine(controls: readonly Control<PeerMessage>[], random: Random):
       if (effect.type === 'send') checkTaken(COORDINATOR_MESSAGES, effect.message);
     }
   };
-  const { hostKey, site, addresses } = PEER_EXAMPLES.prove;
+  const { hostKey, site, addresses, cores } = PEER_EXAMPLES.prove;
   for (let connection = 0; connection < 4; connection++) {
-    step({ type: 'joined', connection, description: { hostKey, site, addresses }, startWorldSize: 3, name: site });
+    step({
+      type: 'joined',
+      connection,
+      description: { hostKey, site, addresses, cores },
+      startWorldSize: 3,
+      name: site,
+    });
     if (connection < 3) step({ type: 'message', peerId: ids[connection]!, message: { type: 'ready' } });
   }
   for (const { message } of controls) {

@@ -84,6 +84,7 @@ export class HostilePeer {
           description: {
             hostKey: await systemPlatform.hostKey(),
             site: '',
+            cores: 1,
             addresses: (told ?? listeners.addresses).filter((address) => address.kind !== 'ws'),
           },
         },

@@ -1,4 +1,5 @@
 /** A coordinator that knows the token and means ill: lets a peer in as it should, and then says whatever it likes. */
+import { UNMEASURED } from '../../src/costs.ts';
 import { ControlConnection } from '../../src/engine/control-connection.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
 import { formatTcpAddress } from '../../src/transport/address.ts';
@@ -49,6 +50,7 @@ function view(random: Random, epoch: number): WireView {
     boundary: random.integer(0, 3),
     members: ids.map((peerId) => ({ peerId, site: '', place: 0 })),
     cuts: random.chance(0.7) ? [] : [[VICTIM, random.pick([VICTIM, NOBODY])]],
+    costs: UNMEASURED,
   };
 }
 
@@ -96,6 +98,7 @@ function lie(random: Random): CoordinatorMessage {
         key: random.bytes(32),
         hostKey: 'here',
         site: '',
+        cores: 1,
         addresses: [
           {
             kind: 'tcp',
@@ -161,7 +164,7 @@ function serve(connection: Connection, corpus: Corpus, random: Random, tally: Im
     const admitted: CoordinatorMessage = {
       type: 'admitted',
       index: 1,
-      view: { epoch: 1, generation: 1, boundary: 1, members, cuts: [] },
+      view: { epoch: 1, generation: 1, boundary: 1, members, cuts: [], costs: UNMEASURED },
       joined: [],
       failed: [],
       excluded: [],

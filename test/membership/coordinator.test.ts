@@ -21,7 +21,7 @@ describe('joining', () => {
         {
           type: 'joined',
           connection,
-          description: { hostKey: 'm', site: '', addresses: [] },
+          description: { hostKey: 'm', site: '', addresses: [], cores: 1 },
           startWorldSize: 2,
           name: '',
         },
@@ -591,6 +591,7 @@ describe('leaving and being expelled', () => {
       hostKey: 'm',
       site: '',
       addresses: [],
+      cores: 1,
     },
   ])('one that sends $type again is expelled', (message) => {
     const stage = Stage.withMembers(2);

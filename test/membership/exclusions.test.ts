@@ -1,5 +1,6 @@
 /** The coordinator lets a collective go on without a member for which the others wait. */
 import { describe, expect, test } from 'vitest';
+import { UNMEASURED } from '../../src/costs.ts';
 import { Stage } from './stage.ts';
 
 const CALL = { id: '1:g:0', epoch: 1, spare: 1 };
@@ -71,6 +72,7 @@ describe('a collective that could do without some', () => {
         boundary: 1,
         members: [...'abc'].map((peerId) => ({ peerId, site: '', place: 0 })),
         cuts: [],
+        costs: UNMEASURED,
       },
     ];
     const successor = new Stage();
@@ -101,7 +103,7 @@ describe('a collective that could do without some', () => {
   test('can’t be failed for the others by one that did not know yet, when the coordinator comes back', () => {
     const successor = new Stage();
     const members = [...'abc'].map((peerId) => ({ peerId, site: '', place: 0 }));
-    const views = [{ epoch: 1, generation: 1, boundary: 1, members, cuts: [] }];
+    const views = [{ epoch: 1, generation: 1, boundary: 1, members, cuts: [], costs: UNMEASURED }];
     const failed = [{ id: '1:g:0', generation: 1, code: 'withdrawn' as const, message: 'it ran out of time' }];
     successor.resume('c', { views, failed });
     successor.resume('a', { views, excluded: [{ id: '1:g:0', epoch: 2, peers: ['c'] }] });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { UNMEASURED } from '../../src/costs.ts';
 import { concernedBy, ViewHistory } from '../../src/membership/history.ts';
 import { newestMembers, rebuild } from '../../src/membership/recovery.ts';
 import { MAX_REPORTED_VIEWS } from '../../src/wire/limits.ts';
@@ -13,6 +14,7 @@ function view(generation: number, epoch: number, members: string, boundary: numb
     boundary,
     members: [...members].map((peerId) => ({ peerId, site: '', place: 0 })),
     cuts: [],
+    costs: UNMEASURED,
   };
 }
 
@@ -217,7 +219,9 @@ describe('a coordinator that was restarted', () => {
 test('a report of a view without its own peer is refused, and does no harm', () => {
   const stage = new Stage();
   const members = [{ peerId: 'z', site: '', place: 0 }];
-  const lines = stage.resume('a', { views: [{ epoch: 1, generation: 1, boundary: 1, members, cuts: [] }] });
+  const lines = stage.resume('a', {
+    views: [{ epoch: 1, generation: 1, boundary: 1, members, cuts: [], costs: UNMEASURED }],
+  });
   expect(lines.join()).toContain('evicted');
   expect(stage.snapshot()).toMatchObject({ epoch: 0, members: [] });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { UNMEASURED } from '../../src/costs.ts';
 import { placeNewcomers, Rings, type RingView } from '../../src/membership/rings.ts';
 import { Stage } from './stage.ts';
 
@@ -208,7 +209,7 @@ describe('the coordinator', () => {
   test('that was restarted has the order from its members', () => {
     const stage = new Stage();
     const members = [...'xyz'].map((peerId, rank) => ({ peerId, site: '', place: [1, 0, 2][rank]! }));
-    const views = [{ generation: 2, epoch: 5, boundary: 2, members, cuts: [] }];
+    const views = [{ generation: 2, epoch: 5, boundary: 2, members, cuts: [], costs: UNMEASURED }];
     for (const name of 'xyz') stage.resume(name, { epoch: 5, boundary: 2, views });
     expect(stage.snapshot().ring.join('')).toBe('yxz');
   });

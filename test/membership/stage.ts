@@ -39,12 +39,14 @@ export function newMachine(stored: StoredRun | null = null, graceMs = 0): Coordi
 }
 
 export function descriptionOf(site: string, hostKey = 'machine'): PeerDescription {
-  return { hostKey, site, addresses: [{ kind: 'memory', name: site }] };
+  return { hostKey, site, addresses: [{ kind: 'memory', name: site }], cores: 64 };
 }
 
 export class Stage {
   readonly machine: CoordinatorMachine;
   now = 0;
+  /** What each was told at a boundary, by name and index. */
+  readonly #views: Map<string, WireView | null> = new Map();
   readonly #ids: Map<string, string> = new Map();
   readonly #names: Map<string, string> = new Map();
 
@@ -115,6 +117,14 @@ export class Stage {
 
   boundary(name: string, index: number, minWorldSize = 1, oldest = 1): string[] {
     return this.say(name, { type: 'boundary', index, passed: index - 1, minWorldSize, oldest });
+  }
+
+  /** Comes to a boundary; the view that is made there, null where none is. */
+  viewAt(name: string, index: number): WireView | null {
+    this.boundary(name, index);
+    const view = this.#views.get(`${name} ${index}`);
+    if (view === undefined) throw new Error(`${name} got no answer at boundary ${index}`);
+    return view;
   }
 
   done(name: string, id: string, epoch: number, spare = 0): string[] {
@@ -193,8 +203,11 @@ export class Stage {
 
   #step(event: CoordinatorEvent): string[] {
     const effects = this.machine.step(event, this.now);
-    for (const effect of effects)
+    for (const effect of effects) {
       if (effect.type === 'assign' && !this.#names.has(effect.peerId)) this.#enter(effect.peerId);
+      else if (effect.type === 'send' && effect.message.type === 'boundary')
+        this.#views.set(`${this.#name(effect.peerId)} ${effect.message.index}`, effect.message.view);
+    }
     return effects.flatMap((effect) => this.#write(effect));
   }
 

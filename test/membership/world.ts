@@ -277,7 +277,8 @@ class Watch {
     }
   }
 
-  onView({ generation, epoch, members }: WireView): void {
+  onView({ generation, epoch, members, costs }: WireView): void {
+    this.#same(`what members of generation ${generation} choose algorithms by`, costs);
     this.#onMembers(
       generation,
       epoch,

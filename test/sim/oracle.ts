@@ -2,7 +2,7 @@
  * Knows every input of every peer, and so what each result must be. It is told what each call came to, and throws when one of
  * the invariants of ARCHITECTURE.md is broken.
  */
-import type { Report } from '../../src/index.ts';
+import type { AlgorithmLabel, Report } from '../../src/index.ts';
 import { type Call, expected, type Numbers, tolerance } from './workload.ts';
 
 export class InvariantError extends Error {
@@ -14,6 +14,8 @@ interface Settled {
   readonly index: number;
   readonly epoch: number;
   readonly contributors: readonly string[];
+  /** Chosen by each for itself. */
+  readonly algorithm: AlgorithmLabel;
   /** In words, to be compared. */
   readonly ranges: string;
   /** The result of a call whose result is not known to the last bit. */
@@ -67,7 +69,7 @@ export class Oracle {
     this.succeeded += 1;
     if (report.retries > 0) this.retried += 1;
     const { planned, peerId } = call;
-    const { id, epoch, contributors } = report;
+    const { id, epoch, contributors, algorithm } = report;
     const title = `${planned.kind} ${planned.index} of step ${planned.boundary} (${id}) on ${peerId}`;
     if (!contributors.includes(peerId)) throw new InvariantError(`agreement: ${title} succeeded without this peer`);
     if (new Set(contributors).size !== contributors.length || report.worldSize !== contributors.length)
@@ -75,7 +77,7 @@ export class Oracle {
     const { boundary, index } = planned;
     const ranges = report.ranges.map((one) => `${one.start}-${one.end} of ${one.contributors}`).join('; ');
     const bits = planned.codec === 'int8' ? bytesOf(call.output, planned.count).toString('base64') : '';
-    const now: Settled = { boundary, index, epoch, contributors, ranges, bits, peerId };
+    const now: Settled = { boundary, index, epoch, contributors, algorithm, ranges, bits, peerId };
     const earlier = this.#settled.get(id) ?? [];
     this.#settled.set(id, [...earlier, now]);
     for (const before of earlier) {
@@ -85,7 +87,7 @@ export class Oracle {
       // Peers that a coordinator without memory found before the members came back are a run of their own.
       const isOther = this.#amnesia && !before.contributors.some((one) => contributors.includes(one));
       if (isOther) continue;
-      for (const key of ['boundary', 'index', 'epoch', 'contributors', 'ranges', 'bits'] as const) {
+      for (const key of ['boundary', 'index', 'epoch', 'contributors', 'algorithm', 'ranges', 'bits'] as const) {
         if (`${before[key]}` === `${now[key]}`) continue;
         throw new InvariantError(
           `agreement: ${title} has ${key} ${now[key]}, but on ${before.peerId} it has ${before[key]}`,

@@ -58,6 +58,7 @@ export function simPlatform(process: SimProcess, around: SimSurroundings): Platf
         carries: new ArenaPool(kernels, CARRY_BYTES, POOLED),
       }),
     hostKey: () => Promise.resolve(process.name),
+    cores: 1,
     async listen(_kinds, _coordinator, { onConnection }) {
       const listener = await transport.listen({ kind: 'memory', name: process.name }, onConnection);
       return { addresses: [listener.address], close: () => listener.close() };

@@ -19,6 +19,7 @@ const description: Omit<Introduction, 'peerId' | 'pair' | 'key'> = {
     { kind: 'unix', path: '/tmp/skein/α.sock' },
     { kind: 'memory', name: 'b' },
   ],
+  cores: 8,
 };
 
 const view: WireView = {
@@ -30,6 +31,12 @@ const view: WireView = {
     { peerId: 'p1-ffffffff', site: 'zürich', place: 0 },
   ],
   cuts: [['p0-00000000', 'p1-ffffffff']],
+  costs: {
+    near: { hopSeconds: 0.000_1, byteSeconds: 1e-9 },
+    far: { hopSeconds: 0.02, byteSeconds: 1 / 3 },
+    ring: null,
+    sharing: 0.5,
+  },
 };
 
 export const PEER_EXAMPLES = {
@@ -95,7 +102,7 @@ export const COORDINATOR_EXAMPLES = {
     ice: { servers: [{ url: 'turn:192.0.2.1:3478', username: '1:p1', credential: 'secret' }], validMs: 86_400_000 },
     peers: [
       { peerId: 'p0', pair: 1, key: secretOf(5), ...description },
-      { peerId: 'p2', pair: 2, key: secretOf(6), hostKey: 'machine-2', site: '', addresses: [] },
+      { peerId: 'p2', pair: 2, key: secretOf(6), hostKey: 'machine-2', site: '', addresses: [], cores: 1 },
     ],
   },
   refuse: { type: 'refuse', code: 'unauthorized', message: 'The token is wrong.' },

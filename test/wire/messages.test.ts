@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { Packr } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
+import { UNMEASURED } from '../../src/costs.ts';
 import {
   MAX_CONTROL_BYTES,
   MAX_CONTROL_VALUES,
@@ -280,6 +281,7 @@ describe('limits of control messages', () => {
         { kind: 'tcp' as const, host: '2001:0db8:85a3:0000:0000:8a2e:0370:7334', port: 65_535 },
         { kind: 'unix' as const, path: '/'.repeat(107) },
       ],
+      cores: 65_536,
     });
     const peers = Array.from({ length: MAX_WORLD_SIZE - 1 }, (_, index) => peer(index));
     const ranges = Array.from({ length: MAX_KEPT_RANGES }, () => ({ start: 2 ** 50, end: 2 ** 51, epoch: U32_MAX }));
@@ -298,6 +300,7 @@ describe('limits of control messages', () => {
       boundary,
       members,
       cuts: [],
+      costs: UNMEASURED,
     }));
     const failed = ids.slice(0, MAX_REPORTED_FAILURES).map((id) => ({
       id,

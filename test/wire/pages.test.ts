@@ -202,6 +202,7 @@ test('a welcome to the largest run, with the longest description of every peer, 
     ...one,
     site: 's'.repeat(256),
     addresses: new Array(14).fill(address),
+    cores: 65_536,
   });
   const { length } = encodeControl({ ...COORDINATOR_EXAMPLES.welcome, peers }, 1, 1);
   expect(length).toBeGreaterThan(MAX_WORLD_SIZE * 3_500);
