@@ -8,9 +8,9 @@ import { MAX_STRIPES } from '../wire/limits.ts';
 
 /**
  * What one connection can be trusted to keep on the way. Linux bounds a sender's buffer to 4 MiB, of which packets' own overhead takes
- * its part; with one packet in 100,000 lost, Reno keeps 0.5 MB (Mathis et al., 1997).
+ * its part; but with one packet in 20,000 lost, Reno keeps 250 KB (Mathis et al., 1997).
  */
-export const STRIPE_FLIGHT_BYTES: number = 512 * 1024;
+export const STRIPE_FLIGHT_BYTES: number = 256 * 1024;
 
 /** What a rate is made of at least (ms): what comes in less may have waited in buffers. */
 const SAMPLE_MS = 200;

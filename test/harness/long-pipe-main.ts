@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { constants, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
 import { setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Shaper, type Shape, wireBytes } from './shaper.ts';
+import { type Shape, Shaper, wireBytes } from './shaper.ts';
 
 /** How often it looks (ms), and frames that it takes from one side before it looks at the other. */
 const TURN_MS = 1;
@@ -23,7 +23,9 @@ const { devices, shape } = JSON.parse(process.argv[2]!) as { devices: [string, s
 function open(device: string): number {
   const folder = `/sys/class/net/${device}/macvtap`;
   const [tap] = readdirSync(folder);
-  const [major, minor] = readFileSync(join(folder, tap!, 'dev'), 'utf8').trim().split(':');
+  const [major, minor] = readFileSync(join(folder, tap!, 'dev'), 'utf8')
+    .trim()
+    .split(':');
   const place = mkdtempSync(join(tmpdir(), 'skein-pipe-'));
   try {
     execFileSync('mknod', [join(place, device), 'c', major!, minor!]);
