@@ -128,6 +128,8 @@ export class Lane {
   readonly name: LaneName;
   readonly session: number;
   readonly stripes: Stripe[] = [];
+  /** The shortest that any of its stripes has seen (ms); null where none tells. */
+  roundTripMs: number | null = null;
   /** Bytes. */
   received = 0;
   /** How often something has come on every stripe: one that is silent is not hidden by the others. */
@@ -155,12 +157,6 @@ export class Lane {
     this.session = session;
     this.#stripeEvents = stripeEvents;
     this.#events = events;
-  }
-
-  /** The shortest that any of its stripes has seen (ms); null where none tells. */
-  get roundTripMs(): number | null {
-    const seen = this.stripes.flatMap(({ connection: { roundTripMs } }) => roundTripMs ?? []);
-    return seen.length === 0 ? null : Math.min(...seen);
   }
 
   get queuedBytes(): number {
@@ -214,6 +210,8 @@ export class Lane {
 
   add(connection: Connection, rest: Uint8Array): void {
     const stripe = new Stripe(connection, this, this.#stripeEvents);
+    const { roundTripMs } = connection;
+    if (roundTripMs !== undefined) this.roundTripMs = Math.min(roundTripMs, this.roundTripMs ?? roundTripMs);
     this.stripes.push(stripe);
     this.#open.add(stripe);
     if (rest.length > 0) stripe.onData(rest);
