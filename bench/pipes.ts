@@ -157,15 +157,15 @@ async function measureMembers(pipe: LongPipe, calls: number, bytes: number): Pro
 async function main(options: Options): Promise<void> {
   const missing = namespacesMissing() ?? longPipeMissing();
   if (missing !== null) throw new Error(`This benchmark can't be run here: ${missing}.`);
-  const records: Record[] = [];
+  const summaries: Summary[] = [];
   for (const megabits of options.megabits.split(',').map(Number)) {
     // A call takes as long on each.
     const bytes = Math.round((Number(options.size) * megabits) / 1_000) * MIB;
     const setting = { megabits, roundTripMs: Number(options.rtt), mtu: Number(options.mtu), bytes };
-    records.push(summarize(await measure(setting, Number(options.rounds), Number(options.calls)), setting));
+    summaries.push(summarize(await measure(setting, Number(options.rounds), Number(options.calls)), setting));
   }
   mkdirSync(RESULTS, { recursive: true });
-  const record = { machine: describeMachine(), date: new Date().toISOString(), kernel: KERNEL, records };
+  const record = { machine: describeMachine(), date: new Date().toISOString(), kernel: KERNEL, settings: summaries };
   writeFileSync(join(RESULTS, 'pipes.json'), `${JSON.stringify(record, null, 1)}\n`);
 }
 
@@ -197,13 +197,13 @@ interface Setting {
   readonly bytes: number;
 }
 
-interface Record {
+interface Summary {
   readonly setting: Setting;
   readonly rows: readonly (Sample & { readonly best: number })[];
 }
 
 /** Medians and the best of each side, which it prints. */
-function summarize(samples: readonly Sample[], setting: Setting): Record {
+function summarize(samples: readonly Sample[], setting: Setting): Summary {
   const rows = [...new Set(samples.map(({ side }) => side))].map((side) => {
     const own = samples.filter((sample) => sample.side === side);
     const of = (figure: (sample: Sample) => number) => own.map(figure);
