@@ -62,6 +62,15 @@ function start(pipe: LongPipe, end: PipeEnd, script: string, task: PipeTask | Pl
   return spawn(program, args, { stdio: [...stdio], env: { ...process.env, ...pipe.environment } });
 }
 
+/** Ends a process; resolves when it is gone, with its ports. */
+function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+  return new Promise((resolve) => {
+    child.removeAllListeners('exit').once('exit', () => resolve());
+    child.kill('SIGKILL');
+  });
+}
+
 /** The next message of a process; `T` is what its script sends. */
 function message<T>(child: ChildProcess): Promise<T> {
   const told = new Promise<T>((resolve, reject) => {
@@ -117,7 +126,7 @@ async function measurePlain(pipe: LongPipe, connections: number, both: boolean):
     const side = `plain ${both ? 'both ways' : 'one way'}, ${connections}`;
     return { side, goodput: Math.min(...rates), wire, stripes: connections };
   } finally {
-    for (const child of children) child.kill('SIGKILL');
+    await Promise.all(children.map(stop));
   }
 }
 
@@ -150,7 +159,7 @@ async function measureMembers(pipe: LongPipe, calls: number, bytes: number): Pro
     }
     return samples;
   } finally {
-    for (const child of children) child.kill('SIGKILL');
+    await Promise.all(children.map(stop));
   }
 }
 
