@@ -56,7 +56,7 @@ export class Shaper {
 }
 
 /** What precedes each frame that a macvtap device gives and takes (`struct virtio_net_hdr`). */
-export const VNET_BYTES = 10;
+const VNET_BYTES = 10;
 const HEADERS_AT = 2;
 const SEGMENT_AT = 4;
 
