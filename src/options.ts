@@ -34,7 +34,10 @@ export interface JoinOptions extends EncryptionOptions {
    * @default SKEIN_TRANSPORTS (as `unix,tcp,webrtc`), else ['unix', 'tcp']; in a browser ['webrtc']
    */
   readonly transports?: readonly ('unix' | 'tcp' | 'webrtc')[];
-  /** Parallel connections per link and direction: what one of them holds in the kernel is soon full. @default 2 */
+  /**
+   * Parallel connections per link and direction, at first: what one of them holds in the kernel is soon full. Over a long way that is
+   * fast as well there will be more, up to 16, once it is in use. @default 2
+   */
   readonly stripes?: number;
   /**
    * `worker`: a thread of its own, so that a busy training thread delays nothing. `inline`: this thread.

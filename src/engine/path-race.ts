@@ -5,7 +5,7 @@
 import { UnauthorizedError } from '../errors.ts';
 import type { Clock } from '../transport/clock.ts';
 import { dialHandshake } from '../transport/handshake.ts';
-import type { DialledLane } from '../transport/link.ts';
+import type { DialledLane, LaneName } from '../transport/link.ts';
 import type { Address, Connection, DialOptions } from '../transport/transport.ts';
 import type { WebRtcTransport } from '../transport/webrtc.ts';
 import { HANDSHAKE_TIMEOUT_MS } from '../wire/limits.ts';
@@ -58,6 +58,8 @@ interface LaneDial {
   readonly lane: DialledLane;
   /** Best first. */
   readonly paths: readonly Address[];
+  /** How many stripes it is to have, unless they are sessions of WebRTC: of those there are as many as the options say. */
+  readonly stripes: number;
   /** Where it is written down which paths failed. */
   readonly failures: PathFailure[];
   /** Takes all stripes, or none: then the next path is tried. */
@@ -69,6 +71,7 @@ type Relay = DialOptions['relay'];
 /** By which path a lane was opened. */
 export interface OpenedPath {
   readonly kind: Address['kind'];
+  readonly address: Address;
   /** One of the lane's stripes. */
   readonly connection: Connection;
 }
@@ -115,7 +118,7 @@ export class PathRace {
    *
    * @throws Error when none does
    */
-  async open({ introduction, lane, paths, failures, keep }: LaneDial): Promise<OpenedPath> {
+  async open({ introduction, lane, paths, stripes: wanted, failures, keep }: LaneDial): Promise<OpenedPath> {
     const relay = lane === 'successor' ? 'never' : undefined;
     let left = paths;
     while (left.length > 0) {
@@ -125,9 +128,10 @@ export class PathRace {
         const greet = (connection: Connection) => this.#greet(connection, introduction, session, lane);
         const dial = () =>
           this.#dialPath(address, introduction, this.#signal, first.relayOnly === true ? 'only' : relay);
-        const stripes = await this.#openAll(first, dial, greet);
+        const count = address.kind === 'webrtc' ? this.#options.stripes : wanted;
+        const stripes = await this.#openAll(first, count, dial, greet);
         if (relay === 'never') await this.#expectDirect(stripes);
-        const opened = { kind: address.kind, connection: first };
+        const opened = { kind: address.kind, address, connection: first };
         if (!keep(stripes, session, opened)) throw new Error('a stripe was lost while the others were dialled');
         return opened;
       } catch (error) {
@@ -197,15 +201,31 @@ export class PathRace {
     });
   }
 
+  /**
+   * One more stripe of a lane that was opened by this path. The other peer may write to it once this resolves.
+   *
+   * @throws ConnectError, ProtocolError, UnauthorizedError
+   */
+  async openMore(
+    introduction: Introduction,
+    address: Address,
+    session: number,
+    lane: `${LaneName}-more`,
+  ): Promise<Connection> {
+    const connection = await this.#dialOnce(address, introduction, this.#signal, undefined);
+    return this.#greet(connection, introduction, session, lane);
+  }
+
   /** All stripes of a lane, or none. `first`: one of them, which is open already. */
   async #openAll(
     first: Connection,
+    count: number,
     dial: () => Promise<Connection>,
     greet: (connection: Connection) => Promise<Connection>,
   ): Promise<Connection[]> {
     const attempts = await Promise.allSettled([
       greet(first),
-      ...Array.from({ length: this.#options.stripes - 1 }, async () => greet(await dial())),
+      ...Array.from({ length: count - 1 }, async () => greet(await dial())),
     ]);
     const opened = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
     const failed = attempts.find((attempt) => attempt.status === 'rejected');

@@ -11,6 +11,7 @@ import { HANDSHAKE_TIMEOUT_MS, MAX_UNAUTHENTICATED } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
 import { type OpenedPath, type PathFailure, type PathKind, type PathOptions, PathRace, tellPath } from './path-race.ts';
 import { PathSearch, SEARCHES_AT_ONCE } from './path-search.ts';
+import { Widening } from './widening.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
 const DIAL_CONCURRENCY = 16;
@@ -45,6 +46,9 @@ interface PeerEntry {
   reverseMs: number;
   /** By which we receive, where we dialled it. */
   path: OpenedPath | null;
+  /** By which we send, where we dialled that. */
+  reversed: OpenedPath | null;
+  readonly widening: Widening;
   /** Better ways that were last tried in vain, and why. */
   failures: readonly PathFailure[];
   readonly search: PathSearch;
@@ -133,6 +137,8 @@ export class Peers {
       cancelReverse: null,
       reverseMs: REVERSE_FIRST_MS,
       path: null,
+      reversed: null,
+      widening: new Widening(link, this.#options.stripes, (lane, session) => this.#openMore(entry, lane, session)),
       failures: [],
       search: new PathSearch(this.#options.platform, this.#probes, () => this.#probe(entry), this.#options.probeMs),
       warmed: Promise.resolve(),
@@ -200,6 +206,7 @@ export class Peers {
       if (link === undefined) connection.destroy();
       else if (lane === 'inbound') link.accept(connection, session, rest);
       else if (lane === 'outbound') link.acceptReversed(connection, session, rest);
+      else if (lane !== 'successor') link.acceptMore(lane, connection, session, rest);
       else link.acceptSuccessor(connection, session, rest);
     } catch {
       // A stranger, or a peer that went away: the handshake has closed the connection, and nobody here waits for it.
@@ -299,6 +306,7 @@ export class Peers {
       introduction,
       lane,
       paths,
+      stripes: entry.widening.stripes(lane),
       failures,
       // A link that was destroyed meanwhile closes what it is given.
       keep: (stripes, session) =>
@@ -306,7 +314,23 @@ export class Peers {
     });
     if (!this.#isCurrent(entry)) return;
     if (lane === 'inbound') this.#onReceiving(entry, opened);
-    else this.#tell(entry, opened);
+    else {
+      entry.reversed = opened;
+      this.#tell(entry, opened);
+    }
+  }
+
+  /** One more stripe of a lane that we have dialled. */
+  #openMore(entry: PeerEntry, lane: LaneName, session: number): Promise<Connection> {
+    const path = lane === 'inbound' ? entry.path : entry.reversed;
+    if (path === null) return Promise.reject(new Error('it is not known by which path the lane goes'));
+    return this.#race.openMore(entry.introduction, path.address, session, `${lane}-more`);
+  }
+
+  /** Gives lanes more stripes that need them. On one host none does: nothing is on the way for long. */
+  widen(): void {
+    const now = this.#options.platform.clock.now();
+    for (const [peerId, { widening }] of this.#entries) if (!this.sharesHost(peerId)) widening.look(now);
   }
 
   #isCurrent(entry: PeerEntry): boolean {
@@ -351,7 +375,7 @@ export class Peers {
         onLost: () => search.plan(),
       });
     try {
-      await this.#race.open({ introduction, lane: 'successor', paths, failures, keep });
+      await this.#race.open({ introduction, lane: 'successor', paths, stripes: this.#options.stripes, failures, keep });
     } catch {
       if (entry.path === path) entry.failures = failures;
       search.plan();

@@ -90,6 +90,8 @@ export interface LinkStatus {
   /** Better ways that were last tried in vain, and why. */
   readonly failures: readonly PathFailure[];
   readonly up: boolean;
+  /** Connections by which it is sent to. */
+  readonly stripes: number;
   readonly queuedBytes: number;
   /** What the way to it was last measured to carry; null where nothing was sent by which that could be, and between peers on one host. */
   readonly bytesPerSecond: number | null;
@@ -664,6 +666,7 @@ export class Runtime {
       if (!this.#peers.sharesHost(peerId)) sights.push({ peerId, sent: link.sent, queued: link.queuedBytes });
     }
     this.#linkRates.look(now, sights);
+    this.#peers.widen();
     const probed = this.#probing.tick(now, this.#collectives.openCount === 0);
     if (probed !== null) this.#linkRates.onAsked(probed, now);
   }
@@ -790,9 +793,9 @@ export class Runtime {
     const links = [...this.#peers.ids()].map((peerId) => {
       const link = this.#peers.get(peerId)!; // listed just now
       const failures = this.#peers.failures(peerId);
-      const { path, up, queuedBytes } = link;
+      const { path, up, stripes, queuedBytes } = link;
       const { bytesPerSecond, delayMs } = this.#linkRates.of(peerId) ?? { bytesPerSecond: null, delayMs: null };
-      return { peerId, path, failures, up, queuedBytes, bytesPerSecond, delayMs };
+      return { peerId, path, failures, up, stripes, queuedBytes, bytesPerSecond, delayMs };
     });
     const collectives = this.#collectives.open().map((operation) => ({
       op: operation.title,

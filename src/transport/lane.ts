@@ -128,16 +128,24 @@ export class Lane {
   readonly name: LaneName;
   readonly session: number;
   readonly stripes: Stripe[] = [];
+  /** The shortest that any of its stripes has seen (ms); null where none tells. */
+  roundTripMs: number | null = null;
   /** Bytes. */
   received = 0;
   /** How often something has come on every stripe: one that is silent is not hidden by the others. */
   heard = 0;
   /** Something was written to it. */
   isUsed = false;
+  /** We have dialled it. */
+  isOurs = false;
   /** It is read by us, and its turn has not come. */
   waits = false;
   /** Stripes whose connections are not gone yet. */
   readonly #open: Set<Stripe> = new Set();
+  /** Stripes that are being dialled: the other peer may write to them before we have them. */
+  #joining = 0;
+  /** Index of the stripe that is asked first whether it is the emptiest. */
+  #turn = 0;
   #gone: Promise<void> | null = null;
   #onGone: () => void = () => {};
   readonly #stripeEvents: StripeEvents;
@@ -157,8 +165,53 @@ export class Lane {
     return bytes;
   }
 
+  /** The stripe on which fewest bytes wait; of several, the one whose turn it is: what the kernel holds, nobody tells. */
+  get emptiest(): Connection | undefined {
+    const { stripes } = this;
+    let best = this.#turn < stripes.length ? this.#turn : 0;
+    let fewest = stripes[best]?.connection.queuedBytes;
+    if (fewest === undefined) return undefined;
+    for (let step = 1; step < stripes.length; step++) {
+      const index = (this.#turn + step) % stripes.length;
+      const { queuedBytes } = stripes[index]!.connection;
+      if (queuedBytes >= fewest) continue;
+      best = index;
+      fewest = queuedBytes;
+    }
+    this.#turn = (best + 1) % stripes.length;
+    return stripes[best]!.connection;
+  }
+
+  /**
+   * Adds one more stripe to a lane that we have dialled. It may be written to as soon as the other peer has it, so the lane has not had
+   * its end before the dial has ended; and if the stripe is gone by then, something may have been lost on it, as on any other.
+   *
+   * @param dial resolves when the other peer has the stripe, with the connection paused
+   * @throws what `dial` throws: then there is no such stripe
+   */
+  async join(dial: () => Promise<Connection>): Promise<void> {
+    this.#joining += 1;
+    try {
+      this.#take(await dial());
+    } finally {
+      this.#joining -= 1;
+      if (this.#hadItsEnd) this.#events.onDrained(this);
+    }
+  }
+
+  #take(connection: Connection): void {
+    if (this.#state === 'open' && connection.closed) this.#break(undefined);
+    else if (this.#state === 'open') {
+      this.add(connection, new Uint8Array(0));
+      connection.resume();
+    } else if (this.#state === 'ending' && this.name === 'outbound') endStripe(connection);
+    else connection.destroy();
+  }
+
   add(connection: Connection, rest: Uint8Array): void {
     const stripe = new Stripe(connection, this, this.#stripeEvents);
+    const { roundTripMs } = connection;
+    if (roundTripMs !== undefined) this.roundTripMs = Math.min(roundTripMs, this.roundTripMs ?? roundTripMs);
     this.stripes.push(stripe);
     this.#open.add(stripe);
     if (rest.length > 0) stripe.onData(rest);
@@ -178,9 +231,18 @@ export class Lane {
       if (this.#state === 'ending') this.#state = LIFE.step(this.#state, 'closed');
       this.#onGone();
     }
-    if (this.#state !== 'open' || stripe.isDrained) return;
+    if (this.#state === 'open' && !stripe.isDrained) this.#break(error);
+  }
+
+  #break(error: Error | undefined): void {
     this.close(error);
     this.#events.onLost(this, error);
+  }
+
+  /** The other peer writes nothing more, on no stripe. */
+  get #hadItsEnd(): boolean {
+    const isWhole = this.#joining === 0 && this.name === 'inbound' && this.#state === 'open';
+    return isWhole && this.stripes.every((stripe) => stripe.isDrained);
   }
 
   /** Whoever dialled it wants it to be used; what is wrong with that, or null. */
@@ -191,7 +253,7 @@ export class Lane {
   /** Nothing more comes on one of its stripes; what is wrong with that, or null. */
   drained(): string | null {
     if (this.name !== 'inbound') return 'it left a lane to which it does not write';
-    if (this.#state === 'open' && this.stripes.every((stripe) => stripe.isDrained)) this.#events.onDrained(this);
+    if (this.#hadItsEnd) this.#events.onDrained(this);
     return null;
   }
 

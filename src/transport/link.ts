@@ -44,8 +44,19 @@ export interface LinkEvents {
   onLaneClosed(lane: LaneName, error: Error | undefined): void;
 }
 
-/** What a peer that dials says a lane is to be, as it sees it. */
-export type DialledLane = LaneName | 'successor';
+/** What a peer that dials says a connection is to be, as it sees it: of a new lane, or one more stripe of a lane that it has dialled. */
+export type DialledLane = LaneName | 'successor' | MoreOf;
+type MoreOf = `${LaneName}-more`;
+
+/** Of a lane that we have dialled ourselves, so that we can dial more of it. */
+export interface LaneSight {
+  readonly session: number;
+  readonly stripes: number;
+  /** The shortest that any of its stripes has seen (ms); null where none tells. */
+  readonly roundTripMs: number | null;
+  /** Bytes that have come on it, or left by it, and by those before it. */
+  readonly bytes: number;
+}
 
 /** What the owner of a link is told of a lane that was prepared. */
 export interface Succession {
@@ -131,6 +142,11 @@ export class Link {
     return (this.#outbound?.queuedBytes ?? 0) + (this.#retired.get('outbound')?.queuedBytes ?? 0);
   }
 
+  /** By how many connections frames are sent. */
+  get stripes(): number {
+    return this.#outbound?.stripes.length ?? 0;
+  }
+
   /** For status pages: how the peer is reached. */
   get path(): string | null {
     return this.#inbound?.stripes[0]?.connection.remote ?? this.#outbound?.stripes[0]?.connection.remote ?? null;
@@ -139,19 +155,13 @@ export class Link {
   /** Queues a frame on the emptiest stripe, or on the first one when its place among other frames matters. */
   send(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null, ordered: boolean): void {
     const lane = this.#outbound;
-    let best = lane?.stripes[0]?.connection;
+    const best = ordered ? lane?.stripes[0]?.connection : lane?.emptiest;
     if (lane === null || best === undefined) {
       // The lane closed between the caller's look and this call: the bytes are lost like those in flight.
       if (onFlushed !== null) queueMicrotask(onFlushed);
       return;
     }
     lane.isUsed = true;
-    if (!ordered) {
-      for (let index = 1; index < lane.stripes.length; index++) {
-        const connection = lane.stripes[index]!.connection;
-        if (connection.queuedBytes < best.queuedBytes) best = connection;
-      }
-    }
     this.#sent += head.length + (body?.length ?? 0);
     best.write(head, body, onFlushed);
   }
@@ -230,6 +240,35 @@ export class Link {
     // It may have given the old one up before all of its stripes were dialled: then nobody else knows what was lost on it.
     if (old?.isUsed === true) this.#events.onLaneClosed('outbound', undefined);
     this.#events.onUp();
+  }
+
+  /** The other peer, which dialled the lane, added a stripe to it. One of a lane that is gone must not make it a new one. */
+  acceptMore(which: MoreOf, connection: Connection, session: number, rest: Uint8Array): void {
+    // What it receives on, we write to.
+    const lane = which === 'inbound-more' ? this.#outbound : this.#inbound;
+    if (which === 'inbound-more' && this.#refuses(connection, session)) return;
+    if (!this.#closed && lane?.session === session) addTo(lane, connection, rest);
+    else connection.destroy();
+  }
+
+  /** A lane that we have dialled; null when there is none. */
+  dialledLane(name: LaneName): LaneSight | null {
+    const lane = name === 'inbound' ? this.#inbound : this.#outbound;
+    if (lane === null || !lane.isOurs) return null;
+    const bytes = name === 'inbound' ? this.received : this.#sent - this.queuedBytes;
+    return { session: lane.session, stripes: lane.stripes.length, roundTripMs: lane.roundTripMs, bytes };
+  }
+
+  /**
+   * Adds a stripe to a lane that we have dialled, if that is there still.
+   *
+   * @param dial as for `Lane.join`; not called where it is of no use
+   * @throws what `dial` throws
+   */
+  async addStripe(name: LaneName, session: number, dial: () => Promise<Connection>): Promise<void> {
+    const lane = name === 'inbound' ? this.#inbound : this.#outbound;
+    const isLeft = name === 'inbound' && this.#prepared?.taken === true;
+    if (lane?.session === session && lane.isOurs && !isLeft) await lane.join(dial);
   }
 
   /** The other peer dialled one more stripe of a lane that it will take later. */
@@ -338,6 +377,7 @@ export class Link {
     }
     this.#dropPrepared();
     const lane = this.#lane('inbound', session);
+    lane.isOurs = true;
     lane.waits = true;
     this.#prepared = { lane, succession, taken: false };
     for (const connection of connections) {
@@ -385,6 +425,7 @@ export class Link {
 
   #take(name: LaneName, connections: readonly Connection[], session: number): Lane {
     const lane = this.#lane(name, session);
+    lane.isOurs = true;
     for (const connection of connections) {
       lane.add(connection, new Uint8Array(0));
       connection.resume();

@@ -219,6 +219,7 @@ export class MemoryNetwork {
 
   #dial(host: Host, name: string, options: DialOptions): Promise<Connection> {
     const { signal, timeoutMs } = options;
+    const dialledAt = this.clock.now();
     return new Promise((resolve, reject) => {
       let settled = false;
       const settle = () => {
@@ -271,6 +272,7 @@ export class MemoryNetwork {
               reject(new ConnectError(`The connection to memory ${name} was reset.`, { phase: 'dial' }));
               return;
             }
+            near.roundTripMs = this.clock.now() - dialledAt;
             near.open();
             resolve(near);
           });
@@ -293,6 +295,7 @@ class MemoryConnection implements Connection {
   readonly binding: Uint8Array = NO_BINDING;
   handler: ConnectionHandler = IDLE_HANDLER;
   queuedBytes = 0;
+  roundTripMs?: number;
   readonly #network: MemoryNetwork;
   readonly #onFree: (() => void) | null;
   #other: MemoryConnection | null = null;

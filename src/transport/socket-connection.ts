@@ -22,6 +22,7 @@ export function bindingOf(socket: Socket): Uint8Array {
 export class SocketConnection implements Connection {
   readonly remote: string;
   readonly binding: Uint8Array;
+  readonly roundTripMs?: number;
   handler: ConnectionHandler = IDLE;
   queuedBytes = 0;
   readonly #socket: Socket;
@@ -29,8 +30,9 @@ export class SocketConnection implements Connection {
   #closed = false;
 
   /** @param socket open, and under TLS past its handshake */
-  constructor(socket: Socket, remote: string, readsByCallback: boolean) {
+  constructor(socket: Socket, remote: string, readsByCallback: boolean, roundTripMs?: number) {
     this.remote = remote;
+    if (roundTripMs !== undefined) this.roundTripMs = roundTripMs;
     this.binding = bindingOf(socket);
     this.#socket = socket;
     if (!readsByCallback) socket.on('data', (bytes: Buffer) => this.handler.onData(bytes));
@@ -130,9 +132,10 @@ export function dialSocket(
     const socket = secure === null ? connect(settings) : connectTls({ ...settings, ...secure.settings });
     if (secure !== null) socket.setNoDelay(true); // its settings don't tell a TLS socket
     if (options.onReadBufferFree !== undefined) socket.once('close', options.onReadBufferFree);
-    let reached = false;
+    const dialledAt = performance.now();
+    let answeredMs: number | null = null;
     socket.once('connect', () => {
-      reached = true;
+      answeredMs = performance.now() - dialledAt;
     });
     const fail = (error: SkeinError) => {
       settle();
@@ -142,7 +145,7 @@ export function dialSocket(
     };
     const failed = (message: string, cause?: unknown) => fail(new ConnectError(message, { cause, phase: 'dial' }));
     const onError = (error: Error) => {
-      if (reached && secure !== null) fail(secure.explain(error));
+      if (answeredMs !== null && secure !== null) fail(secure.explain(error));
       else failed(`Nobody could be reached at ${remote}: ${error.message}.`, error);
     };
     const onAbort = () => failed(`Dialling ${remote} was cancelled.`, signal?.reason);
@@ -160,7 +163,7 @@ export function dialSocket(
     signal?.addEventListener('abort', onAbort, { once: true });
     socket.once(secure === null ? 'connect' : 'secureConnect', () => {
       settle();
-      connection = new SocketConnection(socket, remote, readBuffer !== undefined);
+      connection = new SocketConnection(socket, remote, readBuffer !== undefined, answeredMs ?? undefined);
       resolve(connection);
     });
   });

@@ -55,6 +55,8 @@ export interface Connection {
   readonly relayed?: boolean;
   /** It looks for no direct path any more. */
   readonly relayOnly?: boolean;
+  /** Of one that was dialled: until the other end's system answered (ms). That is a round trip, and what this process was late to notice. */
+  readonly roundTripMs?: number;
   /** It is gone, or will be by the end of this turn. */
   readonly closed: boolean;
   /** Must be set in the same turn of the event loop in which the connection was handed over; nothing is delivered before that. */

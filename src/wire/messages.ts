@@ -328,7 +328,7 @@ const dialMessage = v.variant('type', [
     to: name,
     session: u32,
     /** As the dialler sees it: `inbound`, it reads; `outbound`, it writes; `successor`, it will read when it has said so. */
-    lane: v.picklist(['inbound', 'outbound', 'successor']),
+    lane: v.picklist(['inbound', 'outbound', 'successor', 'inbound-more', 'outbound-more']),
     nonce: secret,
   }),
   v.strictObject({ type: v.literal('dial-accept'), nonce: secret, proof: secret }),

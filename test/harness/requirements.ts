@@ -5,6 +5,7 @@ import { networkInterfaces } from 'node:os';
 import type { TestContext } from 'vitest';
 import { namespacesMissing, programMissing } from '../../src/chaos/namespace-set.ts';
 import { relayMissing } from '../../src/chaos/namespaces.ts';
+import { longPipeMissing } from './long-pipe.ts';
 
 /** Debian's. */
 export const CHROMIUM: string = process.env['SKEIN_CHROMIUM'] ?? '/usr/bin/chromium';
@@ -46,6 +47,12 @@ export function requireNamespaces(context: Pick<TestContext, 'skip'>): void {
 /** The same, with the relay that delays and damages packets. */
 export function requireRelay(context: Pick<TestContext, 'skip'>): void {
   const missing = namespacesMissing() ?? relayMissing();
+  require(context, missing === null, missing ?? '');
+}
+
+/** The same, with a long way between two of them. */
+export function requireLongPipe(context: Pick<TestContext, 'skip'>): void {
+  const missing = namespacesMissing() ?? longPipeMissing();
   require(context, missing === null, missing ?? '');
 }
 

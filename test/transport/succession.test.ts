@@ -153,6 +153,7 @@ class World {
       const { session, lane, rest } = await acceptHandshake(connection, identity, async () => KEY, this.#world);
       this.lanes[session - 1]!.far.push(connection);
       if (lane === 'successor') own.link.acceptSuccessor(connection, session, rest);
+      else if (lane === 'inbound-more') own.link.acceptMore(lane, connection, session, rest);
       else own.link.accept(connection, session, rest);
     } catch {
       // It was cut meanwhile.
@@ -163,22 +164,34 @@ class World {
   async dial(own: End, lane: DialledLane): Promise<boolean> {
     const near: Connection[] = [];
     const session = this.lanes.push({ by: own, near, far: [] });
-    const to = this.#other(own).name;
-    const open = async () => {
-      const address = { kind: 'memory', name: to } as const;
-      const connection = await this.network.transport(own.name).dial(address, { timeoutMs: 1_000 });
-      near.push(connection);
-      await dialHandshake(connection, { run: 'run', from: own.name, to, session, lane, key: KEY }, this.#world);
-      return connection;
-    };
     try {
-      const stripes = await Promise.all(Array.from({ length: this.#stripes }, open));
+      const stripes = await Promise.all(
+        Array.from({ length: this.#stripes }, () => this.#open(own, lane, session, near)),
+      );
       if (lane === 'inbound') return own.link.dialled(stripes, session);
       return own.link.prepare(stripes, session, { onAdopted: () => own.adopted++, onLost: () => {} });
     } catch {
       for (const connection of near) connection.destroy();
       return false;
     }
+  }
+
+  async #open(own: End, lane: DialledLane, session: number, near: Connection[]): Promise<Connection> {
+    const to = this.#other(own).name;
+    const address = { kind: 'memory', name: to } as const;
+    const connection = await this.network.transport(own.name).dial(address, { timeoutMs: 1_000 });
+    near.push(connection);
+    await dialHandshake(connection, { run: 'run', from: own.name, to, session, lane, key: KEY }, this.#world);
+    return connection;
+  }
+
+  /** Dials one more stripe of the lane that an end receives on. */
+  async widen(own: End): Promise<void> {
+    const session = own.link.dialledLane('inbound')?.session;
+    if (session === undefined) return;
+    const { near } = this.lanes[session - 1]!;
+    const dial = () => this.#open(own, 'inbound-more', session, near);
+    await own.link.addStripe('inbound', session, dial).catch(() => {}); // it was cut meanwhile
   }
 
   readonly #dialling: Set<End> = new Set();
@@ -240,7 +253,9 @@ class World {
     }
     await this.rest();
     expect(this.ends.map(({ came }) => came.length)).toEqual(counts.map((count) => count + 1));
-    expect(this.network.openEnds, 'two lanes, two ends').toBe(4 * this.#stripes);
+    const stripes = this.ends.map(({ link }) => link.dialledLane('inbound')?.stripes ?? 0);
+    expect(Math.min(...stripes)).toBeGreaterThanOrEqual(this.#stripes);
+    expect(this.network.openEnds, 'two lanes, two ends').toBe(2 * (stripes[0]! + stripes[1]!));
   }
 }
 
@@ -298,6 +313,27 @@ describe('a lane and its successor', () => {
     },
   );
 
+  test('whenever a stripe is added to a lane that is about to be left', async () => {
+    let added = 0;
+    let events = 1;
+    for (let moment = 0; moment < events; moment++) {
+      const world = await prepared({ seed: 17, stripes: 2, weather: SLOW });
+      world.talk(SMALL.frames, SMALL.ms);
+      events = await world.rest((event) => {
+        if (event === moment) void world.widen(world.ends[0]);
+        if (event === TAKEN + Math.floor(moment / 2)) for (const { link } of world.ends) link.adopt();
+      });
+      expect(world.judge(), `moment ${moment}`).toBe(false);
+      expect(world.ends.map(({ adopted }) => adopted)).toEqual([1, 1]);
+      // Added before it was left, or not dialled, as that came before.
+      if (world.lanes[OLD]!.far.length > 2) added += 1;
+      await world.expectSound();
+      events = Math.min(events, MOMENTS);
+    }
+    expect(added).toBeGreaterThan(10);
+    expect(added).toBeLessThan(events);
+  });
+
   test.each([
     ['the lane', OLD, 'near'],
     ['the lane', OLD, 'far'],
@@ -354,6 +390,7 @@ describe('a lane and its successor', () => {
         for (let round = 0; round < 4; round++) {
           world.clock.schedule(world.draw(120), () => void dial());
           world.clock.schedule(world.draw(150), () => end.link.adopt());
+          world.clock.schedule(world.draw(150), () => void world.widen(end));
         }
       }
       for (let one = 0; one < cuts; one++)
