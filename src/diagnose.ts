@@ -10,7 +10,10 @@ import { type JoinOptions, resolveJoin } from './options.ts';
  * @param address as for `join()`
  * @throws ArgumentError, ConnectError, UnauthorizedError, ProtocolError
  */
-export async function diagnose(address?: string | readonly string[], options: JoinOptions = {}): Promise<readonly LinkStatus[]> {
+export async function diagnose(
+  address?: string | readonly string[],
+  options: JoinOptions = {},
+): Promise<readonly LinkStatus[]> {
   const { runtime } = resolveJoin(address, options, process.env, resolveSecurity);
   const { Runtime } = await import('./engine/runtime.ts');
   const { systemPlatform } = await import('./engine/platform.ts');

@@ -19,6 +19,7 @@ export interface CandidacyEvents {
   onLead(ledger: Ledger): void;
   /** From this moment on it must say nothing more. */
   onYield(reason: string): void;
+  /** Another one leads. */
   onFollow(leader: LeaderKey): void;
   /** The store can't be used; it goes on trying. */
   onTrouble(reason: string): void;
@@ -39,6 +40,8 @@ export class Candidacy {
   #isLeading = false;
   /** Revision of the leader's key when it was last looked at. */
   #seen = 0;
+  /** Whom it follows: revision in which that one's key came to be. */
+  #followed = 0;
   /** Revision in which this candidate's own key came to be. */
   #created = 0;
 
@@ -100,7 +103,8 @@ export class Candidacy {
         this.#try(effect.type, this.#look());
         break;
       case 'follow':
-        this.#events.onFollow(effect.leader);
+        if (effect.leader.created !== this.#followed) this.#events.onFollow(effect.leader);
+        this.#followed = effect.leader.created;
         this.#try(effect.type, this.#follow());
         break;
       case 'grant':

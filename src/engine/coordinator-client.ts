@@ -4,7 +4,7 @@
  *
  *     connected ──lost──▶ seeking ──resumed──▶ connected
  *
- * What is said while it seeks is in the report; what is said after the report was made is kept, and sent when it is back.
+ * What is said before a report is made is in it; what is said after that is kept, and sent when it is back.
  */
 import { ConnectError, ProtocolError, SkeinError } from '../errors.ts';
 import { Lifecycle } from '../lifecycle.ts';
@@ -87,8 +87,10 @@ export class CoordinatorClient {
   readonly #fence: { term: number; epoch: number };
   #connection: PeerConnection | null = null;
   #state: ClientState = 'connected';
-  /** What it would have said since the last report. */
+  /** What it would have said since it began to ask for a coordinator again. */
   readonly #unsaid: PeerMessage[] = [];
+  /** By report: how much of that is in it. */
+  #reported: WeakMap<RunReport, number> = new WeakMap();
   #cancelSeek: () => void = () => {};
 
   /**
@@ -188,9 +190,11 @@ export class CoordinatorClient {
   #seek(delayMs: number): void {
     if (this.#abort.signal.aborted) return;
     this.#cancelSeek = this.#platform.clock.schedule(withChance(this.#platform, delayMs), () => {
+      this.#unsaid.length = 0; // all reports that are made from now on say it
       const report = () => {
-        this.#unsaid.length = 0;
-        return { ...this.#events.report(), ...this.#fence };
+        const made = { ...this.#events.report(), ...this.#fence };
+        this.#reported.set(made, this.#unsaid.length);
+        return made;
       };
       const { signal } = this.#abort;
       const search = { addresses: this.#addresses, credentials: this.#credentials, report, signal };
@@ -201,7 +205,7 @@ export class CoordinatorClient {
     });
   }
 
-  #onAnswer({ greeted, address }: Found): void {
+  #onAnswer({ greeted, address, report }: Found): void {
     const { message, term } = greeted.answer;
     if (this.#abort.signal.aborted) {
       greeted.connection.fail('this peer has closed');
@@ -213,7 +217,8 @@ export class CoordinatorClient {
       this.#fence.term = term;
       this.#prefer(address);
       this.#take(greeted);
-      for (const unsaid of this.#unsaid.splice(0)) this.send(unsaid);
+      const reported = report === null ? 0 : (this.#reported.get(report) ?? 0);
+      for (const unsaid of this.#unsaid.splice(0).slice(reported)) this.send(unsaid);
       if (this.connected) this.#events.onBack();
     }
   }

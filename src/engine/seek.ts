@@ -29,6 +29,8 @@ export interface Search {
 export interface Found {
   readonly greeted: Greeted;
   readonly address: Address;
+  /** What it was told. */
+  readonly report: RunReport | null;
 }
 
 /**
@@ -54,12 +56,7 @@ class Round {
   #isOver = false;
   #stopTimer: () => void = () => {};
 
-  constructor(
-    platform: Platform,
-    search: Search,
-    resolve: (found: Found) => void,
-    reject: (error: unknown) => void,
-  ) {
+  constructor(platform: Platform, search: Search, resolve: (found: Found) => void, reject: (error: unknown) => void) {
     this.#platform = platform;
     this.#search = search;
     this.#resolve = resolve;
@@ -87,15 +84,17 @@ class Round {
     this.#asked.add(keyOf(address));
     this.#open += 1;
     const { credentials, report } = this.#search;
-    greet(this.#platform, address, credentials, report, this.#abort.signal).then(
-      (greeted) => this.#onGreeted(greeted, address),
+    let told: RunReport | null = null;
+    const tell = report === null ? null : () => (told = report());
+    greet(this.#platform, address, credentials, tell, this.#abort.signal).then(
+      (greeted) => this.#onGreeted({ greeted, address, report: told }),
       (error: unknown) => this.#onFailed(error),
     );
-    if (this.#queue.length > 0)
-      this.#stopTimer = this.#platform.clock.schedule(HEAD_START_MS, () => this.#askNext());
+    if (this.#queue.length > 0) this.#stopTimer = this.#platform.clock.schedule(HEAD_START_MS, () => this.#askNext());
   }
 
-  #onGreeted(greeted: Greeted, address: Address): void {
+  #onGreeted(found: Found): void {
+    const { greeted } = found;
     const { message, term } = greeted.answer;
     if (this.#isOver) {
       greeted.connection.fail('another coordinator has answered');
@@ -104,7 +103,7 @@ class Round {
       const text = `The coordinator at ${greeted.connection.remote} speaks with term ${term}, and ${this.#search.leastTerm} has been heard: it was replaced.`;
       this.#onFailed(new ConnectError(text, { phase: 'join' }));
     } else {
-      this.#end(() => this.#resolve({ greeted, address }));
+      this.#end(() => this.#resolve(found));
     }
   }
 

@@ -26,7 +26,12 @@ const int64 = v.optional(
   0,
 );
 const header = v.object({ revision: int64 });
-const pair = v.object({ key: v.string(), value: v.optional(v.string(), ''), create_revision: int64, mod_revision: int64 });
+const pair = v.object({
+  key: v.string(),
+  value: v.optional(v.string(), ''),
+  create_revision: int64,
+  mod_revision: int64,
+});
 const rangeAnswer = v.object({ kvs: v.optional(v.array(pair), []) });
 const txnAnswer = v.object({ header, succeeded: v.optional(v.boolean(), false) });
 /** Ids have 64 bits: more than a number holds. */

@@ -48,7 +48,7 @@ function checksumOf(text: string): string {
 }
 
 /** What a line says, or null when it is not whole. */
-function valueOf(line: string): unknown {
+function contentOf(line: string): unknown {
   const text = line.slice(17);
   return line.slice(0, 17) === `${checksumOf(text)} ` ? JSON.parse(text) : null;
 }
@@ -72,7 +72,7 @@ function parseJournal(path: string, text: string): Journal {
   const entries = new Map<string, Entry>();
   let length = 0;
   for (const [index, line] of lines.entries()) {
-    const value = valueOf(line);
+    const value = contentOf(line);
     const isFirst = index === 0;
     if (value === null) {
       if (isFirst || index < lines.length - 1 || tail !== '') throw damaged(path, `line ${index + 1} is not whole`);

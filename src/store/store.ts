@@ -24,8 +24,7 @@ export type Guard =
 
 export type Change =
   /** With a lease the key goes when the lease ends. */
-  | { readonly put: string; readonly value: string; readonly lease?: string }
-  | { readonly delete: string };
+  { readonly put: string; readonly value: string; readonly lease?: string } | { readonly delete: string };
 
 export interface Lease {
   readonly id: string;

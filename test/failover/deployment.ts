@@ -3,6 +3,7 @@
  * fast as they can until they are told to stop. Used with `await using`.
  */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { built } from '../harness/built.ts';
 import { PeerProcess } from '../harness/cluster.ts';
 import { Daemon } from '../harness/daemon.ts';
@@ -66,6 +67,7 @@ export class CoordinatorDaemon {
 }
 
 export class Deployment {
+  readonly #prefix = `test-${randomUUID()}`;
   readonly coordinators: CoordinatorDaemon[] = [];
   readonly peers: PeerProcess[] = [];
   readonly #histories: Promise<History>[] = [];
@@ -76,10 +78,58 @@ export class Deployment {
    */
   static async start(etcd: readonly (readonly string[])[], leaseMs: number): Promise<Deployment> {
     const deployment = new Deployment();
-    const prefix = `test-${randomUUID()}`;
-    for (const urls of etcd)
-      deployment.coordinators.push(await CoordinatorDaemon.start(`etcd:${urls.join(',')}?prefix=${prefix}`, leaseMs));
+    try {
+      for (const urls of etcd) await deployment.add(urls, leaseMs);
+      await Promise.any(deployment.coordinators.map(({ daemon }) => daemon.wrote(/leads, term/)));
+    } catch (error) {
+      await deployment[Symbol.asyncDispose]();
+      throw error;
+    }
     return deployment;
+  }
+
+  /** One more coordinator. */
+  async add(urls: readonly string[], leaseMs: number): Promise<void> {
+    const store = `etcd:${urls.join(',')}?prefix=${this.#prefix}`;
+    this.coordinators.push(await CoordinatorDaemon.start(store, leaseMs));
+  }
+
+  /** Resolves when one leads in a later term than this. */
+  async ledAfter(term: number, withinMs: number): Promise<void> {
+    const end = Date.now() + withinMs;
+    while (!this.coordinators.some(({ terms, leads }) => leads && terms.at(-1)! > term)) {
+      if (Date.now() > end) throw new Error(`nobody leads after term ${term}:\n${this.story}`);
+      await delay(10);
+    }
+  }
+
+  /** Resolves when each peer has made so many calls more. */
+  async callsMade(count: number): Promise<void> {
+    await Promise.all(
+      this.peers.map((peer) =>
+        peer.run(async ({ state }, count) => {
+          const wanted = (state['made'] as number) + count;
+          while ((state['made'] as number) < wanted && state['failed'] !== true)
+            await new Promise((resolve) => setTimeout(resolve, 5));
+        }, count),
+      ),
+    );
+  }
+
+  /** What the coordinators wrote. */
+  get story(): string {
+    return this.coordinators.map(({ address, daemon }) => `${address}:\n${daemon.output}`).join('\n');
+  }
+
+  /** Where they spoke with two voices: in one term, or of one view. */
+  discords(): string[] {
+    const twice = (numbers: readonly number[]) => numbers.filter((one, index) => numbers.indexOf(one) < index);
+    const terms = twice(this.coordinators.flatMap((one) => one.terms));
+    const epochs = twice(this.coordinators.flatMap((one) => one.epochs));
+    return [
+      ...terms.map((term) => `two led in term ${term}`),
+      ...epochs.map((epoch) => `two announced the view of epoch ${epoch}`),
+    ];
   }
 
   get leader(): CoordinatorDaemon {
@@ -88,17 +138,14 @@ export class Deployment {
     return leader;
   }
 
-  get others(): readonly CoordinatorDaemon[] {
-    const { leader } = this;
-    return this.coordinators.filter((one) => one !== leader);
-  }
-
   /** So many peers join; each makes its calls until `stop`. Resolves when all have made some. */
   async train(count: number): Promise<void> {
     const addresses = this.coordinators.map(({ address }) => address);
     this.peers.push(...Array.from({ length: count }, () => new PeerProcess()));
     await Promise.all(
-      this.peers.map((peer) => peer.join(addresses.join(','), { token: TOKEN, startWorldSize: count, timeout: 30_000 })),
+      this.peers.map((peer) =>
+        peer.join(addresses.join(','), { token: TOKEN, startWorldSize: count, timeout: 30_000 }),
+      ),
     );
     this.#histories.push(...this.peers.map((peer) => peer.run(trainUntilStopped, ELEMENTS)));
     await Promise.all(this.peers.map((peer) => peer.told('trains')));
@@ -136,9 +183,11 @@ async function trainUntilStopped(
       if (step % 20 === 0) await group.admit({ timeout: 20_000 });
       const { id, epoch, contributors } = await group.allReduce(tensor, { timeout: 20_000 });
       const values = [tensor[0]!, tensor[elements - 1]!] as const;
+      state['made'] = calls.length + 1;
       calls.push({ id, epoch, contributors, values, madeAt, endedAt: Date.now() });
     } catch (error) {
       failure = String(error);
+      state['failed'] = true;
     }
     if (step === 10) tell('trains');
     if (tensor[1] > 0 && failure === null) break;

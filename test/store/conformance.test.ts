@@ -44,11 +44,14 @@ describe.each(Object.keys(DRIVERS))('a store in %s', (name) => {
   test('keeps what is put, tells when it came to be and changed, and lists it by prefix', async (context) => {
     const store = await open(context);
     expect(await store.get('runs/a')).toBeNull();
-    const first = await store.commit([], [
-      { put: 'runs/b', value: 'grün' },
-      { put: 'runs/a', value: '' },
-      { put: 'rut', value: 'x' },
-    ]);
+    const first = await store.commit(
+      [],
+      [
+        { put: 'runs/b', value: 'grün' },
+        { put: 'runs/a', value: '' },
+        { put: 'rut', value: 'x' },
+      ],
+    );
     const second = await store.commit([], [{ put: 'runs/a', value: '2' }]);
     expect(second!).toBeGreaterThan(first!);
     expect(await store.list('runs/')).toEqual([
@@ -64,10 +67,28 @@ describe.each(Object.keys(DRIVERS))('a store in %s', (name) => {
     const store = await open(context);
     const first = (await store.commit([{ key: 'a', created: 0 }], [{ put: 'a', value: '1' }]))!;
     expect(await store.commit([{ key: 'a', created: 0 }], [{ put: 'a', value: '2' }])).toBeNull();
-    expect(await store.commit([{ key: 'a', modified: first }, { key: 'b', modified: first }], [{ delete: 'a' }])).toBeNull();
-    const second = (await store.commit([{ key: 'a', modified: first }], [{ put: 'a', value: '3' }, { put: 'b', value: '3' }]))!;
+    expect(
+      await store.commit(
+        [
+          { key: 'a', modified: first },
+          { key: 'b', modified: first },
+        ],
+        [{ delete: 'a' }],
+      ),
+    ).toBeNull();
+    const second = (await store.commit(
+      [{ key: 'a', modified: first }],
+      [
+        { put: 'a', value: '3' },
+        { put: 'b', value: '3' },
+      ],
+    ))!;
     expect(await store.commit([{ key: 'a', modified: first }], [{ put: 'a', value: '4' }])).toBeNull();
-    const guards = [{ key: 'a', created: first }, { key: 'a', modified: second }, { key: 'c', modified: 0 }];
+    const guards = [
+      { key: 'a', created: first },
+      { key: 'a', modified: second },
+      { key: 'c', modified: 0 },
+    ];
     expect(await store.commit(guards, [{ delete: 'a' }, { delete: 'missing' }])).not.toBeNull();
     expect((await store.list('')).map(({ key, value }) => [key, value])).toEqual([['b', '3']]);
   });
@@ -84,7 +105,13 @@ describe.each(Object.keys(DRIVERS))('a store in %s', (name) => {
     const store = await open(context);
     const lease = await store.grant(2_000);
     expect(lease.ms).toBeGreaterThanOrEqual(2_000);
-    const made = (await store.commit([], [{ put: 'leader', value: 'x', lease: lease.id }, { put: 'other', value: 'y' }]))!;
+    const made = (await store.commit(
+      [],
+      [
+        { put: 'leader', value: 'x', lease: lease.id },
+        { put: 'other', value: 'y' },
+      ],
+    ))!;
     const { signal } = new AbortController();
     let told = false;
     const gone = store.changed('leader', made, PATIENCE_MS, signal).then(() => {

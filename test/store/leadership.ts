@@ -165,7 +165,9 @@ class Model {
   }
 
   #look(): void {
-    const leading = this.#nodes.filter(({ process, candidacy }) => !process.dead && !process.stopped && candidacy.mayLead);
+    const leading = this.#nodes.filter(
+      ({ process, candidacy }) => !process.dead && !process.stopped && candidacy.mayLead,
+    );
     if (leading.length > 1) this.#fail(`${leading.map(({ name }) => name).join(' and ')} lead at once`);
   }
 
@@ -188,7 +190,13 @@ class Model {
       setMaxListeners(0, controller.signal);
       return controller;
     };
-    const options = { id: name, address: `tcp://${name}:7400`, leaseMs: LEASE_MS, clock: process.clock, abortController };
+    const options = {
+      id: name,
+      address: `tcp://${name}:7400`,
+      leaseMs: LEASE_MS,
+      clock: process.clock,
+      abortController,
+    };
     const node: Node = {
       name,
       process,
@@ -210,12 +218,15 @@ class Model {
     const { epoch: stored = 0, term: storedTerm = 0 } = ledger.load(RUN) ?? {};
     this.#note(`${node.name} leads, term ${term}, from epoch ${stored}`);
     if (stored < this.#saidEpoch) this.#fail(`${node.name} knows of epoch ${stored}, and ${this.#saidEpoch} was said`);
-    if (term <= this.#saidTerm || storedTerm >= term) this.#fail(`${node.name} leads in term ${term}, after ${this.#saidTerm}`);
+    if (term <= this.#saidTerm || storedTerm >= term)
+      this.#fail(`${node.name} leads in term ${term}, after ${this.#saidTerm}`);
     for (let epoch = stored + 1; node.candidacy.mayLead && this.#failure === null; epoch++) {
       if (!(await this.#write(node, ledger, epoch))) return;
       if (node.process.stopped || !node.candidacy.mayLead) return;
-      if (epoch <= this.#saidEpoch) this.#fail(`${node.name} says epoch ${epoch}, and ${this.#saidEpoch} was said before`);
-      if (term < this.#saidTerm) this.#fail(`${node.name} speaks in term ${term}, and ${this.#saidTerm} was heard before`);
+      if (epoch <= this.#saidEpoch)
+        this.#fail(`${node.name} says epoch ${epoch}, and ${this.#saidEpoch} was said before`);
+      if (term < this.#saidTerm)
+        this.#fail(`${node.name} speaks in term ${term}, and ${this.#saidTerm} was heard before`);
       this.#saidEpoch = epoch;
       this.#saidTerm = term;
       this.#said += 1;
@@ -256,7 +267,8 @@ class Model {
   #inflict(kind: 'stop' | 'kill' | 'cut' | 'jump', lasts: number, prefersLeader: boolean): void {
     const alive = this.#nodes.filter(({ process }) => !process.dead && !process.stopped);
     const leader = alive.find(({ candidacy }) => candidacy.mayLead);
-    const node = prefersLeader && leader !== undefined ? leader : alive[this.#random.integer(0, Math.max(0, alive.length - 1))];
+    const node =
+      prefersLeader && leader !== undefined ? leader : alive[this.#random.integer(0, Math.max(0, alive.length - 1))];
     if (node === undefined) return;
     this.#note(`${kind} ${node.name} for ${lasts.toFixed(0)} ms`);
     const { process, store } = node;
