@@ -13,6 +13,9 @@ import type { Platform } from './platform.ts';
 /** How long each may take before the next is asked as well (ms). */
 const HEAD_START_MS = 400;
 
+/** As long as some are silent, those that can't serve yet are asked again, so long after their answer (ms). */
+const AGAIN_MS = 200;
+
 /** Leaders that are named in one round and were no addresses of ours. */
 const MAX_NAMED = 2;
 
@@ -34,7 +37,7 @@ export interface Found {
 }
 
 /**
- * One round: each is asked once. The others' answers are not waited for.
+ * One round: until one answers, or none is left that may answer yet.
  *
  * @throws as `greet`; ConnectError as long as one of them may lead later
  */
@@ -88,9 +91,9 @@ class Round {
     const tell = report === null ? null : () => (told = report());
     greet(this.#platform, address, credentials, tell, this.#abort.signal).then(
       (greeted) => this.#onGreeted({ greeted, address, report: told }),
-      (error: unknown) => this.#onFailed(error),
+      (error: unknown) => this.#onFailed(error, address),
     );
-    if (this.#queue.length > 0) this.#stopTimer = this.#platform.clock.schedule(HEAD_START_MS, () => this.#askNext());
+    if (this.#queue.length > 0) this.#askLater(HEAD_START_MS);
   }
 
   #onGreeted(found: Found): void {
@@ -101,7 +104,7 @@ class Round {
     } else if (term < this.#search.leastTerm && this.#isChoice(message.type)) {
       greeted.connection.fail('it is a coordinator that was replaced');
       const text = `The coordinator at ${greeted.connection.remote} speaks with term ${term}, and ${this.#search.leastTerm} has been heard: it was replaced.`;
-      this.#onFailed(new ConnectError(text, { phase: 'join' }));
+      this.#onFailed(new ConnectError(text, { phase: 'join' }), found.address);
     } else {
       this.#end(() => this.#resolve(found));
     }
@@ -112,12 +115,21 @@ class Round {
     return type !== 'evicted' || this.#search.addresses.length > 1 || this.#named > 0;
   }
 
-  #onFailed(error: unknown): void {
+  #askLater(ms: number): void {
+    this.#stopTimer();
+    this.#stopTimer = this.#platform.clock.schedule(ms, () => this.#askNext());
+  }
+
+  #onFailed(error: unknown, address: Address): void {
     if (this.#isOver) return;
     this.#open -= 1;
     this.#errors.push(error);
     if (error instanceof StandbyError && error.leader !== null) this.#putFirst(error.leader);
-    this.#askNext();
+    if (this.#open === 0 || this.#queue.length > 0 || !isPassing(error)) this.#askNext();
+    else {
+      this.#queue.push(address);
+      this.#askLater(AGAIN_MS);
+    }
   }
 
   #putFirst(text: string): void {
@@ -137,7 +149,6 @@ class Round {
 
   /** One that may lead later is worth waiting for; who was here already also waits for one that can't be reached. */
   get #reason(): unknown {
-    const isPassing = (error: unknown) => error instanceof ConnectError || !(error instanceof SkeinError);
     const isReturning = this.#search.report !== null;
     return (
       this.#errors.find((error) => error instanceof StandbyError) ??
@@ -153,6 +164,10 @@ class Round {
     tell();
     this.#abort.abort();
   }
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof ConnectError || !(error instanceof SkeinError);
 }
 
 function keyOf(address: Address): string {

@@ -180,8 +180,8 @@ async function trainUntilStopped(
     tensor[1] = state['stop'] === true ? 1 : 0;
     const madeAt = Date.now();
     try {
-      if (step % 20 === 0) await group.admit({ timeout: 20_000 });
-      const { id, epoch, contributors } = await group.allReduce(tensor, { timeout: 20_000 });
+      if (step % 20 === 0) await group.admit({ timeout: 60_000 });
+      const { id, epoch, contributors } = await group.allReduce(tensor, { timeout: 60_000 });
       const values = [tensor[0]!, tensor[elements - 1]!] as const;
       state['made'] = calls.length + 1;
       calls.push({ id, epoch, contributors, values, madeAt, endedAt: Date.now() });

@@ -78,17 +78,6 @@ describe('the leader of the coordinators', () => {
     await only!.daemon.wrote(/leads no longer[\s\S]*stands by/);
     await expectAllWell(deployment);
   });
-
-  test('ends in good order: another takes over without waiting for its lease', async (context) => {
-    const { urls } = await etcd(context);
-    const deployment = await deploy([urls, urls]);
-    const { leader } = deployment;
-    const [term] = leader.terms;
-    leader.daemon.signal('SIGTERM');
-    await leader.daemon.ended;
-    await deployment.ledAfter(term!, PATIENCE_MS);
-    await expectAllWell(deployment);
-  });
 });
 
 // The last one: it costs etcd a member.

@@ -7,17 +7,17 @@ import { setMaxListeners } from 'node:events';
 import { Candidacy } from '../../src/engine/candidacy.ts';
 import { type Ledger, NotLeader } from '../../src/engine/ledger.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
-import { type Change, type Entry, type Guard, type Lease, type Store, StoreError } from '../../src/store/store.ts';
+import { StoreError } from '../../src/store/store.ts';
 import { VirtualClock } from '../../src/transport/clock.ts';
 import { SimProcess } from '../sim/process.ts';
 import { Random } from '../sim/random.ts';
+import { FarStore, type Weather } from './far-store.ts';
 
 const RUN = 'lm';
 const LEASE_MS = 1_000;
 const STORM_MS = 20_000;
 /** By then somebody must lead again: a lease that nobody renews, and what is under way (ms). */
 const CALM_MS = 6_000;
-const CALL_MS = 250;
 
 export interface Result {
   readonly failure: string | null;
@@ -27,78 +27,6 @@ export interface Result {
   readonly said: number;
   /** Writes that the store refused. */
   readonly refused: number;
-}
-
-interface Weather {
-  readonly longestMs: number;
-  /** Share of calls that are lost on their way, and of answers. */
-  readonly lost: number;
-}
-
-/** The store as one process reaches it. */
-class FarStore implements Store {
-  readonly isShared = true;
-  readonly #store: MemoryStore;
-  readonly #process: SimProcess;
-  readonly #world: VirtualClock;
-  readonly #random: Random;
-  weather: Weather;
-  isCut = false;
-
-  constructor(store: MemoryStore, process: SimProcess, world: VirtualClock, random: Random, weather: Weather) {
-    this.#store = store;
-    this.#process = process;
-    this.#world = world;
-    this.#random = random;
-    this.weather = weather;
-  }
-
-  #call<T>(ask: () => Promise<T>, withinMs = CALL_MS): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const arrives = (then: () => void) => {
-        // What is under way comes even if the way is cut meanwhile, and what is lost is only late for its deadline.
-        if (this.isCut || this.#random.chance(this.weather.lost)) return;
-        this.#world.schedule(this.#random.next() ** 3 * this.weather.longestMs, then);
-      };
-      const stopTimer = this.#process.clock.schedule(withinMs, () => reject(new StoreError('no answer')));
-      const answer = (settle: () => void) =>
-        arrives(() =>
-          this.#process.run(() => {
-            stopTimer();
-            settle();
-          }),
-        );
-      arrives(() => {
-        ask().then(
-          (value) => answer(() => resolve(value)),
-          (error: unknown) => answer(() => reject(error as Error)),
-        );
-      });
-    });
-  }
-
-  get(key: string): Promise<Entry | null> {
-    return this.#call(() => this.#store.get(key));
-  }
-  list(prefix: string): Promise<readonly Entry[]> {
-    return this.#call(() => this.#store.list(prefix));
-  }
-  commit(guards: readonly Guard[], changes: readonly Change[]): Promise<number | null> {
-    return this.#call(() => this.#store.commit(guards, changes));
-  }
-  grant(ms: number): Promise<Lease> {
-    return this.#call(() => this.#store.grant(ms));
-  }
-  keepAlive(id: string): Promise<Lease | null> {
-    return this.#call(() => this.#store.keepAlive(id));
-  }
-  revoke(id: string): Promise<void> {
-    return this.#call(() => this.#store.revoke(id));
-  }
-  changed(key: string, after: number, withinMs: number, signal: AbortSignal): Promise<void> {
-    return this.#call(() => this.#store.changed(key, after, withinMs, signal), withinMs);
-  }
-  async close(): Promise<void> {}
 }
 
 interface Node {
