@@ -47,6 +47,8 @@ export class Ledger {
   readonly #usedPasses: UsedPass[] = [];
   /** Last revisions of the keys: a write that comes late must not undo a later one. */
   readonly #modified: Map<string, number> = new Map();
+  /** By key: the write that is under way, or the last of several. */
+  readonly #writing: Map<string, Promise<void>> = new Map();
 
   /**
    * @param created of the leader's key, by who holds it; null where nobody is elected
@@ -102,8 +104,20 @@ export class Ledger {
     for (const change of forgotten) this.#modified.delete(change.delete);
   }
 
-  /** An earlier attempt at the same may have failed, and be carried out after all, at any time: the guard on the key keeps it out. */
+  /** One after the other: a run that was forgotten and came again may still have something to store. */
   async #write(key: string, value: string, others: readonly Change[] = []): Promise<void> {
+    const before = this.#writing.get(key);
+    const write =
+      before === undefined ? this.#put(key, value, others) : before.then(() => this.#put(key, value, others));
+    const over = write.catch(() => {});
+    this.#writing.set(key, over);
+    await write.finally(() => {
+      if (this.#writing.get(key) === over) this.#writing.delete(key);
+    });
+  }
+
+  /** An earlier attempt at the same may have failed, and be carried out after all, at any time: the guard on the key keeps it out. */
+  async #put(key: string, value: string, others: readonly Change[]): Promise<void> {
     const commit = () => {
       const guards = [...this.#leadership, { key, modified: this.#modified.get(key) ?? 0 }];
       return this.#store.commit(guards, [{ put: key, value }, ...others]);

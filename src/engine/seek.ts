@@ -124,7 +124,8 @@ class Round {
     if (this.#isOver) return;
     this.#open -= 1;
     this.#errors.push(error);
-    if (error instanceof StandbyError && error.leader !== null) this.#putFirst(error.leader);
+    // Who comes by WebSocket can't come another way, or is not to.
+    if (error instanceof StandbyError && error.leader !== null && address.kind !== 'ws') this.#putFirst(error.leader);
     if (this.#open === 0 || this.#queue.length > 0 || !isPassing(error)) this.#askNext();
     else {
       this.#queue.push(address);

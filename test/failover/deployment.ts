@@ -148,6 +148,7 @@ export class Deployment {
       ),
     );
     this.#histories.push(...this.peers.map((peer) => peer.run(trainUntilStopped, ELEMENTS)));
+    for (const history of this.#histories) history.catch(() => {}); // `stop` tells, unless the test has failed before
     await Promise.all(this.peers.map((peer) => peer.told('trains')));
   }
 

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { runLeaders } from './leaders.ts';
 
 /** `SKEIN_LEADERS_SEEDS=10000 npx vitest run test/sim/leaders.test.ts` for a long one. */
-const SEEDS = Number(process.env['SKEIN_LEADERS_SEEDS'] ?? 30);
+const SEEDS = Number(process.env['SKEIN_LEADERS_SEEDS'] ?? 8);
 
 test(`${SEEDS} times leaders are killed, stopped and cut off: no call fails, none counts twice, nobody is evicted`, async () => {
   const first = Number(process.env['SKEIN_SEED'] ?? 1);

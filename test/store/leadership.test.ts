@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { runModel } from './leadership.ts';
 
 /** `SKEIN_LEADERSHIP_SEEDS=10000 npx vitest run test/store/leadership.test.ts` for a long one. */
-const SEEDS = Number(process.env['SKEIN_LEADERSHIP_SEEDS'] ?? 150);
+const SEEDS = Number(process.env['SKEIN_LEADERSHIP_SEEDS'] ?? 80);
 
 test(`in ${SEEDS} storms never two lead at once, nothing that was said is forgotten, and somebody leads in the end`, async () => {
   const first = Number(process.env['SKEIN_SEED'] ?? 1);
