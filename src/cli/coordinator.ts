@@ -125,7 +125,11 @@ export function coordinatorCommand(): Command {
     .option('--port <port>', 'port to listen on; 0 takes a free one', wholeNumber(0, 65_535), 7400)
     .addOption(new Option('--token <token>', 'secret that peers must know').env('SKEIN_TOKEN').argParser(nonEmpty))
     .option('--store <where>', 'a file, or etcd:http://host:2379,…: what a successor must know is kept there', nonEmpty)
-    .option('--lease <seconds>', 'with etcd: when another one takes over from a leader that is silent', seconds, 3_000)
+    .addOption(
+      new Option('--lease <seconds>', 'with etcd: when another one takes over from a leader that is silent')
+        .argParser(seconds)
+        .default(3_000, '3'),
+    )
     .option('--advertise <address>', 'with etcd: where peers reach this one, if not where it listens', address)
     .option('--ice <url...>', 'STUN and TURN servers for peers behind NATs, as stun:host:3478', [])
     .addOption(

@@ -28,6 +28,9 @@ export interface CandidacyEvents {
 /** Between looks at the lease (ms). */
 const TICK_MS = 25;
 
+/** After a watch that failed, which it may do at once (ms). */
+const WATCH_AGAIN_MS = 200;
+
 export class Candidacy {
   readonly #store: Store;
   readonly #options: CandidacyOptions;
@@ -142,8 +145,12 @@ export class Candidacy {
 
   /** A watch may be broken without a word, so it ends after a lease's time, and the key is looked at again. */
   async #follow(): Promise<ElectionEvent> {
-    const { leaseMs } = this.#options;
-    await this.#store.changed(LEADER_KEY, this.#seen, leaseMs, this.#closing.signal).catch(() => {});
+    const { leaseMs, clock } = this.#options;
+    try {
+      await this.#store.changed(LEADER_KEY, this.#seen, leaseMs, this.#closing.signal);
+    } catch {
+      await new Promise<void>((resolve) => void clock.schedule(WATCH_AGAIN_MS, resolve));
+    }
     return { type: 'changed' };
   }
 
