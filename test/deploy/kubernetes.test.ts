@@ -166,7 +166,7 @@ describe('the manifests for Kubernetes', () => {
   test('start the coordinator with options that it has, two at a time, at the address that peers are given', () => {
     const deployment = resources.find((one) => one.kind === 'Deployment')!;
     expect(deployment.spec.replicas).toBe(2);
-    const [{ command }] = deployment.spec.template.spec.containers as [{ command: string[] }];
+    const { command } = deployment.spec.template.spec.containers[0]!;
     expect(command.slice(0, 3)).toEqual(['npx', 'skein', 'coordinator']);
     const own = coordinatorCommand();
     const options = command.slice(3).filter((word) => word.startsWith('--'));
