@@ -55,16 +55,15 @@ export type ElectionEffect =
   /** From now on it may say nothing. */
   | { readonly type: 'yield'; readonly reason: string };
 
-type ElectionState = 'resting' | 'looking' | 'following' | 'granting' | 'campaigning' | 'leading' | 'resigned';
+type ElectionState = 'resting' | 'looking' | 'following' | 'granting' | 'campaigning' | 'leading';
 
 const ELECTION = new Lifecycle<ElectionState>('election', {
-  resting: ['looking', 'resigned'],
-  looking: ['resting', 'following', 'granting', 'resigned'],
-  following: ['looking', 'resigned'],
-  granting: ['resting', 'campaigning', 'resigned'],
-  campaigning: ['resting', 'following', 'leading', 'looking', 'resigned'],
-  leading: ['resting', 'resigned'],
-  resigned: [],
+  resting: ['looking'],
+  looking: ['resting', 'following', 'granting'],
+  following: ['looking'],
+  granting: ['resting', 'campaigning'],
+  campaigning: ['resting', 'leading', 'looking'],
+  leading: ['resting'],
 });
 
 /** Of a lease: it is renewed so often, and given up so long before it can end. */
@@ -90,14 +89,12 @@ export class Election {
   #notBefore = 0;
   #renewAt = 0;
   #isRenewing = false;
+  /** It begins nothing any more. */
+  #hasResigned = false;
   #effects: ElectionEffect[] = [];
 
   constructor(leaseMs: number) {
     this.#leaseMs = leaseMs;
-  }
-
-  get state(): ElectionState {
-    return this.#state;
   }
 
   /** The other candidate that leads, as far as known. */
@@ -112,6 +109,7 @@ export class Election {
 
   step(event: ElectionEvent, now: number): readonly ElectionEffect[] {
     this.#effects = [];
+    if (this.#hasResigned && event.type !== 'granted') return this.#effects;
     switch (event.type) {
       case 'tick':
         this.#tick(now);
@@ -141,7 +139,7 @@ export class Election {
         this.#onFailed(event.asked, now);
         break;
       case 'resign':
-        this.#resign();
+        this.#resign(now);
         break;
       default:
         event satisfies never;
@@ -181,7 +179,7 @@ export class Election {
   }
 
   #onGranted({ lease, askedAt, ms }: Extract<ElectionEvent, { type: 'granted' }>): void {
-    if (this.#state !== 'granting') {
+    if (this.#state !== 'granting' || this.#hasResigned) {
       this.#effects.push({ type: 'revoke', lease }); // it came too late
       return;
     }
@@ -243,11 +241,10 @@ export class Election {
     this.#rest(now);
   }
 
-  #resign(): void {
-    if (this.#state === 'resigned') return;
-    if (this.#state === 'leading') this.#effects.push({ type: 'yield', reason: 'it was closed' });
-    this.#dropLease();
-    this.#go('resigned');
+  #resign(now: number): void {
+    this.#hasResigned = true;
+    if (this.#state === 'leading') this.#yield('it was closed', now);
+    else this.#dropLease();
   }
 
   #dropLease(): void {

@@ -14,7 +14,7 @@ const TOKEN = 'of the failover tests';
 const ELEMENTS = 1_000;
 
 /** One call, as a peer saw it. */
-export interface Call {
+interface Call {
   readonly id: string;
   readonly epoch: number;
   readonly contributors: readonly string[];

@@ -76,6 +76,11 @@ class Model {
     if (this.#said === before) this.#fail('nobody leads, long after the last fault');
     const { length } = this.#nodes.filter(({ candidacy, process }) => !process.dead && candidacy.mayLead);
     if (length !== 1) this.#fail(`${length} lead in calm weather`);
+    for (const { candidacy } of this.#nodes) {
+      if (candidacy.mayLead && candidacy.leader !== null) this.#fail('who leads names another one');
+      void candidacy.close();
+      if (candidacy.mayLead) this.#fail('one that has resigned leads');
+    }
     return {
       failure: this.#failure,
       trace: this.#trace,
