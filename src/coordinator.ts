@@ -30,6 +30,11 @@ export class Coordinator {
     return this.#server.httpAddress;
   }
 
+  /** Whether it leads: always, unless it shares a store with others and stands by. */
+  get isLeading(): boolean {
+    return this.#server.isLeading;
+  }
+
   /** What each run looks like now: plain data, for status pages and tests. */
   status(): ReturnType<CoordinatorServer['status']> {
     return this.#server.status();

@@ -7,10 +7,13 @@ import { type JoinOptions, resolveJoin } from './options.ts';
  * Comes to a run and dials its peers as `join()` does, but takes no part: nobody waits for it. Tells how each peer is reached
  * (`path`), or that it is not, and why better ways failed (`failures`). `skein doctor` shows it.
  *
- * @param address the coordinator's, `tcp://host:port`; without it SKEIN_COORDINATOR
+ * @param address as for `join()`
  * @throws ArgumentError, ConnectError, UnauthorizedError, ProtocolError
  */
-export async function diagnose(address?: string, options: JoinOptions = {}): Promise<readonly LinkStatus[]> {
+export async function diagnose(
+  address?: string | readonly string[],
+  options: JoinOptions = {},
+): Promise<readonly LinkStatus[]> {
   const { runtime } = resolveJoin(address, options, process.env, resolveSecurity);
   const { Runtime } = await import('./engine/runtime.ts');
   const { systemPlatform } = await import('./engine/platform.ts');

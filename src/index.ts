@@ -18,7 +18,6 @@ export type { IceServerOptions } from './engine/ice.ts';
 export type { PathFailure, PathKind } from './engine/path-race.ts';
 export type { Admission, LinkStatus } from './engine/runtime.ts';
 export type { Encryption } from './engine/security.ts';
-export type { CoordinatorStore, UsedPass } from './engine/store.ts';
 export { makePass, type PassOptions, type Role } from './engine/token.ts';
 export {
   ArgumentError,
@@ -50,6 +49,7 @@ export type {
   RootOptions,
   TransferOptions,
 } from './options.ts';
+export type { Change, Entry, Guard, Lease, Store } from './store/store.ts';
 export type { AllReduceStream, ReducedRange } from './stream.ts';
 export {
   type Dtype,

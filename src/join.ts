@@ -9,11 +9,12 @@ import { type JoinOptions, type ResolvedJoin, resolveJoin } from './options.ts';
 /**
  * Joins a run and waits for its view: at the start until `minWorldSize` peers are there, later until the members' next boundary.
  *
- * @param address the coordinator's, `tcp://host:port`, or `ws://host:port` where it listens on HTTP; without it SKEIN_COORDINATOR
+ * @param address the coordinator's, `tcp://host:port`, or `ws://host:port` where it listens on HTTP; of several that share a store
+ *   all, in a list or with commas between; without it SKEIN_COORDINATOR
  * @example const group = await join('tcp://127.0.0.1:7400', { run: 'tiny-lm', minWorldSize: 2 });
  * @throws ArgumentError, ConnectError, UnauthorizedError, ProtocolError, QuorumError (nobody else came within `timeout`)
  */
-export async function join(address?: string, options: JoinOptions = {}): Promise<Group> {
+export async function join(address?: string | readonly string[], options: JoinOptions = {}): Promise<Group> {
   const resolved = resolveJoin(address, options, process.env, resolveSecurity);
   options.signal?.throwIfAborted();
   const createEngine = await engineMaker(resolved);

@@ -202,13 +202,14 @@ function numberFrom(text: string | undefined): number | undefined {
  * @param secure says what is encrypted, and how
  */
 export function resolveJoin(
-  address: string | undefined,
+  address: string | readonly string[] | undefined,
   options: JoinOptions,
   environment: Readonly<Record<string, string | undefined>>,
   secure: (options: EncryptionOptions, token: string) => Security,
 ): ResolvedJoin {
-  const coordinator = address ?? environment['SKEIN_COORDINATOR'];
-  if (coordinator === undefined || coordinator === '') {
+  const named = address ?? environment['SKEIN_COORDINATOR'] ?? [];
+  const addresses = typeof named === 'string' ? named.split(',') : named;
+  if (addresses.every((one) => one === '')) {
     throw new ArgumentError(
       'No coordinator is named: call join(address), or set SKEIN_COORDINATOR (`skein launch` does).',
     );
@@ -231,7 +232,7 @@ export function resolveJoin(
     engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
     runtime: {
       ...(probeMs === undefined ? {} : { probeMs }),
-      coordinator: parseCoordinatorAddress(coordinator),
+      coordinators: addresses.map((one) => parseCoordinatorAddress(one.trim())),
       run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
       token,
       security: secure(options, token),

@@ -23,6 +23,12 @@ export function address(text: string): string {
   throw new InvalidArgumentError('Give an address like tcp://127.0.0.1:7400 or tcp://[::1]:7400.');
 }
 
+/** Of all coordinators that share a store. */
+export function addresses(text: string): string {
+  for (const one of text.split(',')) address(one);
+  return text;
+}
+
 export function nonEmpty(text: string): string {
   if (text !== '') return text;
   throw new InvalidArgumentError('It must not be empty.');

@@ -4,13 +4,15 @@ import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
 import pc from 'picocolors';
 import { Coordinator } from '../index.ts';
-import { nonEmpty, wholeNumber } from './arguments.ts';
+import { address, nonEmpty, seconds, wholeNumber } from './arguments.ts';
 
 interface CoordinatorOptions {
   readonly host: string;
   readonly port: number;
   readonly token?: string;
   readonly store?: string;
+  readonly lease: number;
+  readonly advertise?: string;
   readonly ice: readonly string[];
   readonly turnSecret?: string;
   readonly httpPort?: number;
@@ -40,6 +42,9 @@ not shown in the list of processes.
 
 It prints a line for whoever joins, is lost, or is turned away.
 
+Several that share an etcd elect one that leads. Peers are given the addresses of all, and find it. When it dies, is
+stopped, or can't reach etcd, another takes over after --lease; calls that are open go on, and nobody is evicted.
+
 Examples:
   On this machine only, on the usual port:
     $ skein coordinator
@@ -49,6 +54,11 @@ Examples:
 
   One that can be started again: peers wait for it, and go on where they were.
     $ skein coordinator --store runs.json
+
+  Two of which one leads and the other takes over; peers are given both addresses, with a comma between:
+    $ SKEIN_TOKEN=… skein coordinator --host 0.0.0.0 --store etcd:http://etcd-1:2379,http://etcd-2:2379,http://etcd-3:2379 --advertise tcp://first:7400
+    $ SKEIN_TOKEN=… skein coordinator --host 0.0.0.0 --store etcd:http://etcd-1:2379,http://etcd-2:2379,http://etcd-3:2379 --advertise tcp://second:7400
+    $ SKEIN_COORDINATOR=tcp://first:7400,tcp://second:7400 SKEIN_TOKEN=… node train.js
 
   For peers behind NATs, who use WebRTC (transports: ['unix', 'tcp', 'webrtc']):
     $ SKEIN_TOKEN=… SKEIN_TURN_SECRET=… skein coordinator --host 0.0.0.0 --ice stun:turn.example:3478 turn:turn.example:3478
@@ -62,7 +72,7 @@ Examples:
     $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
 
 async function serve(options: CoordinatorOptions): Promise<void> {
-  const { host, port, token, store, ice, turnSecret, cert, key, ca, servePage, probes } = options;
+  const { host, port, token, store, lease, advertise, ice, turnSecret, cert, key, ca, servePage, probes } = options;
   const httpPort = options.httpPort ?? (servePage === true ? PAGE_PORT : undefined);
   const iceServers = ice.map((url) =>
     turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
@@ -77,7 +87,8 @@ async function serve(options: CoordinatorOptions): Promise<void> {
     iceServers,
     probes,
     ...(token === undefined ? {} : { token }),
-    ...(store === undefined ? {} : { store }),
+    ...(store === undefined ? {} : { store, leaseMs: lease }),
+    ...(advertise === undefined ? {} : { advertise }),
     ...(httpPort === undefined
       ? {}
       : { http: { port: httpPort, ...(servePage === true ? { folder: PAGE_FOLDER } : {}) } }),
@@ -113,7 +124,13 @@ export function coordinatorCommand(): Command {
     .option('--host <host>', 'interface to listen on', nonEmpty, '127.0.0.1')
     .option('--port <port>', 'port to listen on; 0 takes a free one', wholeNumber(0, 65_535), 7400)
     .addOption(new Option('--token <token>', 'secret that peers must know').env('SKEIN_TOKEN').argParser(nonEmpty))
-    .option('--store <file>', 'where to keep what a restarted coordinator must know', nonEmpty)
+    .option('--store <where>', 'a file, or etcd:http://host:2379,…: what a successor must know is kept there', nonEmpty)
+    .addOption(
+      new Option('--lease <seconds>', 'with etcd: when another one takes over from a leader that is silent')
+        .argParser(seconds)
+        .default(3_000, '3'),
+    )
+    .option('--advertise <address>', 'with etcd: where peers reach this one, if not where it listens', address)
     .option('--ice <url...>', 'STUN and TURN servers for peers behind NATs, as stun:host:3478', [])
     .addOption(
       new Option('--turn-secret <secret>', 'shared secret of the TURN servers')

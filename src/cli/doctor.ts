@@ -2,7 +2,7 @@
 import Table from 'cli-table3';
 import { Command, Option } from 'commander';
 import { diagnose, type JoinOptions } from '../index.ts';
-import { address, nonEmpty } from './arguments.ts';
+import { addresses, nonEmpty } from './arguments.ts';
 
 interface DoctorOptions {
   readonly coordinator: string;
@@ -46,9 +46,9 @@ export function doctorCommand(): Command {
     .summary('how the peers of a run are reached from here, and why not better')
     .description('Dial the peers of a run, and tell how each is reached.')
     .addOption(
-      new Option('--coordinator <address>', 'where the coordinator is')
+      new Option('--coordinator <address>', 'where the coordinator is; of several all, with commas between')
         .env('SKEIN_COORDINATOR')
-        .argParser(address)
+        .argParser(addresses)
         .makeOptionMandatory(),
     )
     .addOption(new Option('--run <name>', 'name of the run').env('SKEIN_RUN').default('default'))

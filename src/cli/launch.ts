@@ -5,7 +5,7 @@ import pc from 'picocolors';
 import { startCoordinator } from '../launch/coordinator.ts';
 import { launchEnvironment, peerName } from '../launch/environment.ts';
 import { runProcesses } from '../launch/processes.ts';
-import { address, nonEmpty, seconds, wholeNumber } from './arguments.ts';
+import { addresses, nonEmpty, seconds, wholeNumber } from './arguments.ts';
 
 interface LaunchCommandOptions {
   readonly processes: number;
@@ -20,7 +20,7 @@ interface LaunchCommandOptions {
 const HELP = `
 Each process finds in its environment what join() needs, so that a script just calls it: await join()
 
-  SKEIN_COORDINATOR     address of the coordinator
+  SKEIN_COORDINATOR     address of the coordinator, or of several, with commas between
   SKEIN_RUN             name of the run
   SKEIN_TOKEN           secret of the run: a random one, unless --coordinator names a coordinator that has its own
   SKEIN_LOCAL_RANK      0 to N-1: which process of this launch it is, also after a restart (its rank may differ)
@@ -102,7 +102,7 @@ export function launchCommand(): Command {
     .addOption(
       new Option('--coordinator <address>', 'use this coordinator instead of starting one')
         .env('SKEIN_COORDINATOR')
-        .argParser(address),
+        .argParser(addresses),
     )
     .addOption(
       new Option('--grace <seconds>', 'time between asking processes to end and killing them')

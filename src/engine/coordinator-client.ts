@@ -4,15 +4,16 @@
  *
  *     connected ──lost──▶ seeking ──resumed──▶ connected
  *
- * What is said while it seeks is in the report; what is said after the report was made is kept, and sent when it is back.
+ * What is said before a report is made is in it; what is said after that is kept, and sent when it is back.
  */
 import { ConnectError, ProtocolError, SkeinError } from '../errors.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import type { Address } from '../transport/transport.ts';
 import { MAX_OPEN_COLLECTIVES } from '../wire/limits.ts';
 import type { CoordinatorMessage, PeerMessage, RunReport } from '../wire/messages.ts';
-import { type Credentials, type Greeted, greet, type PeerConnection } from './greeting.ts';
+import { type Credentials, type Greeted, type PeerConnection, StandbyError } from './greeting.ts';
 import type { Platform } from './platform.ts';
+import { type Found, seek } from './seek.ts';
 
 export interface ClientEvents {
   onMessage(message: CoordinatorMessage): void;
@@ -39,15 +40,24 @@ const MAX_UNSAID: number = 2 * MAX_OPEN_COLLECTIVES;
 const ENTER_ATTEMPTS = 8;
 const ENTER_FIRST_MS = 50;
 
-async function enter(platform: Platform, address: Address, credentials: Credentials): Promise<Greeted> {
+/** @param patienceMs how long it waits for one that leads, where those that are there stand by */
+async function enter(
+  platform: Platform,
+  addresses: readonly Address[],
+  credentials: Credentials,
+  patienceMs: number,
+): Promise<Found> {
+  const { signal } = new AbortController();
+  const until = platform.clock.now() + patienceMs;
   for (let attempt = 1; ; attempt++) {
     try {
-      return await greet(platform, address, credentials, null, new AbortController().signal);
+      return await seek(platform, { addresses, credentials, report: null, leastTerm: 0, signal });
     } catch (error) {
+      const standsBy = error instanceof StandbyError && platform.clock.now() < until;
       const isBusy = error instanceof ConnectError && error.phase === 'handshake';
-      if (!isBusy || attempt === ENTER_ATTEMPTS) throw error;
+      if (!standsBy && (!isBusy || attempt === ENTER_ATTEMPTS)) throw error;
     }
-    const delayMs = withChance(platform, ENTER_FIRST_MS * 2 ** (attempt - 1));
+    const delayMs = withChance(platform, Math.min(SEEK_LAST_MS, ENTER_FIRST_MS * 2 ** (attempt - 1)));
     await new Promise<void>((resolve) => void platform.clock.schedule(delayMs, resolve));
   }
 }
@@ -68,7 +78,8 @@ const LIFE = new Lifecycle<ClientState>('coordinator connection', {
 export class CoordinatorClient {
   readonly welcome: Welcome;
   readonly #platform: Platform;
-  readonly #address: Address;
+  /** The one that led last comes first. */
+  #addresses: readonly Address[];
   readonly #credentials: Credentials;
   readonly #events: ClientEvents;
   readonly #abort: AbortController = new AbortController();
@@ -76,38 +87,46 @@ export class CoordinatorClient {
   readonly #fence: { term: number; epoch: number };
   #connection: PeerConnection | null = null;
   #state: ClientState = 'connected';
-  /** What it would have said since the last report. */
+  /** What it would have said since it began to ask for a coordinator again. */
   readonly #unsaid: PeerMessage[] = [];
+  /** By report: how much of that is in it. */
+  #reported: WeakMap<RunReport, number> = new WeakMap();
   #cancelSeek: () => void = () => {};
 
-  /** @throws ConnectError, UnauthorizedError, ProtocolError; see `greet` */
+  /**
+   * @param addresses of those of which one leads
+   * @param patienceMs how long it may take until one does, where some are there
+   * @throws ConnectError, UnauthorizedError, ProtocolError; see `greet`
+   */
   static async connect(
     platform: Platform,
-    address: Address,
+    addresses: readonly Address[],
     credentials: Credentials,
     events: ClientEvents,
+    patienceMs = 0,
   ): Promise<CoordinatorClient> {
-    const greeted = await enter(platform, address, credentials);
+    const { greeted, address } = await enter(platform, addresses, credentials, patienceMs);
     const { message, term, epoch } = greeted.answer;
     if (message.type !== 'welcome') {
       greeted.connection.fail('it is no answer to a newcomer');
       throw new ProtocolError(`The coordinator answered a newcomer with ${message.type}.`, { phase: 'join' });
     }
-    const client = new CoordinatorClient(platform, address, credentials, events, message, { term, epoch });
+    const client = new CoordinatorClient(platform, addresses, credentials, events, message, { term, epoch });
+    client.#prefer(address);
     client.#take(greeted);
     return client;
   }
 
   private constructor(
     platform: Platform,
-    address: Address,
+    addresses: readonly Address[],
     credentials: Credentials,
     events: ClientEvents,
     welcome: Welcome,
     fence: { term: number; epoch: number },
   ) {
     this.#platform = platform;
-    this.#address = address;
+    this.#addresses = addresses;
     this.#credentials = credentials;
     this.#events = events;
     this.welcome = welcome;
@@ -141,6 +160,13 @@ export class CoordinatorClient {
     this.#abort.abort();
   }
 
+  /** It is asked first from now on; one that is not among the addresses was named by another, which will know the next one too. */
+  #prefer(address: Address): void {
+    const same = (other: Address) => JSON.stringify(other) === JSON.stringify(address);
+    if (!this.#addresses.some(same)) return;
+    this.#addresses = [address, ...this.#addresses.filter((other) => !same(other))];
+  }
+
   #take({ connection, takeOver }: Greeted): void {
     this.#state = LIFE.step(this.#state, 'connected');
     this.#connection = connection;
@@ -164,18 +190,22 @@ export class CoordinatorClient {
   #seek(delayMs: number): void {
     if (this.#abort.signal.aborted) return;
     this.#cancelSeek = this.#platform.clock.schedule(withChance(this.#platform, delayMs), () => {
+      this.#unsaid.length = 0; // all reports that are made from now on say it
       const report = () => {
-        this.#unsaid.length = 0;
-        return { ...this.#events.report(), ...this.#fence };
+        const made = { ...this.#events.report(), ...this.#fence };
+        this.#reported.set(made, this.#unsaid.length);
+        return made;
       };
-      greet(this.#platform, this.#address, this.#credentials, report, this.#abort.signal).then(
-        (greeted) => this.#onAnswer(greeted),
+      const { signal } = this.#abort;
+      const search = { addresses: this.#addresses, credentials: this.#credentials, report, signal };
+      seek(this.#platform, { ...search, leastTerm: this.#fence.term }).then(
+        (found) => this.#onAnswer(found),
         (error: unknown) => this.#onSeekFailed(error, delayMs),
       );
     });
   }
 
-  #onAnswer(greeted: Greeted): void {
+  #onAnswer({ greeted, address, report }: Found): void {
     const { message, term } = greeted.answer;
     if (this.#abort.signal.aborted) {
       greeted.connection.fail('this peer has closed');
@@ -184,9 +214,11 @@ export class CoordinatorClient {
       greeted.connection.fail('this peer was evicted');
       this.#events.onMessage(message);
     } else {
-      this.#fence.term = Math.max(this.#fence.term, term);
+      this.#fence.term = term;
+      this.#prefer(address);
       this.#take(greeted);
-      for (const unsaid of this.#unsaid.splice(0)) this.send(unsaid);
+      const reported = report === null ? 0 : (this.#reported.get(report) ?? 0);
+      for (const unsaid of this.#unsaid.splice(0).slice(reported)) this.send(unsaid);
       if (this.connected) this.#events.onBack();
     }
   }

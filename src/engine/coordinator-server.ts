@@ -10,7 +10,9 @@ import {
   type CoordinatorSnapshot,
   type PeerId,
 } from '../membership/coordinator.ts';
-import { DEFAULT_PORT, formatTcpAddress, isLoopback } from '../transport/address.ts';
+import { openStore } from '../store/open.ts';
+import type { Store } from '../store/store.ts';
+import { DEFAULT_PORT, formatTcpAddress, isLoopback, parseTcpAddress } from '../transport/address.ts';
 import { every } from '../transport/clock.ts';
 import type { HttpDoor } from '../transport/http-entrance.ts';
 import { Lobby, type Visitor } from '../transport/lobby.ts';
@@ -32,16 +34,18 @@ import {
   type PeerMessage,
   type RunReport,
 } from '../wire/messages.ts';
+import { Candidacy } from './candidacy.ts';
 import { ControlConnection } from './control-connection.ts';
 import type { ApiSource } from './http-api.ts';
 import type { CoordinatorHttpOptions, HttpListener } from './http-server.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
+import { Ledger, NotLeader } from './ledger.ts';
+import { type Fences, Outbox } from './outbox.ts';
 import { JOIN_RATE, type Platform, systemPlatform } from './platform.ts';
 import { oneLine, Refusals } from './refusals.ts';
 import { controlAcceptor, resolveSecurity } from './resolve-security.ts';
 import { type RunState, runState } from './run-state.ts';
 import type { EncryptionOptions } from './security.ts';
-import { type CoordinatorStore, fileStore, memoryStore } from './store.ts';
 import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
 
 export interface CoordinatorListenOptions extends EncryptionOptions {
@@ -56,10 +60,18 @@ export interface CoordinatorListenOptions extends EncryptionOptions {
   /** A silent peer is never lost sooner than this (ms). @default 3000 */
   readonly lostAfterMs?: number;
   /**
-   * Where it keeps what a successor must know: the path of a file, or a store of your own.
+   * Where it keeps what a successor must know: the path of a file, which one coordinator uses at a time; `etcd:http://a:2379,http://b:2379`,
+   * which several may share: one of them leads, and the others stand by; or a store of your own.
    * @default none: the members' reports must do
    */
-  readonly store?: string | CoordinatorStore;
+  readonly store?: string | Store;
+  /**
+   * Where several share a store: so long after the last word of one that leads another takes over (ms). etcd counts whole seconds,
+   * and no fewer than two. @default 3000
+   */
+  readonly leaseMs?: number;
+  /** Where several share a store: the address at which peers reach this one, `tcp://host:port`. @default where it listens */
+  readonly advertise?: string;
   /**
    * Whether members are asked to measure the ways to one another that carry nothing, for the order of the ring: up to half a MiB for each pair on
    * different hosts, one at a time for each peer, if possible between calls; again after ten minutes, on the present ring after one. @default true
@@ -85,6 +97,13 @@ const DISMISS_MS = 2_000;
 /** Between ticks of the machines (ms). */
 const TICK_MS = 25;
 
+/** As `leaseMs`. */
+const LEASE_MS = 3_000;
+const SHORTEST_LEASE_MS = 200;
+
+/** Between attempts at a store that several share and that did not answer (ms). */
+const REWRITE_MS = 50;
+
 /** A peer that finds that the coordinator does not know its token goes without another word. */
 const LEFT_UNPROVED = 'it left without a proof that it knows the token: perhaps it has another one';
 
@@ -94,6 +113,7 @@ const PATIENCE = 4;
 interface Run {
   readonly name: string;
   readonly machine: CoordinatorMachine;
+  readonly outbox: Outbox;
   readonly peers: Map<PeerId, Session>;
 }
 
@@ -127,19 +147,31 @@ interface Session {
   peerId: PeerId | null;
 }
 
+/** Where it is reached. */
+interface Doors {
+  readonly listeners: readonly Listener[];
+  readonly http: HttpListener | null;
+  readonly lobby: Lobby;
+}
+
 export class CoordinatorServer {
   readonly #listeners: readonly Listener[];
   readonly #http: HttpListener | null;
   readonly #options: CoordinatorListenOptions;
   readonly #platform: Platform;
   readonly #token: string;
-  readonly #store: CoordinatorStore;
+  readonly #store: Store;
+  /** Its part in the election, where several share the store. */
+  readonly #candidacy: Candidacy | null;
+  /** What is stored, while it leads. */
+  #ledger: Ledger | null;
+  #passes: UsedPasses;
   readonly #runs: Map<string, Run> = new Map();
   readonly #sessions: Map<number, Session> = new Map();
+  readonly #graceMs: number;
   /** Members of an earlier coordinator's runs may come back until then. */
-  readonly #graceUntil: number;
+  #graceUntil: number;
   readonly #stopTicks: () => void;
-  readonly #passes: UsedPasses;
   readonly #lobby: Lobby;
   readonly #refusals: Refusals;
   #nextSession = 1;
@@ -155,6 +187,10 @@ export class CoordinatorServer {
       );
     }
     checkIceServers(options.iceServers ?? []);
+    const { leaseMs = LEASE_MS, advertise } = options;
+    if (!(leaseMs >= SHORTEST_LEASE_MS))
+      throw new ArgumentError(`\`leaseMs\` must be at least ${SHORTEST_LEASE_MS}, not ${leaseMs}.`);
+    if (advertise !== undefined) parseTcpAddress(advertise);
     const port = options.port ?? DEFAULT_PORT;
     // On a port of its own choosing it can't be anybody's successor.
     const graceMs = port === 0 ? 0 : GRACE_MS;
@@ -168,7 +204,7 @@ export class CoordinatorServer {
     graceMs: number,
   ): Promise<CoordinatorServer> {
     const started: { server: CoordinatorServer | null } = { server: null };
-    const { token = '', onNote } = options;
+    const { token = '', onNote, leaseMs = LEASE_MS } = options;
     const security = resolveSecurity(options, token);
     const refusals = new Refusals(platform.clock, (line) => onNote?.(line));
     const onConnection = (connection: Connection) => {
@@ -189,19 +225,24 @@ export class CoordinatorServer {
       runs: () => started.server?.runStates() ?? [],
       dismiss: (run, peerId) => started.server?.dismiss(run, peerId),
     };
-    const http = await listenHttp(address, options, door, source, onConnection).catch(async (error: unknown) => {
-      await Promise.all(listeners.map((listener) => listener.close()));
+    const opened: { close(): Promise<void> }[] = [...listeners];
+    try {
+      const store = await openStore(options.store, leaseMs, platform.clock);
+      opened.push(store);
+      const ledger = store.isShared ? null : await Ledger.open(store, null);
+      const http = await listenHttp(address, options, door, source, onConnection);
+      const doors = { listeners, http, lobby };
+      started.server = new CoordinatorServer(doors, { store, ledger }, options, platform, refusals, graceMs);
+      return started.server;
+    } catch (error) {
+      await Promise.all(opened.map((one) => one.close()));
       throw error;
-    });
-    const server = new CoordinatorServer(listeners, http, lobby, options, platform, refusals, graceMs);
-    started.server = server;
-    return server;
+    }
   }
 
   private constructor(
-    listeners: readonly Listener[],
-    http: HttpListener | null,
-    lobby: Lobby,
+    { listeners, http, lobby }: Doors,
+    { store, ledger }: { readonly store: Store; readonly ledger: Ledger | null },
     options: CoordinatorListenOptions,
     platform: Platform,
     refusals: Refusals,
@@ -211,14 +252,21 @@ export class CoordinatorServer {
     this.#http = http;
     this.#lobby = lobby;
     this.#options = options;
-    const { store = memoryStore() } = options;
-    this.#store = typeof store === 'string' ? fileStore(store) : store;
-    this.#passes = new UsedPasses(this.#store);
+    this.#store = store;
+    this.#ledger = ledger;
+    this.#passes = new UsedPasses(ledger?.usedPasses ?? []);
     this.#platform = platform;
     this.#refusals = refusals;
     this.#token = options.token ?? '';
+    this.#graceMs = graceMs;
     this.#graceUntil = platform.clock.now() + graceMs;
+    this.#candidacy = store.isShared ? this.#stand() : null;
     this.#stopTicks = every(platform.clock, TICK_MS, () => this.#tick());
+  }
+
+  /** Whether peers may join it: it is the only one, or the one that leads. */
+  get isLeading(): boolean {
+    return this.#ledger !== null && this.#candidacy?.mayLead !== false;
   }
 
   get address(): string {
@@ -234,11 +282,14 @@ export class CoordinatorServer {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopTicks();
+    const resigned = this.#candidacy?.close();
     for (const session of this.#sessions.values()) {
       session.stopTimer();
       session.connection.fail('the coordinator was closed');
     }
     await Promise.all([...this.#listeners, ...(this.#http === null ? [] : [this.#http])].map((one) => one.close()));
+    await resigned;
+    await this.#store.close();
   }
 
   status(): Record<string, CoordinatorSnapshot> {
@@ -255,7 +306,72 @@ export class CoordinatorServer {
   /** By an administrator. */
   dismiss(name: string, peerId: PeerId): void {
     const run = this.#runs.get(name);
-    if (run !== undefined) this.#step(run, { type: 'dismissed', peerId });
+    if (run !== undefined && this.isLeading) this.#step(run, { type: 'dismissed', peerId });
+  }
+
+  // --- leading ----------------------------------------------------------------------------------------------------
+
+  /** Stands for election. */
+  #stand(): Candidacy {
+    const { leaseMs = LEASE_MS, advertise } = this.#options;
+    const { clock } = this.#platform;
+    const note = (text: string) => this.#options.onNote?.(oneLine(text));
+    const id = [...this.#platform.random(8)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+    const address = advertise ?? formatAddress(this.#listeners[0]!.address); // there is always one
+    const abortController = () => this.#platform.abortController();
+    return new Candidacy(
+      this.#store,
+      { id, address, leaseMs, clock, abortController },
+      {
+        onLead: (ledger) => {
+          this.#ledger = ledger;
+          this.#passes = new UsedPasses(ledger.usedPasses);
+          this.#graceUntil = clock.now() + this.#graceMs;
+          note(`leads, term ${ledger.term}`);
+        },
+        onYield: (reason) => {
+          note(`leads no longer: ${reason}`);
+          this.#stepDown();
+        },
+        onFollow: (leader) => note(`stands by: ${leader.address} leads`),
+        onTrouble: (reason) => this.#refusals.tell(reason),
+      },
+    );
+  }
+
+  /** Forgets all runs: what is not said yet must not be said, and nobody is to wait for it. */
+  #stepDown(): void {
+    this.#ledger = null;
+    for (const { outbox, peers } of this.#runs.values()) {
+      outbox.close();
+      peers.clear();
+    }
+    this.#runs.clear();
+    for (const { run, connection } of this.#sessions.values())
+      if (run !== null) connection.fail('this coordinator leads no longer');
+  }
+
+  /** Tries again as long as it leads, where several share the store: an attempt that failed may have done it. */
+  async #write(write: () => Promise<void>): Promise<void> {
+    for (;;) {
+      try {
+        await write();
+        return;
+      } catch (error) {
+        if (error instanceof NotLeader) this.#candidacy?.onRefused();
+        if (this.#candidacy === null || error instanceof NotLeader || !this.isLeading) throw error;
+        this.#refusals.tell((error as Error).message);
+      }
+      await new Promise<void>((resolve) => void this.#platform.clock.schedule(REWRITE_MS, resolve));
+    }
+  }
+
+  /** One that is alone and can't store what it says has nothing to say: its process ends, as it would at any other defect. */
+  #onWriteFailed(error: unknown): void {
+    if (this.#candidacy !== null || this.#closed) return;
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 
   // --- letting in --------------------------------------------------------------------------------------------------
@@ -298,6 +414,8 @@ export class CoordinatorServer {
 
   #onMessage(session: Session, control: Control<PeerMessage>): void {
     const { message } = control;
+    if (session.refused) return;
+    if (session.run !== null && !this.isLeading) return; // it closes
     if (session.peerId !== null && session.run !== null) {
       const { machine } = session.run;
       if (control.term > machine.term || control.epoch > machine.epoch) {
@@ -306,7 +424,7 @@ export class CoordinatorServer {
       }
       const { run, peerId } = session;
       if (message.type === 'signal') this.#passOn(run, peerId, message);
-      else if (message.type === 'ice') this.#send(run, peerId, { type: 'ice', ice: this.#iceServers(peerId) });
+      else if (message.type === 'ice') this.#sendNow(run, peerId, { type: 'ice', ice: this.#iceServers(peerId) });
       else this.#step(run, { type: 'message', peerId, message });
     } else if (message.type === 'hello' && session.peerNonce === null) {
       this.#lobby.hear(session.visitor);
@@ -348,6 +466,10 @@ export class CoordinatorServer {
       this.#refuse(session, 'unauthorized', text);
       return;
     }
+    if (!this.isLeading) {
+      this.#sendOn(session);
+      return;
+    }
     session.pass = session.claims === '' ? null : readClaims(session.claims);
     if (session.claims !== '' && session.pass === null) {
       this.#refuse(session, 'unauthorized', 'The pass can not be read: make another one from the token.');
@@ -366,14 +488,27 @@ export class CoordinatorServer {
     this.#step(run, { type: 'joined', connection: session.number, description, startWorldSize, name });
   }
 
+  /** It stands by: who comes here is told where to go, if that is known. */
+  #sendOn(session: Session): void {
+    const leader = this.#candidacy?.leader ?? null;
+    const message = `This coordinator stands by${leader === null ? '' : `: ${leader} leads`}.`;
+    session.refused = true;
+    session.connection.send({ type: 'refuse', code: 'standby', message, ...(leader === null ? {} : { leader }) }, 0, 0);
+    session.connection.end();
+  }
+
   #resume(session: Session, proved: Extract<PeerMessage, { type: 'prove' }>, report: RunReport): void {
+    if (!this.isLeading) {
+      this.#sendOn(session);
+      return;
+    }
     if (!this.#mayEnter(session, report.peerId)) return;
     const run = this.#enter(session, false);
     if (run === null) return;
     const { hostKey, site, addresses, cores, startWorldSize, name } = proved;
     const description = { hostKey, site, addresses, cores };
-    this.#step(run, { type: 'resumed', connection: session.number, description, startWorldSize, name, report });
-    if (run.peers.get(report.peerId) !== session)
+    const event = { type: 'resumed', connection: session.number, description, startWorldSize, name, report } as const;
+    if (this.#step(run, event).some((effect) => effect.type === 'send' && effect.message.type === 'evicted'))
       this.#refusals.tell(
         `${session.connection.remote} was refused: ${report.peerId} of run ${run.name} was lost before.`,
       );
@@ -443,13 +578,18 @@ export class CoordinatorServer {
         bounds: { minimumMs, maximumMs: PATIENCE * minimumMs },
         random: (length: number) => this.#platform.random(length),
         iceServers: (peerId: PeerId) => this.#iceServers(peerId),
-        stored: this.#store.load(name),
+        stored: this.#ledger?.load(name) ?? null,
         graceMs: Math.max(0, this.#graceUntil - this.#platform.clock.now()),
         probes: this.#options.probes ?? true,
       };
       const machine = new CoordinatorMachine(options, this.#platform.clock.now());
-      run = { name, machine, peers: new Map() };
-      this.#runs.set(name, run);
+      const outbox = new Outbox(
+        (effect, fences) => this.#carryOut(made, effect, fences),
+        (error) => this.#onWriteFailed(error),
+      );
+      const made: Run = { name, machine, outbox, peers: new Map() };
+      this.#runs.set(name, made);
+      run = made;
     }
     return run;
   }
@@ -457,7 +597,7 @@ export class CoordinatorServer {
   /** From one end of a WebRTC session to the other. */
   #passOn(run: Run, from: PeerId, { to, signal }: Extract<PeerMessage, { type: 'signal' }>): void {
     if (run.peers.has(to)) {
-      this.#send(run, to, { type: 'signal', from, signal });
+      this.#sendNow(run, to, { type: 'signal', from, signal });
     } else if (signal.kind === 'offer') {
       const end = {
         kind: 'end' as const,
@@ -465,7 +605,7 @@ export class CoordinatorServer {
         fromDialler: false,
         reason: 'it is not in this run',
       };
-      this.#send(run, from, { type: 'signal', from: to, signal: end });
+      this.#sendNow(run, from, { type: 'signal', from: to, signal: end });
     }
   }
 
@@ -473,8 +613,10 @@ export class CoordinatorServer {
     return iceServersFor(this.#options.iceServers ?? [], peerId, Date.now());
   }
 
-  #send({ peers, machine }: Run, peerId: PeerId, message: CoordinatorMessage): void {
-    peers.get(peerId)?.connection.send(message, machine.term, machine.epoch);
+  /** What changes nothing, and need not wait. */
+  #sendNow({ peers, outbox }: Run, peerId: PeerId, message: CoordinatorMessage): void {
+    const { term, epoch } = outbox.fences;
+    peers.get(peerId)?.connection.send(message, term, epoch);
   }
 
   /** Makes room: of the runs where nobody is left, the oldest goes, and its epoch with it. */
@@ -484,39 +626,56 @@ export class CoordinatorServer {
   }
 
   #tick(): void {
-    for (const run of this.#runs.values()) this.#step(run, { type: 'tick' });
+    if (this.isLeading) for (const run of this.#runs.values()) this.#step(run, { type: 'tick' });
   }
 
-  #step(run: Run, event: CoordinatorEvent): void {
-    for (const effect of run.machine.step(event, this.#platform.clock.now())) this.#carryOut(run, effect);
+  #step(run: Run, event: CoordinatorEvent): readonly CoordinatorEffect[] {
+    const { machine, outbox } = run;
+    const effects = machine.step(event, this.#platform.clock.now());
+    if (effects.length > 0) outbox.push(effects, { term: machine.term, epoch: machine.epoch });
+    return effects;
   }
 
-  #carryOut(run: Run, effect: CoordinatorEffect): void {
+  /** A promise where what follows has to wait for it. */
+  #carryOut(run: Run, effect: CoordinatorEffect, { term, epoch }: Fences): Promise<void> | null {
+    // Since what came before, this process may have been stopped for any time.
+    const ledger = this.isLeading ? this.#ledger : null;
+    if (ledger === null) return null;
     switch (effect.type) {
       case 'store':
-        this.#store.save(run.name, effect.run);
-        break;
-      case 'assign': {
-        const session = this.#sessions.get(effect.connection);
-        if (session === undefined) break;
-        session.peerId = effect.peerId;
-        if (session.pass !== null) this.#passes.use(session.pass, effect.peerId, Date.now());
-        run.peers.set(effect.peerId, session);
-        break;
-      }
+        return this.#write(() => ledger.saveRun(run.name, effect.run));
+      case 'assign':
+        return this.#assign(run, effect, ledger);
       case 'send':
-        this.#send(run, effect.peerId, effect.message);
-        break;
+        run.peers.get(effect.peerId)?.connection.send(effect.message, term, epoch);
+        return null;
       case 'close':
         this.#dismiss(run.peers.get(effect.peerId));
         run.peers.delete(effect.peerId);
-        break;
+        return null;
       case 'note':
         this.#options.onNote?.(oneLine(`run ${run.name}: ${effect.text}`));
-        break;
+        return null;
       default:
-        effect satisfies never;
+        return effect satisfies never;
     }
+  }
+
+  #assign(
+    run: Run,
+    { connection, peerId }: Extract<CoordinatorEffect, { type: 'assign' }>,
+    ledger: Ledger,
+  ): Promise<void> | null {
+    const session = this.#sessions.get(connection);
+    if (session === undefined) {
+      // It left while something was being stored.
+      if (!run.peers.has(peerId)) this.#step(run, { type: 'closed', peerId });
+      return null;
+    }
+    session.peerId = peerId;
+    run.peers.set(peerId, session);
+    const use = session.pass === null ? null : this.#passes.use(session.pass, peerId, Date.now());
+    return use === null ? null : this.#write(() => ledger.savePass(use));
   }
 
   /** Lets what was sent leave; a peer that does not close its side then is gone. */
@@ -527,6 +686,11 @@ export class CoordinatorServer {
       session.connection.fail('it did not close its side'),
     );
   }
+}
+
+/** Where peers find it; in a simulation that is a name. */
+function formatAddress(address: Address): string {
+  return address.kind === 'memory' ? address.name : formatTcpAddress(address);
 }
 
 /** Loaded only where it is asked for. */

@@ -36,6 +36,17 @@ export interface Credentials {
   readonly transports: readonly TransportKind[];
 }
 
+/** The coordinator stands by while another one leads. */
+export class StandbyError extends ConnectError {
+  /** Where the one that leads can be found, as far as known. */
+  readonly leader: string | null;
+
+  constructor(message: string, leader: string | null) {
+    super(message, { phase: 'join' });
+    this.leader = leader;
+  }
+}
+
 export type PeerConnection = ControlConnection<CoordinatorMessage, PeerMessage>;
 type Answer = Control<Extract<CoordinatorMessage, { type: 'welcome' | 'resumed' | 'evicted' }>>;
 
@@ -58,10 +69,15 @@ function dial(
   return platform.dialCoordinator(address, transports, options, encrypted ? controlDialer(security, token) : null);
 }
 
+function refusal({ code, message, leader }: Extract<CoordinatorMessage, { type: 'refuse' }>): SkeinError {
+  if (code === 'standby') return new StandbyError(message, leader ?? null);
+  return new (code === 'unauthorized' ? UnauthorizedError : ProtocolError)(message, { phase: 'join' });
+}
+
 /**
  * Greets the coordinator at an address; with a report it comes back to it. The report is made when it is sent.
  *
- * @throws ConnectError when nobody answers, UnauthorizedError when the token is wrong, ProtocolError when the versions
+ * @throws ConnectError when nobody answers, or it stands by (`StandbyError`), UnauthorizedError when the token is wrong, ProtocolError when the versions
  *   differ or the other end is no coordinator
  */
 export async function greet(
@@ -129,8 +145,7 @@ export async function greet(
       else if (message.type === 'welcome' || message.type === 'resumed' || message.type === 'evicted') {
         onAnswer({ message, term, epoch });
       } else if (message.type === 'refuse') {
-        const ErrorType = message.code === 'unauthorized' ? UnauthorizedError : ProtocolError;
-        fail(new ErrorType(message.message, context));
+        fail(refusal(message));
       } else {
         fail(new ProtocolError(`The coordinator at ${raw.remote} sent ${message.type} during the handshake.`, context));
       }

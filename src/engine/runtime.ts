@@ -41,7 +41,8 @@ import { dataAcceptor, type Security } from './security.ts';
 import { Signalling } from './signalling.ts';
 
 export interface RuntimeOptions {
-  readonly coordinator: Address;
+  /** Of those that may coordinate the run: one of them leads. */
+  readonly coordinators: readonly Address[];
   readonly run: string;
   readonly token: string;
   readonly security: Security;
@@ -229,7 +230,7 @@ export class Runtime {
     emit: (event: RuntimeEvent) => void,
     platform: Platform,
   ): Promise<Runtime> {
-    const { run, token, security, startWorldSize, name, site, transports, stripes, coordinator, probeMs } = options;
+    const { run, token, security, startWorldSize, name, site, transports, stripes, coordinators, probeMs } = options;
     const memory = await platform.memory();
     // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
     let toRuntime: (runtime: Runtime) => void = () => {};
@@ -250,7 +251,7 @@ export class Runtime {
     let signalling: Signalling | null = null;
     let runtime: Runtime | null = null;
     const refusals = new Refusals(platform.clock, (reason) => emit({ type: 'refused', reason }));
-    const listeners = await platform.listen(transports, coordinator, {
+    const listeners = await platform.listen(transports, coordinators[0]!, {
       security,
       acceptor: dataAcceptor(security, (identity) => (runtime === null ? null : runtime.#peers.pskKeyOf(identity))),
       onConnection,
@@ -264,7 +265,7 @@ export class Runtime {
       if (signalling !== null) description.addresses.push({ kind: 'webrtc' });
       const client = await CoordinatorClient.connect(
         platform,
-        coordinator,
+        coordinators,
         { run, token, security, startWorldSize, name, description, transports },
         // No connection is lost before the turn in which it was made has ended, and then there is a runtime.
         {
@@ -277,6 +278,7 @@ export class Runtime {
           onRefused: (error) => runtime!.#onRefused(error),
           report: () => runtime!.#report(),
         },
+        options.timeoutMs,
       );
       const { readBuffers } = memory;
       signalling?.connect((message) => client.send(message), client.welcome.ice);

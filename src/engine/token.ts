@@ -11,7 +11,6 @@ import { createHmac, randomBytes } from 'node:crypto';
 import * as v from 'valibot';
 import { ArgumentError } from '../errors.ts';
 import { MAX_CLAIMS_LENGTH } from '../wire/limits.ts';
-import type { CoordinatorStore, UsedPass } from './store.ts';
 import { PASS_PREFIX } from './token-key.ts';
 
 const ROLES = ['peer', 'observer', 'admin'] as const;
@@ -85,18 +84,37 @@ export function readClaims(claims: string): Claims | null {
   return parsed.success ? parsed.output : null;
 }
 
+/** A pass that is good for one peer, and was used. */
+export interface UsedPass {
+  readonly id: string;
+  /** The peer that came by it. */
+  readonly by: string;
+  /** Seconds since 1970. */
+  readonly expires: number;
+}
+
 /** Passes for one peer that a coordinator remembers to have been used. */
 export const MAX_USED_PASSES = 16_384;
 
-/** Passes that are good once, and who has used them. All that have not expired are in the store before anybody comes in by them. */
+/** Expired ones that go with one that is used. */
+const MAX_FORGOTTEN = 64;
+
+/** What is to be stored before the peer is let in. */
+export interface PassUse {
+  readonly pass: UsedPass;
+  /** Passes that have expired: their ids. */
+  readonly expired: readonly string[];
+}
+
+/** Passes that are good once, and who has used them. */
 export class UsedPasses {
-  readonly #store: Pick<CoordinatorStore, 'loadUsedPasses' | 'saveUsedPasses'>;
   /** By id. */
   readonly #used: Map<string, UsedPass> = new Map();
+  /** Forgotten here, and still in the store. */
+  #expired: string[] = [];
 
-  constructor(store: Pick<CoordinatorStore, 'loadUsedPasses' | 'saveUsedPasses'>) {
-    this.#store = store;
-    for (const used of store.loadUsedPasses()) this.#used.set(used.id, used);
+  constructor(used: Iterable<UsedPass>) {
+    for (const one of used) this.#used.set(one.id, one);
   }
 
   /**
@@ -118,12 +136,13 @@ export class UsedPasses {
     return null;
   }
 
-  /** A peer was let in by a pass. */
-  use(claims: Claims, peerId: string, nowMs: number): void {
-    if (!claims.once || this.#used.get(claims.id)?.by === peerId) return;
+  /** A peer is let in by a pass; null when there is nothing new to remember. */
+  use(claims: Claims, peerId: string, nowMs: number): PassUse | null {
+    if (!claims.once || this.#used.get(claims.id)?.by === peerId) return null;
     this.#forgetExpired(nowMs);
-    this.#used.set(claims.id, { id: claims.id, by: peerId, expires: claims.expires });
-    this.#store.saveUsedPasses([...this.#used.values()]);
+    const pass = { id: claims.id, by: peerId, expires: claims.expires };
+    this.#used.set(claims.id, pass);
+    return { pass, expired: this.#expired.splice(0, MAX_FORGOTTEN) };
   }
 
   /** How many have not expired. */
@@ -133,6 +152,10 @@ export class UsedPasses {
   }
 
   #forgetExpired(nowMs: number): void {
-    for (const [id, { expires }] of this.#used) if (expires * 1_000 <= nowMs) this.#used.delete(id);
+    for (const [id, { expires }] of this.#used) {
+      if (expires * 1_000 > nowMs) continue;
+      this.#used.delete(id);
+      this.#expired.push(id);
+    }
   }
 }

@@ -265,7 +265,8 @@ const coordinatorMessage = v.variant('type', [
   }),
   /** The answer to `resume`. */
   v.strictObject({ type: v.literal('resumed'), heartbeatMs: milliseconds, boundMs: milliseconds }),
-  v.strictObject({ type: v.literal('refuse'), code: name, message: text }),
+  /** `leader`: from one that stands by, where peers find the one that leads. */
+  v.strictObject({ type: v.literal('refuse'), code: name, message: text, leader: v.exactOptional(name) }),
   v.strictObject({ type: v.literal('introduce'), peer: introduction }),
   v.strictObject({ type: v.literal('dismiss'), peerId: name }),
   v.strictObject({ type: v.literal('signal'), from: name, signal }),

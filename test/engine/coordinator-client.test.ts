@@ -50,7 +50,7 @@ test.each([[['unix', 'tcp'] as const], [['tcp'] as const]])(
         const wanted = credentials(`peer-${index}`, { transports });
         const client = await CoordinatorClient.connect(
           systemPlatform,
-          parseTcpAddress(coordinator.address),
+          [parseTcpAddress(coordinator.address)],
           wanted,
           SILENT,
         );
@@ -81,7 +81,7 @@ test('a wrong token is refused on both ways in', async () => {
   for (const transports of [['unix', 'tcp'], ['tcp']] as const) {
     const attempt = CoordinatorClient.connect(
       systemPlatform,
-      parseTcpAddress(coordinator.address),
+      [parseTcpAddress(coordinator.address)],
       credentials('stranger', { token: 'wrong', transports }),
       SILENT,
     );
@@ -94,7 +94,7 @@ test('signals reach the peer that they are for, and an offer to nobody is answer
   const heard: CoordinatorMessage[][] = [[], []];
   const [one, other] = await Promise.all(
     heard.map((messages, index) =>
-      CoordinatorClient.connect(systemPlatform, parseTcpAddress(coordinator.address), credentials(`peer-${index}`), {
+      CoordinatorClient.connect(systemPlatform, [parseTcpAddress(coordinator.address)], credentials(`peer-${index}`), {
         ...SILENT,
         onMessage: (message) => {
           if (message.type === 'signal') messages.push(message);
@@ -130,7 +130,7 @@ test('a peer is told of TURN servers with credentials of its own, and of new one
   const told: CoordinatorMessage[] = [];
   const client = await CoordinatorClient.connect(
     systemPlatform,
-    parseTcpAddress(coordinator.address),
+    [parseTcpAddress(coordinator.address)],
     credentials('peer'),
     { ...SILENT, onMessage: (message) => void (message.type === 'ice' && told.push(message)) },
   );

@@ -132,7 +132,7 @@ function runtime(address: Address) {
     stripes: 1,
     timeoutMs: 20_000,
   };
-  return Runtime.join({ ...options, coordinator: address, transports: ['tcp'] }, () => {}, systemPlatform);
+  return Runtime.join({ ...options, coordinators: [address], transports: ['tcp'] }, () => {}, systemPlatform);
 }
 
 function view(generation: number, ...ids: readonly string[]): WireView {

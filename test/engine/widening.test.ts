@@ -56,7 +56,7 @@ class World {
 
   #introductionOf(peerId: string): Parameters<Peers['add']>[0] {
     const hostKey = peerId === 'b' ? (this.#setting.hostOfB ?? 'host of b') : 'host of a';
-    return { peerId, pair: 1, hostKey, site: '', key: KEY, addresses: [{ kind: 'memory', name: peerId }] };
+    return { peerId, pair: 1, hostKey, site: '', cores: 1, key: KEY, addresses: [{ kind: 'memory', name: peerId }] };
   }
 
   async #start(self: string, readBuffers: ArenaPool): Promise<void> {

@@ -134,7 +134,7 @@ function callAll(runtime: Runtime, from: number): Promise<void>[] {
 
 async function play(coordinator: Address, platform: Platform): Promise<void> {
   const options = {
-    coordinator,
+    coordinators: [coordinator],
     run: 'recorded',
     token: TOKEN,
     security: resolveSecurity({}, TOKEN),

@@ -73,7 +73,7 @@ export class HostilePeer {
             return connection;
           },
         },
-        address,
+        [address],
         {
           run,
           token,

@@ -40,7 +40,7 @@ class LongWays {
     await CoordinatorServer.listenAt(COORDINATOR, { probes: false }, platform('coordinator'), 0);
     const joining = Array.from({ length: members }, (_, index) => {
       const runtime = {
-        coordinator: COORDINATOR,
+        coordinators: [COORDINATOR],
         run: 'long',
         name: '',
         token: '',

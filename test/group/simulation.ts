@@ -73,7 +73,7 @@ export class Simulation {
   async #join(index: number, site: string, startWorldSize: number): Promise<Group> {
     const process = new SimProcess(`m${index}`, this.clock);
     const runtime = {
-      coordinator: COORDINATOR,
+      coordinators: [COORDINATOR],
       run: 'ring',
       name: '',
       token: '',

@@ -62,6 +62,12 @@ export function requireInternet(context: Pick<TestContext, 'skip'>): void {
   require(context, missing === null, missing ?? '');
 }
 
+/** Coordinators' store, where several share one. */
+export function requireEtcd(context: Pick<TestContext, 'skip'>): void {
+  const missing = programMissing('etcd', '--version', 'etcd-server');
+  require(context, missing === null, missing ?? '');
+}
+
 /** A browser, headless. */
 export function requireChromium(context: Pick<TestContext, 'skip'>): void {
   require(context, existsSync(CHROMIUM), `this machine has no ${CHROMIUM} (scripts/setup-system.sh installs it)`);

@@ -36,7 +36,7 @@ describe('the environment of a launched process', () => {
   it('is all that join() needs', () => {
     const { runtime } = resolveJoin(undefined, {}, launchEnvironment(RUN, 0, 0), resolveSecurity);
     expect(runtime).toMatchObject({
-      coordinator: parseTcpAddress(RUN.coordinator),
+      coordinators: [parseTcpAddress(RUN.coordinator)],
       run: RUN.run,
       token: RUN.token,
       startWorldSize: RUN.processes,

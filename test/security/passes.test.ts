@@ -1,11 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
-import { fileStore, memoryStore } from '../../src/engine/store.ts';
+import { describe, expect, test } from 'vitest';
+import { Ledger } from '../../src/engine/ledger.ts';
 import { keyOfClaims, MAX_USED_PASSES, makePass, readClaims, UsedPasses } from '../../src/engine/token.ts';
 import { tokenKey } from '../../src/engine/token-key.ts';
 import { ArgumentError } from '../../src/errors.ts';
+import { MemoryStore } from '../../src/store/memory.ts';
+import { VirtualClock } from '../../src/transport/clock.ts';
 
 const SECRET = 'of the coordinator';
 const NOW = Date.UTC(2026, 0, 1);
@@ -53,7 +52,7 @@ describe('a pass', () => {
 
 describe('who may take part', () => {
   test('a pass is good until it expires, for its run and its role', () => {
-    const used = new UsedPasses(memoryStore());
+    const used = new UsedPasses([]);
     const claims = claimsOf(makePass(SECRET, { run: 'lm', validMs: 60_000 }, NOW));
     expect(used.refusal(claims, 'lm', null, NOW + 59_999)).toBeNull();
     expect(used.refusal(claims, 'lm', null, NOW + 60_000)).toMatch(/good until 2026-01-01T00:01:00/);
@@ -63,7 +62,7 @@ describe('who may take part', () => {
   });
 
   test('a pass for one peer is used up, but lets that one come back', () => {
-    const used = new UsedPasses(memoryStore());
+    const used = new UsedPasses([]);
     const claims = claimsOf(makePass(SECRET, { once: true }, NOW));
     expect(used.refusal(claims, 'lm', null, NOW)).toBeNull();
     used.use(claims, 'p3', NOW);
@@ -73,7 +72,7 @@ describe('who may take part', () => {
   });
 
   test('a pass for many is never used up', () => {
-    const used = new UsedPasses(memoryStore());
+    const used = new UsedPasses([]);
     const claims = claimsOf(makePass(SECRET, {}, NOW));
     used.use(claims, 'p3', NOW);
     expect(used.refusal(claims, 'lm', null, NOW)).toBeNull();
@@ -81,49 +80,30 @@ describe('who may take part', () => {
 });
 
 describe('what a coordinator remembers of used passes', () => {
-  function storePath(): string {
-    const folder = mkdtempSync(join(tmpdir(), 'skein-passes-'));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    return join(folder, 'store.json');
-  }
-
-  test('is known to the next one, until they expire', () => {
-    const path = storePath();
+  test('is known to the next one, until they expire', async () => {
+    const store = new MemoryStore(new VirtualClock(), false);
     const claims = claimsOf(makePass(SECRET, { once: true, validMs: 60_000 }, NOW));
     const later = claimsOf(makePass(SECRET, { once: true, validMs: 600_000 }, NOW));
-    new UsedPasses(fileStore(path)).use(claims, 'p3', NOW);
-    const next = new UsedPasses(fileStore(path));
+    const first = await Ledger.open(store, null);
+    await first.savePass(new UsedPasses(first.usedPasses).use(claims, 'p3', NOW)!);
+    const second = await Ledger.open(store, null);
+    const next = new UsedPasses(second.usedPasses);
     expect(next.refusal(claims, 'lm', null, NOW)).toMatch(/was used/);
     expect(next.refusal(claims, 'lm', 'p3', NOW)).toBeNull();
-    next.use(later, 'p4', NOW + 60_000);
-    expect(fileStore(path).loadUsedPasses()).toEqual([{ id: later.id, by: 'p4', expires: later.expires }]);
-  });
-
-  test('stands beside the runs in a file, and a file of runs alone is read as well', () => {
-    const path = storePath();
-    const run = { term: 2, epoch: 7, members: ['p0'] };
-    writeFileSync(path, JSON.stringify({ lm: run, runs: run }));
-    const store = fileStore(path);
-    expect([store.load('lm'), store.load('runs'), store.loadUsedPasses()]).toEqual([run, run, []]);
-    new UsedPasses(store).use(claimsOf(makePass(SECRET, { once: true }, NOW)), 'p1', NOW);
-    store.save('other', run);
-    const again = fileStore(path);
-    expect([again.load('lm'), again.load('runs'), again.load('other')]).toEqual([run, run, run]);
-    expect(again.loadUsedPasses()).toHaveLength(1);
-    writeFileSync(path, JSON.stringify({ runs: {}, usedPasses: [{ id: 1 }] }));
-    expect(() => fileStore(path)).toThrow(ArgumentError);
-    expect(readFileSync(path, 'utf8')).toContain('usedPasses');
+    expect(next.use(claims, 'p3', NOW)).toBeNull();
+    await second.savePass(next.use(later, 'p4', NOW + 60_000)!);
+    expect((await Ledger.open(store, null)).usedPasses).toEqual([{ id: later.id, by: 'p4', expires: later.expires }]);
   });
 
   test('is bounded: more are not let in, and none is forgotten for others', () => {
     const expires = NOW / 1_000 + 60;
     const full = Array.from({ length: MAX_USED_PASSES }, (_, index) => ({ id: `pass ${index}`, by: 'p', expires }));
-    const store = memoryStore();
-    store.saveUsedPasses(full);
-    const used = new UsedPasses(store);
+    const used = new UsedPasses(full);
     const claims = claimsOf(makePass(SECRET, { once: true, validMs: 600_000 }, NOW));
     expect(used.refusal(claims, 'lm', null, NOW)).toMatch(/no more than 16384/);
     expect(used.refusal(claimsOf(makePass(SECRET, {}, NOW)), 'lm', null, NOW)).toBeNull();
     expect(used.refusal(claims, 'lm', null, NOW + 60_000)).toBeNull();
+    // What has expired goes from the store little by little.
+    expect(used.use(claims, 'p3', NOW + 60_000)!.expired).toHaveLength(64);
   });
 });

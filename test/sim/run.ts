@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import pc from 'picocolors';
 import { countSteps, type StepCount } from '../../src/lifecycle.ts';
+import { runModel } from '../store/leadership.ts';
 import { runCampaign, type SeedFailure } from './campaign.ts';
 import { countVisits } from './coverage.ts';
 import { RARE } from './rare.ts';
@@ -54,9 +55,20 @@ function showFailure({ seed, failure, smallest, trace }: SeedFailure): void {
   console.log(`The smallest scenario that fails this way is in ${file}: npm run sim -- --scenario ${file}`);
 }
 
+/** Storms over the election of a leader, which the scenarios' one coordinator has no part in. */
+const LEADERSHIP_STORMS = 40;
+
+async function simulateElections(): Promise<void> {
+  for (let seed = 1; seed <= LEADERSHIP_STORMS; seed++) {
+    const { failure } = await runModel(seed);
+    if (failure !== null) throw new Error(`storm ${seed} over the election: ${failure}`);
+  }
+}
+
 /** How often the seeds come to each part of the protocol, and take each step of its machines; none may be left out. */
 async function showCoverage(first: number, count: number, faults: readonly FaultKind[] | null): Promise<number> {
   const visits = await countVisits(async () => {
+    await simulateElections();
     for (const { scenario } of RARE) await simulate(scenario);
     // Cuts that leave a ring are rare among all faults.
     for (let seed = first; seed < first + count / 4; seed++) await simulate(drawScenario(seed, faults ?? ['block']));
@@ -130,6 +142,7 @@ async function main(options: Options): Promise<number> {
   if (options.find !== undefined) return findStep(options.find, first, count, faults);
   if (options.coverage === true) return showCoverage(first, count, faults);
   const startedAt = performance.now();
+  if (faults === null) await simulateElections();
   if (faults === null) for (const { scenario } of RARE) await simulate(scenario); // the tests see to what becomes of them
   const result = await runCampaign({ first, count, faults, onlyFirst: options.first === true }, (runs) => {
     if (process.stderr.isTTY) process.stderr.write(`\r${runs} of ${count} seeds`);

@@ -5,10 +5,11 @@
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { createInlineEngine } from '../../src/engine/inline.ts';
 import { resolveSecurity } from '../../src/engine/resolve-security.ts';
-import { type CoordinatorStore, memoryStore } from '../../src/engine/store.ts';
 import { SkeinError } from '../../src/errors.ts';
 import { Group } from '../../src/group.ts';
 import type { Kernels } from '../../src/kernels/kernels.ts';
+import { MemoryStore } from '../../src/store/memory.ts';
+import type { Store } from '../../src/store/store.ts';
 import { VirtualClock } from '../../src/transport/clock.ts';
 import { MemoryNetwork } from '../../src/transport/memory.ts';
 import type { Address } from '../../src/transport/transport.ts';
@@ -108,7 +109,7 @@ class World {
   readonly #blocks: Set<Rule> = new Set();
   readonly #slow: Set<WeatherRule> = new Set();
   #coordinator: SimProcess;
-  #store: CoordinatorStore = memoryStore();
+  #store: Store = new MemoryStore(this.clock, false);
   #coordinatorStarts = 0;
   #server: CoordinatorServer | null = null;
   #calmSince: number | null = null;
@@ -300,7 +301,7 @@ class World {
     const platform = simPlatform(process, this.#surroundings);
     const startWorldSize = machine.incarnations === 1 && mix(seed, 5) % 2 === 0 ? machines : minWorldSize;
     const runtime = {
-      coordinator: COORDINATOR,
+      coordinators: [COORDINATOR],
       run: 'sim',
       name: `machine ${machine.index}`,
       token: TOKEN,
@@ -481,7 +482,7 @@ class World {
         this.clock.schedule(fault.restartMs, () => {
           this.#coordinator = new SimProcess('coordinator', this.clock);
           if (!fault.keepsStore) {
-            this.#store = memoryStore();
+            this.#store = new MemoryStore(this.clock, false);
             this.#oracle.onAmnesia();
           }
           void this.#startCoordinator();
