@@ -184,7 +184,8 @@ export class Link {
   #show(onFirst: Uint8Array, onAll: boolean): void {
     const stripes = this.#outbound?.stripes ?? [];
     const count = onAll ? stripes.length : Math.min(1, stripes.length);
-    for (let index = 0; index < count; index++) stripes[index]!.connection.write(index === 0 ? onFirst : SIGN, null, null);
+    for (let index = 0; index < count; index++)
+      stripes[index]!.connection.write(index === 0 ? onFirst : SIGN, null, null);
     this.#sent += HEADER_BYTES * count;
   }
 
