@@ -526,17 +526,10 @@ class MemoryConnection implements Connection {
     }
   };
 
-  /**
-   * Tells the other end what was taken, so that it may send more: where more waits, not before that is worth it (RFC 1122,
-   * 4.2.3.3: half of the window), or nothing is on the way any more.
-   */
+  /** Tells the other end what was taken, so that it may send more. */
   #acknowledge(): void {
     const other = this.#other;
     if (other === null || this.#taken === 0 || !this.#network.reaches(this.host.name, other.host.name)) return;
-    if (other.#queue.length > 0 && this.#taken < other.#window) {
-      const { windowBytes } = this.#network.weatherOf(other.host.name, this.host.name);
-      if (2 * this.#taken < windowBytes) return;
-    }
     other.#window -= this.#taken;
     this.#taken = 0;
     if (other.#queue.length > 0) other.#schedulePump();
