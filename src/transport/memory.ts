@@ -54,7 +54,7 @@ const FAIR: Weather = {
 };
 
 /** What is on its way is copied to pieces of such slabs: memory of its own for each would cost more than the copy (bytes). */
-const SLAB_BYTES = 256 * 1024;
+const SLAB_BYTES = 32 * 1024;
 
 /** A piece on its way; null: the sender's end. */
 interface Travelling {
