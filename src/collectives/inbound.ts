@@ -1,6 +1,15 @@
 /** What arrives on one connection of a link: each frame goes straight to its transfer, or is kept for a call still to come. */
 import type { FrameHeader, FrameSink } from '../wire/frame.ts';
-import { FRAME_CREDIT, FRAME_OPEN, FRAME_PING, FRAME_PROBE, FRAME_PROBED, FRAME_RELAY } from '../wire/frame.ts';
+import {
+  FRAME_CREDIT,
+  FRAME_OPEN,
+  FRAME_PING,
+  FRAME_PROBE,
+  FRAME_PROBED,
+  FRAME_RELAY,
+  PING_ANSWERS,
+  PING_ASKS,
+} from '../wire/frame.ts';
 import { EAGER_BYTES } from '../wire/limits.ts';
 import type { PeerId } from './call.ts';
 import { type Collectives, rankIn } from './collectives.ts';
@@ -10,8 +19,12 @@ import { FrameCursor, type Transfer } from './executor.ts';
 export interface Signs {
   /** Milliseconds, monotonic. */
   now(): number;
-  /** The peer shows that the way is open; `asks`: it wants to be shown the same. */
-  onPing(asks: boolean): void;
+  /** The peer shows that the way is open. */
+  onSign(): void;
+  /** It does, and wants to be shown the same. */
+  onAsked(): void;
+  /** It does, because it was asked. */
+  onAnswered(): void;
   /** A probe of `length` bytes came in whole; of these, the last `bytes` took `elapsed` ms. */
   onProbe(length: number, bytes: number, elapsed: number): void;
   /** The peer says that so many bytes of a probe took so many ms to it. */
@@ -50,7 +63,9 @@ export class Inbound implements FrameSink {
       return null;
     }
     if (header.type === FRAME_PING) {
-      this.#signs.onPing(header.segment === 1);
+      if (header.segment === PING_ASKS) this.#signs.onAsked();
+      else if (header.segment === PING_ANSWERS) this.#signs.onAnswered();
+      else this.#signs.onSign();
       return null;
     }
     if (header.type === FRAME_PROBE) {

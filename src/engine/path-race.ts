@@ -68,6 +68,9 @@ interface LaneDial {
 
 type Relay = DialOptions['relay'];
 
+/** Why the other paths are left; made once, as an error costs more than the race. */
+const FOUND = new Error('another path was found');
+
 /** By which path a lane was opened. */
 export interface OpenedPath {
   readonly kind: Address['kind'];
@@ -166,7 +169,7 @@ export class PathRace {
         isOver = true;
         stopTimer();
         this.#signal.removeEventListener('abort', cancel);
-        losers.abort();
+        losers.abort(FOUND);
       };
       const start = () => {
         stopTimer();

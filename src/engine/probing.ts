@@ -5,8 +5,8 @@
 import type { Link } from '../transport/link.ts';
 import { PROBE_BYTES } from '../wire/limits.ts';
 
-/** What is sent, one after the other (bytes). */
-const SIZES: readonly number[] = [16 * 1024, 128 * 1024, PROBE_BYTES];
+/** What is sent, one after the other, as shares of a segment: what a call has under way at once is a few of these. */
+const SHARES: readonly number[] = [1 / 16, 1 / 2, 2];
 
 /** Half of it taking so long is enough to know the rate by (ms). */
 const ENOUGH_MS = 25;
@@ -27,16 +27,25 @@ interface Probe {
   readonly peerId: string;
   readonly askedAt: number;
   sentAt: number | null;
-  /** Index in `SIZES`. */
+  /** Index of what is sent. */
   size: number;
 }
 
 export class Probing {
   readonly #link: (peerId: string) => Link | undefined;
+  /** Bytes. */
+  readonly #sizes: readonly number[];
   #probes: Probe[] = [];
 
-  constructor(link: (peerId: string) => Link | undefined) {
+  /** @param segmentBytes what calls send at once */
+  constructor(link: (peerId: string) => Link | undefined, segmentBytes: number) {
     this.#link = link;
+    this.#sizes = SHARES.map((share) => Math.min(PROBE_BYTES, Math.ceil(share * segmentBytes)));
+  }
+
+  /** Something is to be measured, or is being. */
+  get isWanted(): boolean {
+    return this.#probes.length > 0;
   }
 
   ask(peerId: string, now: number): void {
@@ -58,8 +67,8 @@ export class Probing {
     else if (sentAt === null && (isIdle || now - askedAt > IDLE_PATIENCE_MS)) {
       first.sentAt = now;
       // First, so that the round trip is not one behind the probe.
-      link.ping(true);
-      link.probe(SIZES[0]!);
+      link.ask();
+      link.probe(this.#sizes[0]!);
       return peerId;
     }
     return null;
@@ -70,7 +79,7 @@ export class Probing {
     const [first] = this.#probes;
     if (first?.peerId !== peerId || first.sentAt === null || bytes === 0) return null;
     first.size += 1;
-    const next = SIZES[first.size];
+    const next = this.#sizes[first.size];
     const link = this.#link(peerId);
     if (elapsed < ENOUGH_MS && next !== undefined && link?.up === true) {
       first.sentAt = now;

@@ -114,8 +114,9 @@ export interface RuntimeStatus {
   }[];
 }
 
-/** Between looks at deadlines (ms). */
+/** Between looks at deadlines (ms), and where there is hardly anything to look at. */
 const TICK_MS = 25;
+const IDLE_TICK_MS = 100;
 
 /** Between reports of whom this peer waits for, and of what its ways are worth (ms). */
 const TELL_MS = 1_000;
@@ -174,7 +175,7 @@ export class Runtime {
   readonly #paths: Paths;
   readonly #waits: Waits = new Waits();
   readonly #linkRates: LinkRates = new LinkRates();
-  readonly #probing: Probing = new Probing((peerId) => this.#peers.get(peerId));
+  readonly #probing: Probing;
   readonly #history: ViewHistory = new ViewHistory();
   /** Has asked to be admitted. */
   #ready = false;
@@ -184,6 +185,10 @@ export class Runtime {
   #cuts: readonly Pair[] = [];
   #lastHeard: number;
   #lastTick: number;
+  #stopTick: () => void;
+  #ticksSlowly = false;
+  /** Peers that were shown at the last heartbeat, on every stripe, that the way is open. */
+  #signed: ReadonlySet<PeerId> = new Set();
   /** Why nothing works any more; null while it does. */
   #dead: ((op: string) => SkeinError) | null = null;
   #admitted: { resolve: (admission: Admission) => void; reject: (error: SkeinError) => void } | null = null;
@@ -317,6 +322,7 @@ export class Runtime {
     this.#lastTick = clock.now();
     this.peerId = client.welcome.peerId;
     this.#paths = new Paths(client.welcome.boundMs);
+    this.#probing = new Probing((peerId) => this.#peers.get(peerId), memory.workspace.segmentBytes);
     const scratch = new ScratchPool((byteLength) => new ArrayBuffer(byteLength));
     this.#collectives = new Collectives({
       self: this.peerId,
@@ -338,12 +344,13 @@ export class Runtime {
         client.send({ type: 'beat', sent: clock.now() });
         this.#ping();
       }),
-      every(clock, TICK_MS, () => this.#tick()),
+      () => this.#stopTick(),
       every(clock, TELL_MS, () => {
         this.#tellWaits();
         this.#tellLinks();
       }),
     );
+    this.#stopTick = clock.schedule(TICK_MS, this.#onTick);
     for (const introduction of client.welcome.peers) this.#peers.add(introduction);
   }
 
@@ -391,11 +398,15 @@ export class Runtime {
       openSink: () =>
         new Inbound(peerId, this.#collectives, {
           now: () => this.#platform.clock.now(),
-          onPing: (asks) => {
+          onSign: () => this.#peers.get(peerId)?.countSign(0),
+          onAsked: () => {
             const link = this.#peers.get(peerId);
             link?.countSign(0);
-            if (asks) link?.ping(false);
-            else this.#linkRates.onAnswered(peerId, this.#platform.clock.now());
+            link?.answer(!this.#signed.has(peerId));
+          },
+          onAnswered: () => {
+            this.#peers.get(peerId)?.countSign(0);
+            this.#linkRates.onAnswered(peerId, this.#platform.clock.now());
           },
           onProbe: (length, bytes, elapsed) => {
             const link = this.#peers.get(peerId);
@@ -644,6 +655,21 @@ export class Runtime {
     this.#peers.close();
   }
 
+  readonly #onTick = (): void => {
+    const isIdle = this.#collectives.openCount === 0 && !this.#probing.isWanted && this.#peers.allUp;
+    this.#ticksSlowly = isIdle;
+    this.#stopTick = this.#platform.clock.schedule(isIdle ? IDLE_TICK_MS : TICK_MS, this.#onTick);
+    this.#tick();
+  };
+
+  /** There is something to look at again. */
+  #hurry(): void {
+    if (!this.#ticksSlowly) return;
+    this.#ticksSlowly = false;
+    this.#stopTick();
+    this.#stopTick = this.#platform.clock.schedule(TICK_MS, this.#onTick);
+  }
+
   #tick(): void {
     const now = this.#platform.clock.now();
     const elapsed = now - this.#lastTick;
@@ -717,13 +743,20 @@ export class Runtime {
     for (const peerId of silent) this.#peers.renew(peerId, 'nothing arrived from it for too long');
   }
 
+  /** Peers in a call with this one must hear of it every heartbeat, and it of them. */
   #ping(): void {
-    for (const peerId of this.#collectives.awaited()) {
+    const awaited = this.#collectives.awaited();
+    const asked: Set<PeerId> = new Set();
+    for (const peerId of awaited) {
       const link = this.#peers.get(peerId);
       if (link?.up !== true) continue;
       this.#linkRates.onAsked(peerId, this.#platform.clock.now());
-      link.ping(true);
+      link.ask();
+      asked.add(peerId);
     }
+    // Once more: from now on they get signs when they ask for them, which may be a whole heartbeat later.
+    for (const peerId of this.#signed) if (!asked.has(peerId)) this.#peers.get(peerId)?.sign();
+    this.#signed = asked;
   }
 
   // --- what the training thread asks for ---------------------------------------------------------------------------
@@ -741,7 +774,9 @@ export class Runtime {
         listener.onSettled(outcome);
       },
     });
-    if (operation.state !== 'ended') this.#calls.set(number, operation);
+    if (operation.state === 'ended') return;
+    this.#calls.set(number, operation);
+    this.#hurry();
   }
 
   /** Elements of the input of a call that streams are there, each once. A call that has ended needs none. */

@@ -24,7 +24,16 @@
  * reader that finds an old lane at its end, and no successor, has lost a lane as it does otherwise. The lanes of both directions don't
  * concern one another.
  */
-import { FRAME_PING, FRAME_PROBE, FRAME_PROBED, type FrameSink, HEADER_BYTES } from '../wire/frame.ts';
+import {
+  FRAME_PING,
+  FRAME_PROBE,
+  FRAME_PROBED,
+  type FrameSink,
+  HEADER_BYTES,
+  PING_ANSWERS,
+  PING_ASKS,
+  PING_SHOWS,
+} from '../wire/frame.ts';
 import { LINK_HIGH_WATER_BYTES, MAX_STRIPES, PROBE_BYTES } from '../wire/limits.ts';
 import { bareFrame, endStripe, Lane, type LaneName } from './lane.ts';
 import type { Connection } from './transport.ts';
@@ -69,8 +78,9 @@ export interface Succession {
 /** What a probe carries: the same for all, as nobody reads it. Made when it is first needed. */
 let nothing: Uint8Array | null = null;
 
-const PING = bareFrame({ type: FRAME_PING });
-const PING_ASKING = bareFrame({ type: FRAME_PING, segment: 1 });
+const SIGN = bareFrame({ type: FRAME_PING, segment: PING_SHOWS });
+const QUESTION = bareFrame({ type: FRAME_PING, segment: PING_ASKS });
+const ANSWER = bareFrame({ type: FRAME_PING, segment: PING_ANSWERS });
 
 export class Link {
   readonly #events: LinkEvents;
@@ -166,12 +176,27 @@ export class Link {
     best.write(head, body, onFlushed);
   }
 
-  /** Shows the other peer, on each stripe, that the way is open. `asks`: it should show the same. */
-  ping(asks: boolean): void {
-    for (const { connection } of this.#outbound?.stripes ?? []) {
-      this.#sent += HEADER_BYTES;
-      connection.write(asks ? PING_ASKING : PING, null, null);
-    }
+  /** Shows the other peer, on each stripe, that the way is open, and asks it for the same. */
+  ask(): void {
+    this.#show(QUESTION, true);
+  }
+
+  /** Answers a question. `onAll`: shows on all stripes that the way is open, as nothing else does. */
+  answer(onAll: boolean): void {
+    this.#show(ANSWER, onAll);
+  }
+
+  /** Shows the other peer, on each stripe, that the way is open. */
+  sign(): void {
+    this.#show(SIGN, true);
+  }
+
+  #show(onFirst: Uint8Array, onAll: boolean): void {
+    const stripes = this.#outbound?.stripes ?? [];
+    const count = onAll ? stripes.length : Math.min(1, stripes.length);
+    for (let index = 0; index < count; index++)
+      stripes[index]!.connection.write(index === 0 ? onFirst : SIGN, null, null);
+    this.#sent += HEADER_BYTES * count;
   }
 
   /** Sends so many bytes, `PROBE_BYTES` at most, by which the other peer measures the way; it answers how long they took. */

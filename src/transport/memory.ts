@@ -53,6 +53,16 @@ const FAIR: Weather = {
   cutChance: 0,
 };
 
+/** What is on its way is copied to pieces of such slabs: memory of its own for each would cost more than the copy (bytes). */
+const SLAB_BYTES = 32 * 1024;
+
+/** A piece on its way; null: the sender's end. */
+interface Travelling {
+  readonly bytes: Uint8Array | null;
+  /** `lost`: it does not arrive, and its connection is cut. `torn`: it arrives, and its connection is cut then. */
+  readonly fate: 'arrives' | 'lost' | 'torn';
+}
+
 interface Write {
   readonly head: Uint8Array;
   readonly body: Uint8Array | null;
@@ -72,6 +82,10 @@ export class MemoryNetwork {
   readonly #random: () => number;
   #isBlocked: (from: string, to: string) => boolean = () => false;
   #weatherOf: (from: string, to: string) => Partial<Weather> | null = () => null;
+  /** The network's weather with the changes that the rule has told so far. */
+  readonly #shaped: WeakMap<Partial<Weather>, Weather> = new WeakMap();
+  #slab: Uint8Array = new Uint8Array(0);
+  #slabUsed = 0;
   /** What could not go where it is blocked. */
   readonly #held: { readonly from: string; readonly to: string; readonly go: () => void }[] = [];
 
@@ -132,7 +146,7 @@ export class MemoryNetwork {
     this.block(() => false);
   }
 
-  /** Weather of its own for what goes from one host to another; null for the network's. */
+  /** Weather of its own for what goes from one host to another; null for the network's. What the rule returns must not change. */
   shape(rule: (from: string, to: string) => Partial<Weather> | null): void {
     this.#weatherOf = rule;
   }
@@ -185,7 +199,27 @@ export class MemoryNetwork {
   /** @internal */
   weatherOf(from: string, to: string): Weather {
     const own = this.#weatherOf(from, to);
-    return own === null ? this.weather : { ...this.weather, ...own };
+    if (own === null) return this.weather;
+    let weather = this.#shaped.get(own);
+    if (weather === undefined) {
+      weather = { ...this.weather, ...own };
+      this.#shaped.set(own, weather);
+    }
+    return weather;
+  }
+
+  /** A copy of some bytes, for their way. @internal */
+  copy(bytes: Uint8Array): Uint8Array {
+    const { length } = bytes;
+    if (length > SLAB_BYTES / 4) return bytes.slice();
+    if (this.#slabUsed + length > this.#slab.length) {
+      this.#slab = new Uint8Array(SLAB_BYTES);
+      this.#slabUsed = 0;
+    }
+    const copy = this.#slab.subarray(this.#slabUsed, this.#slabUsed + length);
+    copy.set(bytes);
+    this.#slabUsed += length;
+    return copy;
   }
 
   /** @internal */
@@ -306,8 +340,8 @@ class MemoryConnection implements Connection {
   #taken = 0;
   /** Pieces at this end that wait to be read; null: the other side has ended. */
   readonly #arrived: (Uint8Array | null)[] = [];
-  /** What is on the way, in order: each arrival runs the oldest, so that no rounding of a clock can reorder them. */
-  readonly #travelling: (() => void)[] = [];
+  /** What is on the way, in order: each arrival is that of the oldest, so that no rounding of a clock can reorder them. */
+  readonly #travelling: Travelling[] = [];
   #lastArrival = 0;
   #corks = 0;
   #pumpDue = false;
@@ -369,7 +403,7 @@ class MemoryConnection implements Connection {
 
   resume(): void {
     this.#paused = false;
-    this.host.clock.schedule(0, () => this.#read());
+    this.host.clock.schedule(0, this.#read);
   }
 
   end(): void {
@@ -401,11 +435,13 @@ class MemoryConnection implements Connection {
   #schedulePump(): void {
     if (this.#pumpDue) return;
     this.#pumpDue = true;
-    this.host.clock.schedule(0, () => {
-      this.#pumpDue = false;
-      this.pump();
-    });
+    this.host.clock.schedule(0, this.#onPumpDue);
   }
+
+  readonly #onPumpDue = (): void => {
+    this.#pumpDue = false;
+    this.pump();
+  };
 
   /** What was blocked may not be any more. */
   goOn(): void {
@@ -421,12 +457,12 @@ class MemoryConnection implements Connection {
     const weather = this.#network.weatherOf(this.host.name, other.host.name);
     const flushed: Write[] = [];
     for (let room = weather.windowBytes - this.#window; this.#queue.length > 0 && room > 0; ) {
-      room -= this.#sendPiece(this.#queue[0]!, room, other, weather);
+      room -= this.#sendPiece(this.#queue[0]!, room, weather);
       if (isTaken(this.#queue[0]!)) flushed.push(this.#queue.shift()!);
     }
     if (this.#queue.length === 0 && this.#ending && !this.#endSent) {
       this.#endSent = true;
-      this.#travel(0, weather, () => other.#arrive(null));
+      this.#travel(0, weather, { bytes: null, fate: 'arrives' });
       if (this.#endReceived) this.#close();
     }
     for (const write of flushed) write.onFlushed?.();
@@ -434,44 +470,51 @@ class MemoryConnection implements Connection {
   }
 
   /** @returns bytes sent */
-  #sendPiece(write: Write, room: number, other: MemoryConnection, weather: Weather): number {
+  #sendPiece(write: Write, room: number, weather: Weather): number {
     const fromHead = write.taken < write.head.length;
     const source = fromHead ? write.head : (write.body ?? write.head);
     const start = fromHead ? write.taken : write.taken - write.head.length;
     const drawn = 1 + Math.floor(this.#network.random() * weather.maxPieceBytes);
-    const bytes = source.slice(start, start + Math.min(drawn, room));
-    write.taken += bytes.length;
-    this.queuedBytes -= bytes.length;
-    this.#window += bytes.length;
-    if (bytes.length === 0) return 0;
+    const end = Math.min(source.length, start + drawn, start + room);
+    const length = end - start;
+    write.taken += length;
+    this.queuedBytes -= length;
+    this.#window += length;
+    if (length === 0) return 0;
     const isCut = this.#network.random() < weather.cutChance;
     const isTorn = this.#tears && !isTaken(write);
-    this.#travel(bytes.length, weather, () => {
-      if (isTorn && !this.#broken) other.#arrive(bytes);
-      if (isCut || isTorn) {
-        this.#broken = true;
-        this.destroy(new ConnectError('The simulated link was cut.'));
-      } else if (!this.#broken) other.#arrive(bytes);
-    });
-    return bytes.length;
+    const bytes = this.#network.copy(source.subarray(start, end));
+    this.#travel(length, weather, { bytes, fate: isTorn ? 'torn' : isCut ? 'lost' : 'arrives' });
+    return length;
   }
 
-  /** Runs `task` when so many bytes, sent now, arrive: never before what was sent earlier. */
-  #travel(bytes: number, weather: Weather, task: () => void): void {
+  /** So many bytes, sent now, arrive in their time: never before what was sent earlier. */
+  #travel(bytes: number, weather: Weather, what: Travelling): void {
     const { clock } = this.#network;
     const drawn = weather.latencyMs + this.#network.random() * weather.jitterMs;
     this.#lastArrival = Math.max(this.#lastArrival, clock.now() + drawn) + bytes / weather.bytesPerMs;
-    this.#travelling.push(task);
-    clock.schedule(this.#lastArrival - clock.now(), () => this.#travelling.shift()?.());
+    this.#travelling.push(what);
+    clock.schedule(this.#lastArrival - clock.now(), this.#onTravelled);
   }
+
+  /** The oldest that is on the way is there. */
+  readonly #onTravelled = (): void => {
+    const { bytes, fate } = this.#travelling.shift()!; // one was scheduled for each
+    const other = this.#other!; // to which it was sent
+    if (this.#broken && bytes !== null) return;
+    if (fate !== 'lost') other.#arrive(bytes);
+    if (fate === 'arrives') return;
+    this.#broken = true;
+    this.destroy(new ConnectError('The simulated link was cut.'));
+  };
 
   #arrive(piece: Uint8Array | null): void {
     if (this.#closed) return;
     this.#arrived.push(piece);
-    this.host.run(() => this.#read());
+    this.host.run(this.#read);
   }
 
-  #read(): void {
+  readonly #read = (): void => {
     while (!this.#closed && !this.#paused && this.#arrived.length > 0) {
       const piece = this.#arrived.shift()!;
       if (piece === null) {
@@ -484,7 +527,7 @@ class MemoryConnection implements Connection {
       this.#taken += piece.length;
       this.#acknowledge();
     }
-  }
+  };
 
   /** Tells the other end what was taken, so that it may send more. */
   #acknowledge(): void {

@@ -28,13 +28,16 @@ export interface ProofParts {
 /** HMAC-SHA-256 over label, subject, binding and both nonces; every part is preceded by its length. */
 export function prove(key: Uint8Array | string, label: ProofLabel, parts: ProofParts): Uint8Array {
   const { subject, binding, own, theirs } = parts;
-  const mac = hmac.create(sha256, typeof key === 'string' ? text.encode(key) : key);
-  for (const part of [text.encode(label), text.encode(subject), binding, own, theirs]) {
-    const length = new Uint8Array(4);
-    new DataView(length.buffer).setUint32(0, part.length, true);
-    mac.update(length).update(part);
+  const covered = [text.encode(label), text.encode(subject), binding, own, theirs];
+  const bytes = new Uint8Array(covered.reduce((sum, part) => sum + 4 + part.length, 0));
+  const view = new DataView(bytes.buffer);
+  let at = 0;
+  for (const part of covered) {
+    view.setUint32(at, part.length, true);
+    bytes.set(part, at + 4);
+    at += 4 + part.length;
   }
-  return mac.digest();
+  return hmac(sha256, typeof key === 'string' ? text.encode(key) : key, bytes);
 }
 
 /** Takes the same time wherever the two differ. */

@@ -18,9 +18,9 @@ const MAGIC = 0x5e;
 
 /**
  * `open` announces a call; `data` carries one segment. `relay` wraps a frame that goes through other peers, and `credit` says
- * that so many bytes (`segment`) of such frames have arrived. `ping` shows that the way is open; one whose `segment` is 1
- * asks for another. `take` and `last` say which lane of a link is in use: see transport/link.ts. `probe` is so many bytes of nothing, by which a way is measured; `probed` says that so many of them
- * (`chunk`) came in so many microseconds (`segment`).
+ * that so many bytes (`segment`) of such frames have arrived. `ping` shows that the way is open; it may ask for the same, or be the
+ * answer (`segment`). `take` and `last` say which lane of a link is in use: see transport/link.ts. `probe` is so many bytes of
+ * nothing, by which a way is measured; `probed` says that so many of them (`chunk`) came in so many microseconds (`segment`).
  */
 export const FRAME_OPEN = 1;
 export const FRAME_DATA = 2;
@@ -31,6 +31,11 @@ export const FRAME_TAKE = 6;
 export const FRAME_LAST = 7;
 export const FRAME_PROBE = 8;
 export const FRAME_PROBED = 9;
+
+/** What a ping is, in its `segment`. */
+export const PING_SHOWS = 0;
+export const PING_ASKS = 1;
+export const PING_ANSWERS = 2;
 
 /** Longest payload of each type of frame. */
 const LIMITS: Readonly<Record<number, number>> = {

@@ -8,7 +8,14 @@ import { FrameReader } from '../../src/wire/frame.ts';
 import type { PeerMessage } from '../../src/wire/messages.ts';
 
 /** Nobody here looks at the way itself. */
-const NO_SIGNS: Signs = { now: () => 0, onPing: () => {}, onProbe: () => {}, onProbed: () => {} };
+const NO_SIGNS: Signs = {
+  now: () => 0,
+  onSign: () => {},
+  onAsked: () => {},
+  onAnswered: () => {},
+  onProbe: () => {},
+  onProbed: () => {},
+};
 
 /** An all-reduce of ten values. */
 export const SUM: Omit<CallSpec, 'input' | 'output'> = {

@@ -22,6 +22,10 @@ const ELEMENTS = 60_000;
 const FAST = 20_000;
 export const SLOW = 500;
 
+/** Segments, and with them probes, are smaller than those of a real engine; so are the pieces in which they come. */
+const SEGMENT_BYTES = 16 * 1024;
+const PIECE_BYTES = 2 * 1024;
+
 /** Steps after which a better order must have come. */
 const MAX_STEPS = 60;
 
@@ -52,7 +56,7 @@ export class Simulation {
 
   private constructor(kernels: Awaited<ReturnType<typeof freshKernels>>) {
     this.#kernels = kernels;
-    const weather = { latencyMs: 1, bytesPerMs: FAST };
+    const weather = { latencyMs: 1, bytesPerMs: FAST, maxPieceBytes: PIECE_BYTES };
     this.network = new MemoryNetwork({ clock: this.clock, seed: SEED, weather });
     this.coordinator = new SimProcess('coordinator', this.clock);
   }
@@ -62,7 +66,7 @@ export class Simulation {
       network: this.network,
       kernels: this.#kernels,
       random: this.#random,
-      segmentBytes: 16 * 1024,
+      segmentBytes: SEGMENT_BYTES,
     });
   }
 

@@ -11,7 +11,7 @@ import type { Kernels } from '../../src/kernels/kernels.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { Store } from '../../src/store/store.ts';
 import { VirtualClock } from '../../src/transport/clock.ts';
-import { MemoryNetwork } from '../../src/transport/memory.ts';
+import { MemoryNetwork, type Weather } from '../../src/transport/memory.ts';
 import type { Address } from '../../src/transport/transport.ts';
 import { InvariantError, Oracle } from './oracle.ts';
 import { freshKernels, simPlatform } from './platform.ts';
@@ -39,6 +39,8 @@ const SECURITY = resolveSecurity({}, TOKEN);
 
 /** After the storm, everything must have come to its end within so much virtual time. */
 const CALM_MS = 60_000;
+
+const CALM_WEATHER: Partial<Weather> = { cutChance: 0 };
 
 /** Beside the longest bound of the detectors: a restarted coordinator's grace, and the way back to it (ms). */
 const SETTLE_MS = 1_500;
@@ -605,7 +607,7 @@ class World {
         const weather = rule(from, to);
         if (weather !== null) return weather;
       }
-      return this.#calmSince === null ? null : { cutChance: 0 };
+      return this.#calmSince === null ? null : CALM_WEATHER;
     });
   }
 

@@ -1,7 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import { Link, type LinkEvents } from '../../src/transport/link.ts';
 import { type Connection, type ConnectionHandler, NO_BINDING } from '../../src/transport/transport.ts';
-import { emptyHeader, FRAME_LAST, FRAME_PING, FRAME_TAKE, HEADER_BYTES, writeHeader } from '../../src/wire/frame.ts';
+import {
+  emptyHeader,
+  FRAME_LAST,
+  FRAME_PING,
+  FRAME_TAKE,
+  HEADER_BYTES,
+  PING_ANSWERS,
+  PING_ASKS,
+  PING_SHOWS,
+  readHeader,
+  writeHeader,
+} from '../../src/wire/frame.ts';
 import { MAX_STRIPES } from '../../src/wire/limits.ts';
 
 const EVENTS: LinkEvents = {
@@ -70,12 +81,30 @@ describe('a stripe that falls silent', () => {
     expect(link.heard).toBe(3);
   });
 
-  test('is pinged like all others', () => {
+  test('gets signs like all others, of which the first asks or answers', () => {
     const link = new Link(EVENTS);
     const stripes = [new Idle(), new Idle(), new Idle()];
     for (const stripe of stripes) link.accept(stripe, 7, new Uint8Array(0));
-    link.ping(true);
-    expect(stripes.map(({ written }) => written.length)).toEqual([HEADER_BYTES, HEADER_BYTES, HEADER_BYTES]);
+    const came = () =>
+      stripes.map(({ written }) => {
+        const pings = [];
+        for (let at = 0; at < written.length; at += HEADER_BYTES) {
+          const header = emptyHeader();
+          expect(readHeader(new DataView(Uint8Array.from(written).buffer), at, header)).toBeNull();
+          expect(header.type).toBe(FRAME_PING);
+          pings.push(header.segment);
+        }
+        return pings;
+      });
+    link.ask();
+    expect(came()).toEqual([[PING_ASKS], [PING_SHOWS], [PING_SHOWS]]);
+    link.answer(false);
+    expect(came()).toEqual([[PING_ASKS, PING_ANSWERS], [PING_SHOWS], [PING_SHOWS]]);
+    link.answer(true);
+    link.sign();
+    const both = [PING_SHOWS, PING_SHOWS, PING_SHOWS];
+    expect(came()).toEqual([[PING_ASKS, PING_ANSWERS, PING_ANSWERS, PING_SHOWS], both, both]);
+    expect(link.sent).toBe(10 * HEADER_BYTES);
   });
 });
 
