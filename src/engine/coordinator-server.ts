@@ -27,6 +27,7 @@ import {
 import {
   type Control,
   type CoordinatorMessage,
+  encodeControl,
   type IceServers,
   PEER_MESSAGES,
   type PeerMessage,
@@ -142,6 +143,8 @@ export class CoordinatorServer {
   readonly #passes: UsedPasses;
   readonly #lobby: Lobby;
   readonly #refusals: Refusals;
+  /** What was sent last: what goes to many is encoded once. */
+  #encoded: { readonly message: CoordinatorMessage; readonly fences: string; readonly bytes: Uint8Array } | null = null;
   #nextSession = 1;
   #closed = false;
 
@@ -474,7 +477,13 @@ export class CoordinatorServer {
   }
 
   #send({ peers, machine }: Run, peerId: PeerId, message: CoordinatorMessage): void {
-    peers.get(peerId)?.connection.send(message, machine.term, machine.epoch);
+    const connection = peers.get(peerId)?.connection;
+    if (connection === undefined) return;
+    const { term, epoch } = machine;
+    const fences = `${term} ${epoch}`;
+    if (this.#encoded?.message !== message || this.#encoded.fences !== fences)
+      this.#encoded = { message, fences, bytes: encodeControl(message, term, epoch) };
+    connection.sendEncoded(this.#encoded.bytes);
   }
 
   /** Makes room: of the runs where nobody is left, the oldest goes, and its epoch with it. */
