@@ -13,7 +13,7 @@ import { type OpenedPath, type PathFailure, type PathKind, type PathOptions, Pat
 import { PathSearch, SEARCHES_AT_ONCE } from './path-search.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
-export const DIAL_CONCURRENCY = 16;
+export const DIAL_CONCURRENCY = 64;
 
 /** Wait before a lane that broke is dialled again (ms): doubled from the first to the last. */
 const REDIAL_FIRST_MS = 20;

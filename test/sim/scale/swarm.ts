@@ -51,6 +51,8 @@ export interface Recovery {
   readonly decidedMs: number;
   /** From the kill until the last survivor has the result of what was under way. */
   readonly recoveredMs: number;
+  /** It was begun anew; false where all survivors held the result already, with the part of the one that was killed. */
+  readonly begunAnew: boolean;
   readonly control: ControlTraffic;
 }
 
@@ -92,7 +94,6 @@ export class Swarm {
   readonly #access: Access;
   readonly #sharedCores: Cores | null;
   readonly #byId: Map<PeerId, ScalePeer> = new Map();
-  #scratch: Uint8Array = new Uint8Array(0);
   #messages = 0;
   #bytes = 0;
   #failure: string | null = null;
@@ -146,12 +147,16 @@ export class Swarm {
 
   // --- what is measured --------------------------------------------------------------------------------------------
 
-  /** Boots so many peers at once; returns when all are in the view (virtual ms). */
-  form(count: number): { readonly ms: number; readonly control: ControlTraffic } {
+  /** Boots so many peers, `apartMs` after one another; returns when all are in the view (virtual ms). */
+  form(count: number, apartMs = 0): { readonly ms: number; readonly control: ControlTraffic } {
     const watch = this.#watch();
     const start = this.clock.now();
-    for (let index = 0; index < count; index++) this.#boot(count);
-    this.#until(() => this.peers.every((peer) => peer.isMember), 'all are members');
+    let admitted = 0;
+    this.#onAdmitted = () => {
+      admitted += 1;
+    };
+    for (let index = 0; index < count; index++) this.clock.schedule(index * apartMs, () => this.#boot(count));
+    this.#until(() => admitted === count, 'all are members');
     return { ms: this.clock.now() - start, control: watch() };
   }
 
@@ -206,9 +211,10 @@ export class Swarm {
     const [input, output] = this.#tensors(bytes);
     const survivors = members.filter((peer) => peer !== victim);
     let left = survivors.length;
+    let begunAnew = false;
     for (const peer of members)
       peer.call(sum(input, output), (report) => {
-        if (report.contributors.includes(victim.peerId)) this.#world.fail('the kill came too late');
+        begunAnew = !report.contributors.includes(victim.peerId);
         left -= 1;
       });
     const begun = this.clock.now();
@@ -222,7 +228,8 @@ export class Swarm {
     this.#kill(victim);
     this.#until(() => left === 0, 'the survivors have their result');
     this.#onDecided = () => {};
-    return { decidedMs: decidedAt - killedAt, recoveredMs: this.clock.now() - killedAt, control: watch() };
+    const recoveredMs = this.clock.now() - killedAt;
+    return { decidedMs: decidedAt - killedAt, recoveredMs, begunAnew, control: watch() };
   }
 
   // --- peers -------------------------------------------------------------------------------------------------------
@@ -299,13 +306,11 @@ export class Swarm {
   }
 
   #tensors(bytes: number): [Uint8Array, Uint8Array] {
-    return [new Uint8Array(bytes), new Uint8Array(bytes)];
+    return [this.#takeScratch(bytes), this.#takeScratch(bytes)];
   }
 
   #takeScratch(byteLength: number): Uint8Array {
-    if (this.#options.memory === 'own') return new Uint8Array(byteLength);
-    if (this.#scratch.length < byteLength) this.#scratch = new Uint8Array(byteLength);
-    return this.#scratch.subarray(0, byteLength);
+    return this.#options.memory === 'own' ? new Uint8Array(byteLength) : worthless(byteLength);
   }
 
   // --- the coordinator ---------------------------------------------------------------------------------------------
@@ -379,11 +384,20 @@ export class Swarm {
   }
 }
 
-/** The arena for each peer anew: they overwrite what others have there. */
+/** Memory that everybody writes to: a first touch of pages costs more than all that is computed. */
+let everybodys = new Uint8Array(0);
+
+function worthless(byteLength: number): Uint8Array {
+  if (everybodys.length < byteLength) everybodys = new Uint8Array(byteLength);
+  return everybodys.subarray(0, byteLength);
+}
+
+/** The arena for each peer anew: they overwrite what others have there, and need not compute it. */
 function overlapping(kernels: Kernels): Kernels {
   let next = 0;
   return {
     ...kernels,
+    reduce: () => {},
     reserve(byteLength) {
       const offset = next;
       next += Math.ceil(byteLength / 64) * 64;
