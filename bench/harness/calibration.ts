@@ -11,13 +11,21 @@ export interface Observation {
 
 type Fitted = Exclude<keyof Prices, 'handshakeSeconds'>;
 
-const FITTED: readonly Fitted[] = ['byteSeconds', 'wakeSeconds', 'frameSeconds', 'callSeconds', 'controlSeconds'];
+const FITTED: readonly Fitted[] = [
+  'byteSeconds',
+  'coldByteSeconds',
+  'wakeSeconds',
+  'frameSeconds',
+  'callSeconds',
+  'controlSeconds',
+];
 
 /** Where the search begins: about what a processor of these years takes. */
 const START: Omit<Prices, 'handshakeSeconds'> = {
   wakeSeconds: 20e-6,
   frameSeconds: 10e-6,
   byteSeconds: 0.2e-9,
+  coldByteSeconds: 0.1e-9,
   callSeconds: 20e-6,
   controlSeconds: 20e-6,
 };

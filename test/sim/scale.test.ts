@@ -8,6 +8,7 @@ const PRICES: Prices = {
   wakeSeconds: 20e-6,
   frameSeconds: 10e-6,
   byteSeconds: 0.2e-9,
+  coldByteSeconds: 0.1e-9,
   callSeconds: 20e-6,
   controlSeconds: 10e-6,
   handshakeSeconds: 1e-3,

@@ -16,6 +16,8 @@ export interface Prices {
   readonly frameSeconds: number;
   /** A byte of a frame, on each side: half of what it takes to send, receive and reduce it. */
   readonly byteSeconds: number;
+  /** A byte that is received while threads wait for a core, beside that: others have used the caches since it was sent. */
+  readonly coldByteSeconds: number;
   /** A call, in the thread that makes it and in the engine, each way. */
   readonly callSeconds: number;
   /** A control message, on each side. */
@@ -87,6 +89,11 @@ export class Thread {
   /** Milliseconds from now until what it has done so far is done. */
   get delayMs(): number {
     return this.#chargedMs;
+  }
+
+  /** Other threads wait for its core. */
+  get contended(): boolean {
+    return this.#cores.contended;
   }
 
   run(task: () => void): void {

@@ -125,7 +125,8 @@ class ScaleLink implements LinkPort {
   #arrive({ pieces, bytes }: Queued): void {
     const { prices } = this.#world;
     const to = this.#to;
-    to.engine.charge(prices.frameSeconds + bytes * prices.byteSeconds);
+    const cold = to.engine.contended ? prices.coldByteSeconds : 0;
+    to.engine.charge(prices.frameSeconds + bytes * (prices.byteSeconds + cold));
     this.#onTheWay -= bytes;
     if (this.#queue.length > 0) this.#drain();
     this.#inbound ??= to.inbound(this.#from.peerId);
