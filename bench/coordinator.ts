@@ -27,7 +27,7 @@ const SPARE_FILES = 64;
  * All members are one process here, which has to read half a million introductions: more of them at once would run out of time
  * with one another, and not with the coordinator.
  */
-const JOINS_AT_ONCE = 32;
+const JOINS_AT_ONCE = 8;
 
 /** Set in the process that was started again with a higher limit of open files. */
 const RAISED = 'SKEIN_BENCH_RAISED';

@@ -31,9 +31,13 @@ const SIZES = [4 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB];
 const TOLERANCE = 0.2;
 
 /** Of the tensors that are all-reduced in the simulated runs. */
-const WIDE_SIZES = [64 * KIB, MIB, 16 * MIB];
-const STEP_BYTES = MIB;
+const WIDE_SIZES = [4 * KIB, 64 * KIB, MIB, 16 * MIB];
+const STEP_BYTES = 4 * KIB;
 const STEPS = 5;
+
+/** In larger worlds only smaller tensors, by default: algorithms that cut a tensor in a part for each rank send N² frames. */
+const MOST_PEERS_OF_ALL_SIZES = 256;
+const MOST_BYTES_OF_MANY = MIB;
 
 /** In the middle of an all-reduce, but before anybody holds the result. */
 const KILL_AT = 0.25;
@@ -195,6 +199,12 @@ async function observations({ observed: file, rounds }: Options): Promise<readon
   return observed;
 }
 
+function sizesFor(worldSize: number, { sizes }: Options): readonly number[] {
+  if (sizes !== undefined) return numbers(sizes);
+  const most = worldSize <= MOST_PEERS_OF_ALL_SIZES ? Number.POSITIVE_INFINITY : MOST_BYTES_OF_MANY;
+  return WIDE_SIZES.filter((bytes) => bytes <= most);
+}
+
 function numbers(text: string): readonly number[] {
   return text === '' ? [] : text.split(',').map(Number);
 }
@@ -213,25 +223,19 @@ async function main(options: Options): Promise<void> {
   const predictions = await compare(observed, prices, PREDICTED_WORLD);
   printComparison(PREDICTED_WORLD, predictions, true);
   const runs: WideRun[] = [];
-  const sizes = options.sizes === undefined ? WIDE_SIZES : numbers(options.sizes);
+  const file = join(RESULTS, 'scale.json');
+  mkdirSync(RESULTS, { recursive: true });
+  const write = () => {
+    const about = { machine: describeMachine(), date: new Date().toISOString(), command: process.argv.slice(2), seed };
+    writeFileSync(file, `${JSON.stringify({ ...about, ...fitted, observed, predictions, runs }, null, 1)}\n`);
+  };
+  write();
   for (const worldSize of numbers(options.worlds)) {
-    const run = await simulateWide(worldSize, sizes, prices, seed);
+    const run = await simulateWide(worldSize, sizesFor(worldSize, options), prices, seed);
     printWide(run);
     runs.push(run);
+    write(); // the largest worlds take longest
   }
-  mkdirSync(RESULTS, { recursive: true });
-  const record = {
-    machine: describeMachine(),
-    date: new Date().toISOString(),
-    command: process.argv.slice(2),
-    seed,
-    ...fitted,
-    observed,
-    predictions,
-    runs,
-  };
-  const file = join(RESULTS, 'scale.json');
-  writeFileSync(file, `${JSON.stringify(record, null, 1)}\n`);
   console.log(`Written to ${file}`);
 }
 

@@ -410,8 +410,23 @@ function overlapping(kernels: Kernels): Kernels {
 const KEPT_BYTES = 4 * 1024;
 
 function keepHeader(bytes: Uint8Array): readonly Uint8Array[] {
-  if (bytes.length <= KEPT_BYTES) return [bytes.slice()];
-  return [bytes.slice(0, HEADER_BYTES), bytes.subarray(HEADER_BYTES)];
+  if (bytes.length <= KEPT_BYTES) return [kept(bytes)];
+  return [kept(bytes.subarray(0, HEADER_BYTES)), bytes.subarray(HEADER_BYTES)];
+}
+
+/** Copies of a few bytes share buffers: one for each would cost more than all else that is done for a frame. */
+const SLAB_BYTES = 64 * 1024;
+const slab = { bytes: new Uint8Array(SLAB_BYTES), used: 0 };
+
+function kept(bytes: Uint8Array): Uint8Array {
+  if (slab.used + bytes.length > SLAB_BYTES) {
+    slab.bytes = new Uint8Array(SLAB_BYTES);
+    slab.used = 0;
+  }
+  slab.bytes.set(bytes, slab.used);
+  const copy = slab.bytes.subarray(slab.used, slab.used + bytes.length);
+  slab.used += bytes.length;
+  return copy;
 }
 
 const COMMON = {
