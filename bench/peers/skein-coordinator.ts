@@ -8,8 +8,19 @@ export interface Listening {
   readonly at: number;
 }
 
+/** What it answers to any message: what it has used so far. */
+export interface Usage {
+  readonly cpuSeconds: number;
+  readonly rssBytes: number;
+}
+
 const options = JSON.parse(process.argv[2] ?? '{}') as CoordinatorListenOptions; // written by a benchmark
 const coordinator = await Coordinator.listen({ port: 0, ...options });
 const listening: Listening = { address: coordinator.address, at: Number(process.hrtime.bigint()) / 1e9 };
 process.send?.(listening);
+process.on('message', () => {
+  const { user, system } = process.cpuUsage();
+  const usage: Usage = { cpuSeconds: (user + system) / 1e6, rssBytes: process.memoryUsage.rss() };
+  process.send?.(usage);
+});
 process.on('disconnect', () => process.exit(0));

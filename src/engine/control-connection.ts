@@ -49,6 +49,18 @@ export class ControlConnection<In, Out extends PeerMessage | CoordinatorMessage>
   send(message: Out, term: number, epoch: number): void {
     if (!this.#open) return;
     this.#connection.write(encodeControl(message, term, epoch), null, null);
+    this.#checkQueue();
+  }
+
+  /** A message that may go to many others as well. It leaves along with what else is sent before this turn of the event loop has ended. */
+  sendEncoded(bytes: Uint8Array): void {
+    if (!this.#open) return;
+    if (this.#connection.writeSoon !== undefined) this.#connection.writeSoon(bytes);
+    else this.#connection.write(bytes, null, null);
+    this.#checkQueue();
+  }
+
+  #checkQueue(): void {
     if (this.#connection.queuedBytes > MAX_CONTROL_QUEUE_BYTES) this.fail('it does not read what it is sent');
   }
 

@@ -29,6 +29,7 @@ import {
 import {
   type Control,
   type CoordinatorMessage,
+  encodeControl,
   type IceServers,
   PEER_MESSAGES,
   type PeerMessage,
@@ -174,6 +175,8 @@ export class CoordinatorServer {
   readonly #stopTicks: () => void;
   readonly #lobby: Lobby;
   readonly #refusals: Refusals;
+  /** What was sent last: what goes to many is encoded once. */
+  #encoded: { readonly message: CoordinatorMessage; readonly fences: string; readonly bytes: Uint8Array } | null = null;
   #nextSession = 1;
   #closed = false;
 
@@ -614,9 +617,18 @@ export class CoordinatorServer {
   }
 
   /** What changes nothing, and need not wait. */
-  #sendNow({ peers, outbox }: Run, peerId: PeerId, message: CoordinatorMessage): void {
-    const { term, epoch } = outbox.fences;
-    peers.get(peerId)?.connection.send(message, term, epoch);
+  #sendNow(run: Run, peerId: PeerId, message: CoordinatorMessage): void {
+    this.#sendEncoded(run, peerId, message, run.outbox.fences);
+  }
+
+  /** Many are often sent the same: it is encoded once. */
+  #sendEncoded({ peers }: Run, peerId: PeerId, message: CoordinatorMessage, { term, epoch }: Fences): void {
+    const connection = peers.get(peerId)?.connection;
+    if (connection === undefined) return;
+    const fences = `${term} ${epoch}`;
+    if (this.#encoded?.message !== message || this.#encoded.fences !== fences)
+      this.#encoded = { message, fences, bytes: encodeControl(message, term, epoch) };
+    connection.sendEncoded(this.#encoded.bytes);
   }
 
   /** Makes room: of the runs where nobody is left, the oldest goes, and its epoch with it. */
@@ -637,7 +649,7 @@ export class CoordinatorServer {
   }
 
   /** A promise where what follows has to wait for it. */
-  #carryOut(run: Run, effect: CoordinatorEffect, { term, epoch }: Fences): Promise<void> | null {
+  #carryOut(run: Run, effect: CoordinatorEffect, fences: Fences): Promise<void> | null {
     // Since what came before, this process may have been stopped for any time.
     const ledger = this.isLeading ? this.#ledger : null;
     if (ledger === null) return null;
@@ -647,7 +659,7 @@ export class CoordinatorServer {
       case 'assign':
         return this.#assign(run, effect, ledger);
       case 'send':
-        run.peers.get(effect.peerId)?.connection.send(effect.message, term, epoch);
+        this.#sendEncoded(run, effect.peerId, effect.message, fences);
         return null;
       case 'close':
         this.#dismiss(run.peers.get(effect.peerId));

@@ -14,7 +14,7 @@ import { PathSearch, SEARCHES_AT_ONCE } from './path-search.ts';
 import { Widening } from './widening.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
-const DIAL_CONCURRENCY = 16;
+export const DIAL_CONCURRENCY = 64;
 
 /** Wait before a lane that broke is dialled again (ms): doubled from the first to the last. */
 const REDIAL_FIRST_MS = 20;

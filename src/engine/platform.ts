@@ -105,9 +105,26 @@ function hostOf(coordinator: Address): string {
   return coordinator.kind === 'tcp' ? coordinator.host : '127.0.0.1';
 }
 
+/** Chance that is drawn ahead, so that a run's keys, two draws for each pair of peers, don't each cost a call of the system's generator. */
+const DRAWN_BYTES = 4 * 1024;
+const drawn = { bytes: new Uint8Array(0), used: 0 };
+
+function random(length: number): Uint8Array {
+  if (length > DRAWN_BYTES) return new Uint8Array(randomBytes(length));
+  if (drawn.used + length > drawn.bytes.length) {
+    drawn.bytes = new Uint8Array(randomBytes(DRAWN_BYTES));
+    drawn.used = 0;
+  }
+  const { bytes, used } = drawn;
+  drawn.used += length;
+  const taken = bytes.slice(used, drawn.used);
+  bytes.fill(0, used, drawn.used); // nobody else finds it there later
+  return taken;
+}
+
 export const systemPlatform: Platform = {
   clock: systemClock,
-  random: (length) => new Uint8Array(randomBytes(length)),
+  random,
   abortController() {
     const controller = new AbortController();
     setMaxListeners(0, controller.signal);

@@ -128,7 +128,7 @@ const MAX_MICROS = 2 ** 32 - 1;
 const ASLEEP_MS = 1_000;
 
 /** How long a newcomer waits for its links to come up before it asks to be admitted all the same (ms). */
-const WARM_MS = 3_000;
+export const WARM_MS = 3_000;
 
 /** The same where paths through NATs are sought, and several sessions on each (ms). */
 const WARM_WEBRTC_MS = 10_000;

@@ -198,6 +198,17 @@ interface Generation {
   readonly costs: WayCosts;
 }
 
+/** What its members are told of a generation. */
+interface Told {
+  readonly of: Generation;
+  /** Of which members and cuts: they are replaced when they change. */
+  readonly members: readonly PeerId[];
+  readonly cuts: readonly Pair[];
+  readonly view: WireView;
+  /** Who came in with it, and is there still. */
+  readonly joined: PeerId[];
+}
+
 /** A collective that some members hold. */
 interface Done {
   readonly generation: number;
@@ -295,6 +306,9 @@ export class CoordinatorMachine {
   #pending: PendingBoundary[] = [];
   #decision: Decision | null = null;
   #recovery: Recovery | null = null;
+  /** Of the generation that was last told of, and the answers that were made of it: most members are told the same. */
+  #told: Told | null = null;
+  #answer: Extract<CoordinatorMessage, { type: 'boundary' }> | null = null;
   #term: number;
   #epoch: number;
   /** No view was formed by this coordinator, so what it does not know is what another one decided. */
@@ -569,7 +583,8 @@ export class CoordinatorMachine {
     this.#calibration.onAgreed(this.#now);
     this.#current = generation;
     this.#generations.set(generation.generation, generation);
-    for (const peer of joining) this.#admit(peer, generation);
+    const admitted = this.#admissionTo(generation);
+    for (const peer of joining) this.#admit(peer, generation, admitted);
     this.#note(
       `boundary ${index}: epoch ${this.#epoch}, ${generation.members.length} members, joined ${joined.join(', ')}`,
     );
@@ -595,21 +610,19 @@ export class CoordinatorMachine {
     return { ring: presentRing(ring, peers, isCut), isCut };
   }
 
-  #admit(peer: PeerRecord, generation: Generation): void {
+  #admissionTo(generation: Generation): CoordinatorMessage {
+    const { view, joined } = this.#toldOf(generation);
+    const [failed, excluded] = [this.#verdictsOf(generation), this.#exclusionsOf(generation)];
+    return { type: 'admitted', index: generation.boundary, view, joined, failed, excluded };
+  }
+
+  #admit(peer: PeerRecord, generation: Generation, admitted: CoordinatorMessage = this.#admissionTo(generation)): void {
     step(peer, 'member');
     peer.admittedAt = this.#now;
     peer.boundary = generation.boundary;
     peer.answered = generation.boundary;
     peer.oldest = generation.generation;
-    const joined = generation.joined.filter((peerId) => generation.members.includes(peerId));
-    this.#send(peer.peerId, {
-      type: 'admitted',
-      index: generation.boundary,
-      view: this.#wireView(generation),
-      joined,
-      failed: this.#verdictsOf(generation),
-      excluded: this.#exclusionsOf(generation),
-    });
+    this.#send(peer.peerId, admitted);
   }
 
   #verdictsOf(generation: Generation | undefined): Omit<FailedCollective['message'], 'type'>[] {
@@ -628,11 +641,30 @@ export class CoordinatorMachine {
     if (peer === undefined) return;
     peer.answered = one.index;
     const generation = [...this.#generations.values()].find((made) => made.boundary === one.index);
-    const view = generation === undefined ? null : this.#wireView(generation);
-    const joined = generation?.joined.filter((peerId) => generation.members.includes(peerId)) ?? [];
+    const { view, joined } = generation === undefined ? { view: null, joined: [] } : this.#toldOf(generation);
     const failed = this.#verdictsOf(generation);
     const excluded = this.#exclusionsOf(generation);
-    this.#send(one.peerId, { type: 'boundary', index: one.index, view, joined, failed, excluded });
+    const last = this.#answer;
+    const isSame =
+      last !== null &&
+      last.index === one.index &&
+      last.view === view &&
+      [failed, excluded, last.failed, last.excluded].every(({ length }) => length === 0);
+    const answer = isSame ? last : ({ type: 'boundary', index: one.index, view, joined, failed, excluded } as const);
+    this.#answer = answer;
+    this.#send(one.peerId, answer);
+  }
+
+  /** The same object as long as it is the same view: whoever encodes it may do so once for all members. */
+  #toldOf(generation: Generation): Told {
+    const { epoch, members, cuts } = generation;
+    const told = this.#told;
+    if (told?.of === generation && told.view.epoch === epoch && told.members === members && told.cuts === cuts)
+      return told;
+    const present = new Set(members);
+    const joined = generation.joined.filter((peerId) => present.has(peerId));
+    this.#told = { of: generation, members, cuts, view: this.#wireView(generation), joined };
+    return this.#told;
   }
 
   #wireView(generation: Generation): WireView {
@@ -747,7 +779,8 @@ export class CoordinatorMachine {
     if (done.by.size < members.length) return;
     this.#done.delete(message.id);
     this.#committed.add(message.id);
-    for (const member of members) this.#send(member, { type: 'commit', id: message.id, epoch: message.epoch });
+    const commit = { type: 'commit', id: message.id, epoch: message.epoch } as const;
+    for (const member of members) this.#send(member, commit);
   }
 
   /** Who holds the most collectives that are not committed yet. */
@@ -1080,8 +1113,9 @@ export class CoordinatorMachine {
       const { peerId, waiting, blocked, waitedMs } = slow;
       if (isNews) {
         this.#note(`${peerId} is slow: ${waiting.join(', ')} wait for it`);
-        for (const member of members)
-          this.#send(member, { type: 'slow', peerId, waiting: [...waiting], blocked: [...blocked], waitedMs });
+        const told = { peerId, waiting: [...waiting], blocked: [...blocked], waitedMs };
+        const message: CoordinatorMessage = { type: 'slow', ...told };
+        for (const member of members) this.#send(member, message);
       }
       for (const { by, call } of calls) this.#goOnWithout([peerId], by, call);
     }
@@ -1118,9 +1152,9 @@ export class CoordinatorMachine {
   #tellExclusion(exclusion: Exclusion, to?: readonly PeerId[]): void {
     const generation = this.#generations.get(generationOf(exclusion.id));
     if (generation === undefined) return;
+    const message = { type: 'exclude', ...exclusion } as const;
     for (const member of to ?? generation.members)
-      if ((this.#peers.get(member)?.answered ?? 0) >= generation.boundary)
-        this.#send(member, { type: 'exclude', ...exclusion });
+      if ((this.#peers.get(member)?.answered ?? 0) >= generation.boundary) this.#send(member, message);
   }
 
   #expel(peer: PeerRecord, reason: string): void {
@@ -1145,9 +1179,10 @@ export class CoordinatorMachine {
       this.#effects.push({ type: 'close', peerId });
       this.#note(`${peerId} is gone: ${reason}`);
       // Members learn of a lost member by `loss`; everyone else only has to stop dialling it.
+      const dismiss = { type: 'dismiss', peerId } as const;
       for (const other of this.#peers.values()) {
         other.knows.delete(peerId);
-        if (peer.state !== 'member' || other.state !== 'member') this.#send(other.peerId, { type: 'dismiss', peerId });
+        if (peer.state !== 'member' || other.state !== 'member') this.#send(other.peerId, dismiss);
       }
     }
     this.#pending = this.#pending.filter((one) => this.#peers.has(one.peerId));
@@ -1192,16 +1227,21 @@ export class CoordinatorMachine {
       returned: new Map(),
       finished: new Map(),
     };
+    const loss: Extract<CoordinatorMessage, { type: 'loss' }> = {
+      type: 'loss',
+      epoch: this.#epoch,
+      lost: [...lost],
+      broken: broken === null ? null : [...broken],
+      cuts: cuts.map(([one, other]) => [one, other]),
+      resumed,
+    };
     for (const peerId of survivors) {
-      const missed = this.#peers.get(peerId)?.missed.splice(0) ?? [];
-      this.#send(peerId, {
-        type: 'loss',
-        epoch: this.#epoch,
-        lost: [...lost, ...missed.filter((one) => !gone.has(one.peerId))],
-        broken: broken === null ? null : [...broken],
-        cuts: cuts.map(([one, other]) => [one, other]),
-        resumed,
-      });
+      const missed =
+        this.#peers
+          .get(peerId)
+          ?.missed.splice(0)
+          .filter((one) => !gone.has(one.peerId)) ?? [];
+      this.#send(peerId, missed.length === 0 ? loss : { ...loss, lost: [...lost, ...missed] });
     }
   }
 
@@ -1224,8 +1264,8 @@ export class CoordinatorMachine {
     );
     for (const { id } of committed) this.#committed.add(id);
     const kept = this.#finishedByAll(decision).filter(({ id }) => !committed.some((one) => one.id === id));
-    for (const peerId of decision.held.keys())
-      this.#send(peerId, { type: 'decide', epoch: decision.epoch, committed, kept });
+    const decide = { type: 'decide', epoch: decision.epoch, committed, kept } as const;
+    for (const peerId of decision.held.keys()) this.#send(peerId, decide);
   }
 
   /** An eager call from which only some members returned can't be redone: it fails for the others, whenever they make it. */

@@ -28,6 +28,7 @@ export class SocketConnection implements Connection {
   readonly #socket: Socket;
   #error: Error | undefined;
   #closed = false;
+  #gathers = false;
 
   /** @param socket open, and under TLS past its handshake */
   constructor(socket: Socket, remote: string, readsByCallback: boolean, roundTripMs?: number) {
@@ -73,6 +74,18 @@ export class SocketConnection implements Connection {
       socket.write(body, flushed);
       socket.uncork();
     }
+  }
+
+  writeSoon(bytes: Uint8Array): void {
+    if (!this.#gathers && !this.#closed) {
+      this.#gathers = true;
+      this.#socket.cork();
+      setImmediate(() => {
+        this.#gathers = false;
+        this.#socket.uncork();
+      });
+    }
+    this.write(bytes, null, null);
   }
 
   cork(): void {

@@ -67,6 +67,11 @@ export interface Connection {
    * Writing to a closed connection does nothing but call `onFlushed`.
    */
   write(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null): void;
+  /**
+   * As `write`, but the bytes may wait until everything else that has arrived in this turn of the event loop was dealt with, to leave
+   * together with what is written by then. Not every transport has it.
+   */
+  writeSoon?(bytes: Uint8Array): void;
   /** Writes from here to `uncork` leave together, in as few system calls as possible. Calls nest. */
   cork(): void;
   uncork(): void;
