@@ -709,7 +709,8 @@ export class Collectives {
     const link = this.#around.link(next);
     if (!link.up) return null;
     if (link.queuedBytes > MAX_RELAY_QUEUE_BYTES) return 'it has more relayed than the protocol allows';
-    link.send(relayHeader(header.chunk, payload.length), payload, null, false);
+    // In order, as nobody looks inside: the data of a call must not overtake its announcement.
+    link.send(relayHeader(header.chunk, payload.length), payload, null, true);
     return null;
   }
 
