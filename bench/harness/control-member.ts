@@ -90,9 +90,7 @@ export class ControlMember {
     this.#client = client;
     this.#traffic = traffic;
     this.#waiting = waiting;
-    this.#stopBeats = every(systemPlatform.clock, client.welcome.heartbeatMs, () =>
-      this.send({ type: 'beat', sent: systemPlatform.clock.now() }),
-    );
+    this.#stopBeats = every(systemPlatform.clock, client.welcome.heartbeatMs, () => this.send({ type: 'beat' }));
   }
 
   get peerId(): PeerId {

@@ -341,7 +341,7 @@ export class Runtime {
     );
     this.#timers.push(
       every(clock, client.welcome.heartbeatMs, () => {
-        client.send({ type: 'beat', sent: clock.now() });
+        client.send({ type: 'beat' });
         this.#ping();
       }),
       () => this.#stopTick(),

@@ -700,7 +700,7 @@ export class CoordinatorMachine {
         this.#ready(peer);
         break;
       case 'beat':
-        this.#send(peer.peerId, { type: 'beat', sent: message.sent });
+        this.#send(peer.peerId, { type: 'beat' });
         break;
       case 'boundary':
         this.#onBoundary(peer, message);

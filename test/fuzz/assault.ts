@@ -172,7 +172,7 @@ export class Assault {
     const { epoch, generation, sequence } = this.#aim;
     const id = `${generation}:${random.pick(tags)}:${sequence + random.integer(0, 2)}`;
     const lies: readonly PeerMessage[] = [
-      message.type === 'ready' ? { type: 'beat', sent: random.next() } : message,
+      message.type === 'ready' ? { type: 'beat' } : message,
       { type: 'done', id, generation, epoch: epoch + random.integer(0, 1), spare: random.integer(0, 2) },
       {
         type: 'waits',

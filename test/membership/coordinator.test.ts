@@ -551,7 +551,7 @@ describe('silence', () => {
 
   test('beats are answered', () => {
     const stage = Stage.withMembers(1);
-    expect(stage.say('a', { type: 'beat', sent: 5 })).toEqual(['a ← beat']);
+    expect(stage.say('a', { type: 'beat' })).toEqual(['a ← beat']);
   });
 
   test('a coordinator that was asleep evicts nobody, and still notices who is silent afterwards', () => {
@@ -629,7 +629,7 @@ describe('leaving and being expelled', () => {
     const before = stage.snapshot();
     expect([
       stage.say('b', { type: 'ready' }),
-      stage.say('b', { type: 'beat', sent: 1 }),
+      stage.say('b', { type: 'beat' }),
       stage.boundary('b', 2),
       stage.done('b', '1:g:0', 2),
       stage.progress('b', 2, '1:g:0'),

@@ -178,8 +178,7 @@ export class Stage {
     const lines: string[] = [];
     for (const end = this.now + ms; this.now < end; ) {
       this.now = Math.min(end, this.now + everyMs);
-      for (const name of alive)
-        lines.push(...this.say(name, { type: 'beat', sent: 0 }).filter((line) => !isBeat(line)));
+      for (const name of alive) lines.push(...this.say(name, { type: 'beat' }).filter((line) => !isBeat(line)));
       lines.push(...this.tick());
     }
     return lines;

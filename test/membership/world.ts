@@ -84,7 +84,7 @@ export class World {
   pass(ms: number): void {
     this.#now += ms;
     for (const { member, stalled, up } of this.seats) {
-      if (!stalled && member.state !== 'gone') up.push({ type: 'beat', sent: this.#now });
+      if (!stalled && member.state !== 'gone') up.push({ type: 'beat' });
     }
     this.#step({ type: 'tick' });
   }

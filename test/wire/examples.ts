@@ -57,7 +57,7 @@ export const PEER_EXAMPLES = {
     },
   },
   ready: { type: 'ready' },
-  beat: { type: 'beat', sent: 123.456 },
+  beat: { type: 'beat' },
   boundary: { type: 'boundary', index: 7, passed: 6, minWorldSize: 1, oldest: 3 },
   done: { type: 'done', id: '3:gradients:12', generation: 3, epoch: 5, spare: 1 },
   progress: {
@@ -139,7 +139,7 @@ export const COORDINATOR_EXAMPLES = {
   slow: { type: 'slow', peerId: 'p1', waiting: ['p0', 'p2'], blocked: ['p0'], waitedMs: 950.5 },
   probe: { type: 'probe', peerId: 'p2' },
   evicted: { type: 'evicted', reason: 'it gave no sign of life' },
-  beat: { type: 'beat', sent: 0 },
+  beat: { type: 'beat' },
 } satisfies OneOfEach<CoordinatorMessage>;
 
 export const DIAL_EXAMPLES = {

@@ -349,9 +349,7 @@ export class ScalePeer {
       takeScratch: (byteLength) => world.takeScratch(byteLength),
       giveScratch: () => {},
     });
-    this.#stops.push(
-      every(world, heartbeatMs, () => this.engine.run(() => this.#send({ type: 'beat', sent: world.now() }))),
-    );
+    this.#stops.push(every(world, heartbeatMs, () => this.engine.run(() => this.#send({ type: 'beat' }))));
     for (const peer of peers) this.#meet(peer.peerId);
     this.#stops.push(world.schedule(WARM_MS, () => this.engine.run(() => this.#ready())));
     this.#checkWarm();
