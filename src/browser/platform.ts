@@ -7,6 +7,7 @@ import type { Kernels } from '../kernels/kernels.ts';
 import type { RtcDriver } from '../transport/rtc.ts';
 import { dialWebSocket } from '../transport/websocket.ts';
 import { browserClock } from './clock.ts';
+import { taskQueue } from './queue.ts';
 
 /** The kernels lie beside the bundle. */
 async function loadKernels(): Promise<Kernels> {
@@ -32,6 +33,7 @@ export function browserPlatform(loadRtc: () => Promise<RtcDriver>): Platform {
     clock: browserClock,
     random,
     abortController: () => new AbortController(),
+    taskQueue,
     memory: async () => divideArena(await loadKernels()),
     hostKey: async () => hostKey,
     cores: navigator.hardwareConcurrency,

@@ -1,6 +1,6 @@
 /** When to look for a better path to a peer: soon at first, then ever more seldom, and never for many peers at once. */
-import type PQueue from 'p-queue';
 import type { Clock } from '../transport/clock.ts';
+import type { TaskQueue } from './platform.ts';
 
 /** Before the first look, unless a test wants it sooner, and the longest wait between two (ms): doubled from one to the other. */
 const FIRST_MS = 5_000;
@@ -17,7 +17,7 @@ interface SearchWorld {
 
 export class PathSearch {
   readonly #world: SearchWorld;
-  readonly #queue: PQueue;
+  readonly #queue: TaskQueue;
   readonly #probe: () => Promise<void>;
   readonly #firstMs: number;
   #delayMs: number;
@@ -33,7 +33,7 @@ export class PathSearch {
    * @param probe looks once, and calls `plan` when it is to be done again
    * @param firstMs before the first look
    */
-  constructor(world: SearchWorld, queue: PQueue, probe: () => Promise<void>, firstMs: number = FIRST_MS) {
+  constructor(world: SearchWorld, queue: TaskQueue, probe: () => Promise<void>, firstMs: number = FIRST_MS) {
     this.#world = world;
     this.#queue = queue;
     this.#probe = probe;

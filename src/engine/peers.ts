@@ -1,7 +1,6 @@
 /**
  * The links to all known peers: dials what we receive on, accepts what they receive on, dials again what broke.
  */
-import PQueue from 'p-queue';
 import { acceptHandshake } from '../transport/handshake.ts';
 import { type LaneName, Link, type LinkEvents } from '../transport/link.ts';
 import { Lobby, type Visitor } from '../transport/lobby.ts';
@@ -11,6 +10,7 @@ import { HANDSHAKE_TIMEOUT_MS, MAX_UNAUTHENTICATED } from '../wire/limits.ts';
 import type { Introduction } from '../wire/messages.ts';
 import { type OpenedPath, type PathFailure, type PathKind, type PathOptions, PathRace, tellPath } from './path-race.ts';
 import { PathSearch, SEARCHES_AT_ONCE } from './path-search.ts';
+import type { TaskQueue } from './platform.ts';
 import { Widening } from './widening.ts';
 
 /** Dials under way at once, so that joining a large run does not open hundreds of sockets in one turn. */
@@ -62,8 +62,8 @@ export class Peers {
   readonly #entries: Map<string, PeerEntry> = new Map();
   /** Those who wait for the key of a peer that is not introduced yet. */
   readonly #introductions: Map<string, Set<(key: Uint8Array | null) => void>> = new Map();
-  readonly #queue: PQueue = new PQueue({ concurrency: DIAL_CONCURRENCY });
-  readonly #probes: PQueue = new PQueue({ concurrency: SEARCHES_AT_ONCE });
+  readonly #queue: TaskQueue;
+  readonly #probes: TaskQueue;
   readonly #abort: AbortController;
   readonly #race: PathRace;
   readonly #onPath: (peerId: string, path: PathKind) => void;
@@ -82,6 +82,8 @@ export class Peers {
     this.#options = options;
     this.#events = events;
     this.#onPath = onPath;
+    this.#queue = options.platform.taskQueue(DIAL_CONCURRENCY);
+    this.#probes = options.platform.taskQueue(SEARCHES_AT_ONCE);
     // Every dial under way listens, and there are as many as a run has peers.
     this.#abort = options.platform.abortController();
     this.#race = new PathRace(options, this.#abort.signal);

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { availableParallelism } from 'node:os';
+import PQueue from 'p-queue';
 import { ArgumentError, ConnectError } from '../errors.ts';
 import { loadKernels } from '../kernels/load.ts';
 import { shortcutOf } from '../transport/address.ts';
@@ -22,12 +23,21 @@ import { ARENA_BYTES, divideArena, type EngineMemory } from './memory.ts';
 import { loadRtc } from './native-rtc.ts';
 import { encrypts } from './security.ts';
 
+/** Tasks of which only so many run at once; the others wait, oldest first. */
+export interface TaskQueue {
+  /** Settles with the task; never, for one that was cleared while it waited. */
+  add(task: () => Promise<void>): Promise<unknown>;
+  /** Forgets those that wait. */
+  clear(): void;
+}
+
 export interface Platform {
   readonly clock: Clock;
   /** Cryptographically strong random bytes. */
   random(length: number): Uint8Array;
   /** One to whose signal as many may listen as like. */
   abortController(): AbortController;
+  taskQueue(concurrency: number): TaskQueue;
   memory(): Promise<EngineMemory>;
   /** What peers on one host have in common. */
   hostKey(): Promise<string>;
@@ -130,6 +140,7 @@ export const systemPlatform: Platform = {
     setMaxListeners(0, controller.signal);
     return controller;
   },
+  taskQueue: (concurrency) => new PQueue({ concurrency }),
   memory: async () => divideArena(await loadKernels(ARENA_BYTES)),
   hostKey,
   cores: availableParallelism(),

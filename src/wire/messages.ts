@@ -436,12 +436,13 @@ function byType<M>(
   );
 }
 
-export const PEER_MESSAGES: ControlSchema<PeerMessage> = byType(peerMessage, LONG_FROM_PEERS);
-export const COORDINATOR_MESSAGES: ControlSchema<CoordinatorMessage> = byType(
+// Pure: the bundle for browsers leaves out the messages that nobody reads there.
+export const PEER_MESSAGES: ControlSchema<PeerMessage> = /* @__PURE__ */ byType(peerMessage, LONG_FROM_PEERS);
+export const COORDINATOR_MESSAGES: ControlSchema<CoordinatorMessage> = /* @__PURE__ */ byType(
   coordinatorMessage,
   LONG_FROM_COORDINATOR,
 );
-export const DIAL_MESSAGES: ControlSchema<DialMessage> = byType(dialMessage, []);
+export const DIAL_MESSAGES: ControlSchema<DialMessage> = /* @__PURE__ */ byType(dialMessage, []);
 
 /** Outcome of parsing: a value, or what is wrong. */
 export type Parsed<M> = { readonly ok: true; readonly value: M } | { readonly ok: false; readonly error: string };

@@ -1,5 +1,6 @@
 /** The world as a simulated process sees it: virtual time, the simulated network, and an arena shared by all. */
 import { setMaxListeners } from 'node:events';
+import PQueue from 'p-queue';
 import { Workspace } from '../../src/collectives/workspace.ts';
 import { ArenaPool, type EngineMemory } from '../../src/engine/memory.ts';
 import type { Platform } from '../../src/engine/platform.ts';
@@ -51,6 +52,7 @@ export function simPlatform(process: SimProcess, around: SimSurroundings): Platf
       setMaxListeners(0, controller.signal); // every dial under way listens
       return controller;
     },
+    taskQueue: (concurrency) => new PQueue({ concurrency }),
     memory: (): Promise<EngineMemory> =>
       Promise.resolve({
         workspace: new Workspace(kernels, segmentBytes),
