@@ -9,7 +9,7 @@ import type { Mutant } from './mutants.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 /** What was built of the product and of the simulator. */
-const PARTS = ['dist/src', 'dist/test/sim', 'package.json'];
+const PARTS = ['dist/src', 'dist/test/sim', 'dist/test/store', 'package.json'];
 
 /** Compiles one file, as tsconfig.build.json has it, and looks at no other. */
 const COMPILE = [
