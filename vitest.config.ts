@@ -2,9 +2,11 @@ import { defineConfig } from 'vitest/config';
 
 /** Nothing in these depends on the time that anything takes: they may compete with one another. */
 const PATIENT = [
-  ...['collectives', 'diloco', 'executor', 'kernels', 'wire', 'membership'].map(
+  ...['collectives', 'deploy', 'diloco', 'executor', 'kernels', 'membership', 'ring', 'wire'].map(
     (folder) => `test/${folder}/**/*.test.ts`,
   ),
+  'test/sim/{cuts,leaders,scale}.test.ts',
+  'test/store/{file,leadership}.test.ts',
   'test/examples/diloco-*.test.ts',
 ];
 
@@ -13,7 +15,8 @@ const WAITING = [
   'test/nat/{adopt,internet,peers,reach,webrtc}.test.ts',
   'test/chaos/network.test.ts',
   'test/browser/{bundle,https,page}.test.ts',
-  'test/group/{calls,codecs,collectives,lists,programs,ring,robust,stream}.test.ts',
+  'test/group/{calls,codecs,collectives,costs,lists,long-pipe,programs,ring,robust,stream}.test.ts',
+  'test/store/conformance.test.ts',
   'test/conformance/**/*.test.ts',
   ...['cli', 'launch', 'engine', 'benchmark', 'transport'].map((folder) => `test/${folder}/**/*.test.ts`),
   'test/fuzz/parsers.test.ts',

@@ -99,7 +99,7 @@ async function obey({ do: what, bytes, parts }: ConcurrencyOrder): Promise<Concu
     return { seconds, afterSeconds: now() - trained };
   }
   await Promise.all(calls);
-  return { seconds: now() - start, afterSeconds: 0 };
+  return { seconds: what === 'train-beside' ? 0 : now() - start, afterSeconds: 0 };
 }
 
 if (spare) divideCores();
