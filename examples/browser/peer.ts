@@ -5,8 +5,8 @@ import { loadDigits } from '../mnist/data.ts';
 import { model, type Progress, trainDigits } from './training.ts';
 
 export type PeerReport =
-  | ({ readonly type: 'step' } & Progress)
-  | { readonly type: 'result'; readonly hash: string; readonly accuracy: number; readonly paths: readonly string[] };
+  | ({ readonly type: 'step'; readonly paths: readonly string[] } & Progress)
+  | { readonly type: 'result'; readonly hash: string; readonly accuracy: number };
 
 const [address = '', run = '', peers = '', steps = ''] = process.argv.slice(2);
 const tell = (report: PeerReport) => void process.send?.(report);
@@ -18,10 +18,14 @@ const group = await join(address, {
   transports: ['unix', 'tcp', 'webrtc'],
   timeout: 60_000,
 });
-const paths = group.members.map(({ path }) => path ?? 'itself');
-const parameters = await trainDigits(group, training, Number(steps), (progress) => tell({ type: 'step', ...progress }));
+/** How the members are reached now: one that comes last may take part before all have dialled it. */
+const paths = () =>
+  group.members.map(({ peerId, path }) => (peerId === group.peerId ? 'itself' : (path ?? 'not yet known')));
+const parameters = await trainDigits(group, training, Number(steps), (progress) =>
+  tell({ type: 'step', paths: paths(), ...progress }),
+);
 const right = test.filter(({ image, label }) => model.classify(parameters, image, label).guess === label).length;
 const hash = createHash('sha256').update(parameters).digest('hex');
-tell({ type: 'result', hash, accuracy: right / test.length, paths });
+tell({ type: 'result', hash, accuracy: right / test.length });
 await group.leave();
 process.disconnect?.();

@@ -28,13 +28,14 @@ const FLAGS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-bac
 const file = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 type Result = Extract<PeerReport, { type: 'result' }>;
+type StepReport = Extract<PeerReport, { type: 'step' }>;
 
 class Peer {
-  readonly steps: Progress[] = [];
+  readonly steps: StepReport[] = [];
   readonly result: Promise<Result>;
   readonly #child: ChildProcess;
 
-  constructor(address: string, onStep: (progress: Progress) => void) {
+  constructor(address: string, onStep: (report: StepReport) => void) {
     this.#child = fork(file('peer.js'), [address, RUN, String(PROCESSES + 1), String(STEPS)]);
     this.result = new Promise((resolve, reject) => {
       this.#child.on('message', (report: PeerReport) => {
@@ -46,6 +47,11 @@ class Peer {
       });
       this.#child.once('exit', (code, signal) => reject(new Error(`a process ended early (${signal ?? code})`)));
     });
+  }
+
+  /** How it reached the others when it last worked with the tab. */
+  get paths(): readonly string[] {
+    return this.steps.findLast(({ worldSize }) => worldSize > PROCESSES)?.paths ?? [];
   }
 
   end(): void {
@@ -66,10 +72,10 @@ function makeFolder(): string {
   return folder;
 }
 
-/** Opens the tab, and closes it at its step `CLOSE_STEP`; resolves when it is gone. */
-async function visit(browser: Browser, httpAddress: string): Promise<void> {
+/** Opens the tab, and closes it at its step `CLOSE_STEP`, or the first later one by which all processes reach it; resolves when it is gone. */
+async function visit(browser: Browser, httpAddress: string, isReached: () => boolean): Promise<void> {
   const page = await browser.newPage();
-  const mayClose = new Promise<void>((resolve, reject) => {
+  const mayClose = new Promise<number>((resolve, reject) => {
     page.on('pageerror', reject);
     page.on('console', (message) => {
       const text = message.text();
@@ -77,14 +83,16 @@ async function visit(browser: Browser, httpAddress: string): Promise<void> {
       const told = JSON.parse(text) as { type: string; message?: string; peerId?: string; step?: number }; // by tab.ts
       if (told.type === 'failed') reject(new Error(`the tab failed: ${told.message}`));
       if (told.type === 'joined') console.log(`The tab has joined as ${told.peerId}.`);
-      if (told.type === 'step' && told.step === CLOSE_STEP) resolve();
+      if (told.type === 'step' && told.step! >= CLOSE_STEP && isReached()) resolve(told.step!);
     });
   });
   await page.goto(`${httpAddress}/#run=${RUN}&peers=${PROCESSES + 1}&steps=${STEPS}`);
-  await mayClose;
-  console.log(pc.yellow(`The tab is closed after its step ${CLOSE_STEP}.`));
+  const step = await mayClose;
+  console.log(pc.yellow(`The tab is closed after its step ${step}.`));
   await page.close();
 }
+
+const isReachedByWebRtc = ({ paths }: Peer): boolean => paths.includes('webrtc');
 
 function median(values: readonly number[]): number {
   return [...values].sort((left, right) => left - right)[values.length >> 1] ?? 0;
@@ -106,7 +114,7 @@ function printTable(results: readonly Result[], steps: readonly Progress[]): voi
         .join(', '),
     ],
     ['the step in which it was closed', milliseconds(steps[change]?.elapsed ?? 0)],
-    ['ways to the others', results[0]!.paths.join(', ')],
+    ['ways to the others', peers[0]!.paths.join(', ')],
     ['weights (SHA-256)', results.map(({ hash }) => hash.slice(0, 16)).join('\n')],
   );
   console.log(table.toString());
@@ -119,7 +127,7 @@ function faults(results: readonly Result[], steps: readonly Progress[]): string[
   if (steps.length !== STEPS) found.push(`${steps.length} of ${STEPS} steps were made`);
   if (steps[0]?.worldSize !== PROCESSES + 1) found.push('the tab did not train along');
   if (steps.at(-1)?.worldSize !== PROCESSES) found.push('the tab was not closed');
-  if (!results.every(({ paths }) => paths.includes('webrtc'))) found.push('the tab was not reached by WebRTC');
+  if (!peers.every(isReachedByWebRtc)) found.push('the tab was not reached by WebRTC');
   if (!(steps.at(-1)!.loss < steps[0]!.loss / 2)) found.push('nothing was learnt');
   return found;
 }
@@ -149,7 +157,7 @@ for (let index = 0; index < PROCESSES; index++) {
 }
 const [results] = await Promise.all([
   Promise.all(peers.map((peer) => peer.result)),
-  visit(browser, coordinator.httpAddress!), // it was asked for
+  visit(browser, coordinator.httpAddress!, () => peers.every(isReachedByWebRtc)), // its address was asked for
 ]);
 const { steps } = peers[0]!;
 printTable(results, steps);

@@ -12,7 +12,7 @@ beforeEach((context) => requireChromium(context));
 test('a tab trains on digits with three processes, which go on when it is closed', async () => {
   await using command = new Command([SCRIPT], { EXAMPLE_STEPS: '60' });
   expect(await command.ended, command.stderr).toBe(0);
-  expect(command.stdout).toMatch(/The tab is closed after its step 20\./);
+  expect(command.stdout).toMatch(/The tab is closed after its step \d+\./);
   expect(command.stdout).toMatch(/✓ The tab trained along and went, and the processes hold the same weights\./);
   expect(command.stderr).toBe('');
 });
