@@ -12,9 +12,10 @@ const PATIENT = [
 
 /** These mostly wait, for networks, processes and each other, and none of them for a time that another could spoil: two at a time. */
 const WAITING = [
-  'test/nat/{adopt,internet,peers,reach,webrtc}.test.ts',
-  'test/chaos/network.test.ts',
-  'test/browser/{bundle,https,page}.test.ts',
+  'test/nat/**/*.test.ts',
+  'test/chaos/**/*.test.ts',
+  'test/browser/**/*.test.ts',
+  'test/processes/kill.test.ts',
   'test/group/{calls,codecs,collectives,costs,lists,long-pipe,programs,ring,robust,stream}.test.ts',
   'test/store/conformance.test.ts',
   'test/conformance/**/*.test.ts',
