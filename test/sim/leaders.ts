@@ -20,6 +20,8 @@ const TOKEN = 'of the simulation';
 const SECURITY = resolveSecurity({}, TOKEN);
 const NAMES = ['coordinator-0', 'coordinator-1'] as const;
 const LEASE_MS = 1_000;
+/** Of the store, after the storm. */
+const CALM = { longestMs: 2, lost: 0 };
 const ELEMENTS = 64;
 const STORM_MS = 12_000;
 /** By then every call must be over (ms). */
@@ -54,6 +56,7 @@ class Leaders {
   #terms = 0;
   #lastTerm = 0;
   #finished = 0;
+  #isCalm = false;
   /** All peers stop after this call. */
   #stopAt = Number.POSITIVE_INFINITY;
 
@@ -99,7 +102,8 @@ class Leaders {
 
   #start(name: string): Coordinator {
     const process = new SimProcess(name, this.#clock);
-    const weather = { longestMs: this.#random.pick([2, 50, 400]), lost: this.#random.pick([0, 0.02]) };
+    const storm = { longestMs: this.#random.pick([2, 50, 400]), lost: this.#random.pick([0, 0.02]) };
+    const weather = this.#isCalm ? CALM : storm;
     const store = new FarStore(this.#store, process, this.#clock, this.#random, weather);
     const coordinator: Coordinator = { name, process, store, server: null };
     const onNote = (line: string) => {
@@ -158,8 +162,9 @@ class Leaders {
     for (const { process, store } of this.#coordinators) {
       process.goOn();
       store.isCut = false;
-      store.weather = { longestMs: 2, lost: 0 };
+      store.weather = CALM;
     }
+    this.#isCalm = true;
     this.#stopAt = this.#ids.length + 20;
   }
 

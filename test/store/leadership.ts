@@ -42,10 +42,11 @@ class Model {
   readonly #random: Random;
   readonly #nodes: Node[] = [];
   readonly #trace: string[] = [];
-  readonly #weather: Weather;
+  #weather: Weather;
+  /** Processes that were killed and are not there again yet. */
+  #awaited = 0;
   #failure: string | null = null;
   #started = 0;
-  #isCalm = false;
   #saidEpoch = 0;
   #saidTerm = 0;
   #said = 0;
@@ -65,12 +66,13 @@ class Model {
     for (let index = 0; index < count; index++) this.#start();
     this.#plan();
     await this.#until(STORM_MS);
-    this.#isCalm = true;
+    this.#weather = { longestMs: 2, lost: 0 };
     for (const { process, store } of this.#nodes) {
       store.isCut = false;
-      store.weather = { longestMs: 2, lost: 0 };
+      store.weather = this.#weather;
       process.goOn();
     }
+    while (this.#awaited > 0) this.#startAgain();
     const before = this.#said;
     await this.#until(STORM_MS + CALM_MS);
     if (this.#said === before) this.#fail('nobody leads, long after the last fault');
@@ -111,6 +113,12 @@ class Model {
 
   #note(text: string): void {
     this.#trace.push(`${this.#world.now().toFixed(1).padStart(9)}  ${text}`);
+  }
+
+  #startAgain(): void {
+    if (this.#awaited === 0) return; // the storm is over, and it was started then
+    this.#awaited -= 1;
+    this.#start();
   }
 
   #start(): void {
@@ -210,7 +218,8 @@ class Model {
       this.#world.schedule(lasts, () => process.goOn());
     } else if (kind === 'kill') {
       process.kill();
-      this.#world.schedule(this.#isCalm ? 0 : lasts, () => this.#start());
+      this.#awaited += 1;
+      this.#world.schedule(lasts, () => this.#startAgain());
     } else if (kind === 'cut') {
       store.isCut = true;
       this.#world.schedule(lasts, () => {
