@@ -6,6 +6,7 @@
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { createInlineEngine } from '../../src/engine/inline.ts';
 import { resolveSecurity } from '../../src/engine/resolve-security.ts';
+import { ConnectError } from '../../src/errors.ts';
 import { Group } from '../../src/group.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { VirtualClock } from '../../src/transport/clock.ts';
@@ -23,6 +24,7 @@ const LEASE_MS = 1_000;
 /** Of the store, after the storm. */
 const CALM = { longestMs: 2, lost: 0 };
 const ELEMENTS = 64;
+const LONGEST_FAULT_MS = 5_050;
 const STORM_MS = 12_000;
 /** By then every call must be over (ms). */
 const END_MS = STORM_MS + 20_000;
@@ -139,7 +141,7 @@ class Leaders {
     const leader = this.#coordinators.find(({ process, server }) => !process.dead && server?.isLeading === true);
     const victim = leader ?? this.#random.pick(this.#coordinators);
     const kind = this.#random.pick(['kill', 'stop', 'stop', 'cut'] as const);
-    const forMs = 50 + this.#random.next() ** 2 * 5_000;
+    const forMs = 50 + this.#random.next() ** 2 * (LONGEST_FAULT_MS - 50);
     const { process, store, name } = victim;
     if (process.dead) return;
     this.#note(`${kind} ${name} for ${forMs.toFixed(0)} ms`);
@@ -186,11 +188,18 @@ class Leaders {
     };
     // Not before somebody listens.
     await process.sleep(10);
-    const group = await Group.join(
-      (onMessage) => createInlineEngine(onMessage, this.#platform(process)),
-      { engine: 'inline', runtime },
-      undefined,
-    );
+    const join = () =>
+      Group.join(
+        (onMessage) => createInlineEngine(onMessage, this.#platform(process)),
+        { engine: 'inline', runtime },
+        undefined,
+      );
+    const group = await join().catch(async (error: unknown) => {
+      // Who is not in yet is told when there is nobody at all, and may try again.
+      if (!(error instanceof ConnectError) || !this.#coordinators.every((one) => one.process.dead)) throw error;
+      await process.sleep(LONGEST_FAULT_MS);
+      return join();
+    });
     for (let step = 0; step <= this.#stopAt; step++) {
       if (step % 7 === 3) await group.admit();
       const tensor = new Float32Array(ELEMENTS).fill(step + 1);
