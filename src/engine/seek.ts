@@ -53,6 +53,8 @@ class Round {
   readonly #abort: AbortController;
   readonly #queue: Address[];
   readonly #asked: Set<string> = new Set();
+  /** That can't serve, but may soon. */
+  readonly #notYet: Address[] = [];
   readonly #errors: unknown[] = [];
   #named = 0;
   #open = 0;
@@ -93,7 +95,17 @@ class Round {
       (greeted) => this.#onGreeted({ greeted, address, report: told }),
       (error: unknown) => this.#onFailed(error, address),
     );
-    if (this.#queue.length > 0) this.#askLater(HEAD_START_MS);
+    this.#plan();
+  }
+
+  /** What comes next, if nobody answers: the next address, or those that can't serve yet once more. */
+  #plan(): void {
+    if (this.#queue.length > 0) this.#later(HEAD_START_MS, () => this.#askNext());
+    else if (this.#notYet.length > 0 && this.#open > 0)
+      this.#later(AGAIN_MS, () => {
+        this.#queue.push(...this.#notYet.splice(0));
+        this.#askNext();
+      });
   }
 
   #onGreeted(found: Found): void {
@@ -115,9 +127,9 @@ class Round {
     return type !== 'evicted' || this.#search.addresses.length > 1 || this.#named > 0;
   }
 
-  #askLater(ms: number): void {
+  #later(ms: number, then: () => void): void {
     this.#stopTimer();
-    this.#stopTimer = this.#platform.clock.schedule(ms, () => this.#askNext());
+    this.#stopTimer = this.#platform.clock.schedule(ms, then);
   }
 
   #onFailed(error: unknown, address: Address): void {
@@ -126,11 +138,9 @@ class Round {
     this.#errors.push(error);
     // Who comes by WebSocket can't come another way, or is not to.
     if (error instanceof StandbyError && error.leader !== null && address.kind !== 'ws') this.#putFirst(error.leader);
-    if (this.#open === 0 || this.#queue.length > 0 || !isPassing(error)) this.#askNext();
-    else {
-      this.#queue.push(address);
-      this.#askLater(AGAIN_MS);
-    }
+    if (isPassing(error)) this.#notYet.push(address);
+    if (this.#open === 0 || this.#queue.length > 0) this.#askNext();
+    else this.#plan();
   }
 
   #putFirst(text: string): void {

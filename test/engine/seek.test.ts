@@ -2,6 +2,7 @@
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
+import { LEADER_KEY, writeLeader } from '../../src/engine/ledger.ts';
 import { systemPlatform } from '../../src/engine/platform.ts';
 import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { seek } from '../../src/engine/seek.ts';
@@ -76,6 +77,16 @@ test('one that takes over is found though another one stays silent', async () =>
   const { address } = await find([quiet, at(standby)]);
   expect(address).toEqual(at(standby));
   await closed;
+});
+
+test('one that can not serve yet is asked again while another one stays silent, whoever was asked first', async () => {
+  const store = new MemoryStore(systemClock, true);
+  const { id: lease } = await store.grant(1_000);
+  const gone = { put: LEADER_KEY, value: writeLeader('gone', 'tcp://127.0.0.1:9'), lease };
+  await store.commit([{ key: LEADER_KEY, created: 0 }], [gone]);
+  const heir = await listen(store);
+  const [first, second] = await Promise.all([find([at(heir), await silent()]), find([await silent(), GONE, at(heir)])]);
+  expect([first.address, second.address]).toEqual([at(heir), at(heir)]);
 });
 
 test('with nobody there, or a wrong token, a newcomer learns so; and what was replaced is not obeyed', async () => {
