@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: all-reduce beside the libraries people know and beside the raw ceiling of the sockets. All sides take turns within
- * one run; figures are medians over all rounds. Writes a record and charts to bench/results/.
+ * one run; figures are medians over all rounds. Writes a record to bench/results/, of which bench/charts.ts makes charts.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -8,7 +8,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
-import { type Chart, chartSvg, type Point } from '../src/benchmark/chart.ts';
 import { algbw, busbw, formatBytes, formatRate, formatSeconds, median } from '../src/benchmark/statistics.ts';
 import { find, judge, type MemoryRow, type Row } from './harness/bars.ts';
 import { describeMachine } from './harness/machine.ts';
@@ -18,6 +17,12 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 const SIZES = [4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB];
 const QUICK_SIZES = [4 * KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB];
+
+/** How the time grows with the number of processes. */
+const SCALING_WORLDS = [2, 3, 4, 6, 8];
+const SCALING_SIZES = [64 * KIB, MIB, 16 * MIB];
+const SCALING_SIDES = 'skein,skein-inline,gloo,openmpi,raw';
+
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
 interface Options {
@@ -27,6 +32,18 @@ interface Options {
   readonly rounds: string;
   readonly iterations: string;
   readonly quick?: true;
+  readonly scaling?: true;
+}
+
+/** What is measured where no other is asked for. */
+function defaults({ quick, scaling }: Options): {
+  worlds: readonly number[];
+  sizes: readonly number[];
+  sides?: string;
+} {
+  if (scaling === true) return { worlds: SCALING_WORLDS, sizes: SCALING_SIZES, sides: SCALING_SIDES };
+  if (quick === true) return { worlds: [2, 4], sizes: QUICK_SIZES };
+  return { worlds: [2, 4, 8], sizes: SIZES };
 }
 
 function numberList(text: string | undefined, fallback: readonly number[]): readonly number[] {
@@ -124,15 +141,16 @@ function printWorld(rows: readonly Row[], worldSize: number): void {
 }
 
 async function main(options: Options): Promise<void> {
-  const wanted = options.sides?.split(',');
+  const usual = defaults(options);
+  const wanted = (options.sides ?? usual.sides)?.split(',');
   const sides: Side[] = [];
   for (const side of SIDES.filter((one) => wanted?.includes(one.name) ?? true)) {
     const reason = side.missing();
     if (reason === null) sides.push(side);
     else console.log(`${side.label} is missing: ${reason}`);
   }
-  const sizes = numberList(options.sizes, options.quick === true ? QUICK_SIZES : SIZES);
-  const worlds = numberList(options.worlds, options.quick === true ? [2, 4] : [2, 4, 8]);
+  const sizes = numberList(options.sizes, usual.sizes);
+  const worlds = numberList(options.worlds, usual.worlds);
   const rows: Row[] = [];
   for (const worldSize of worlds) {
     rows.push(...(await measureWorld(sides, worldSize, sizes, options)));
@@ -154,23 +172,9 @@ async function main(options: Options): Promise<void> {
     memory,
     bars,
   };
-  writeFileSync(join(RESULTS, 'allreduce.json'), `${JSON.stringify(record, null, 1)}\n`);
-  for (const worldSize of worlds) {
-    const points: Point[] = rows
-      .filter((row) => row.worldSize === worldSize)
-      .map((row) => ({
-        series: SIDES.find((side) => side.name === row.side)?.label ?? row.side,
-        x: row.bytes,
-        y: row.busbw / 1e9,
-      }));
-    const chart: Chart = {
-      title: `All-reduce of f32, ${worldSize} processes on ${record.machine.cores} cores`,
-      x: { title: 'tensor', base: 2, values: [...new Set(points.map((point) => point.x))] },
-      y: { title: 'bus bandwidth, GB/s', zero: true },
-    };
-    writeFileSync(join(RESULTS, `allreduce-n${worldSize}.svg`), await chartSvg(chart, points));
-  }
-  console.log(`\nWritten to ${RESULTS}`);
+  const name = options.scaling === true ? 'scaling' : 'allreduce';
+  writeFileSync(join(RESULTS, `${name}.json`), `${JSON.stringify(record, null, 1)}\n`);
+  console.log(`\nWritten to ${join(RESULTS, `${name}.json`)}; \`npm run charts\` draws what the README shows.`);
 }
 
 await new Command('bench')
@@ -181,5 +185,6 @@ await new Command('bench')
   .option('--rounds <n>', 'turns that each side gets', '3')
   .option('--iterations <n>', 'iterations per turn at large sizes; small ones get more', '5')
   .option('--quick', 'fewer sizes, N = 2 and 4')
+  .option('--scaling', 'three sizes, N = 2, 3, 4, 6, 8; a record of its own')
   .action(main)
   .parseAsync();

@@ -142,13 +142,14 @@ async function simulateWide(
 ): Promise<WideRun> {
   process.stderr.write(`simulating N=${worldSize}\n`);
   const startedAt = performance.now();
-  const topology = wideAreaSites(worldSize + 1, new Random(seed)); // one more comes later
+  const topology = wideAreaSites(worldSize + 1, new Random(seed)); // one more comes later, when one is gone
   const swarm = await Swarm.open({ topology, prices, seed, memory: 'shared' });
   const { ms: formMs, control: form } = swarm.form(worldSize, APART_MS);
   const collectives = sizes.map((bytes) => ({ bytes, ...swarm.allReduce(bytes) }));
   const { ms, control: steps } = swarm.steps(STEP_BYTES, STEPS);
-  const admission = swarm.admit(STEP_BYTES);
+  // In this order, as a run of 1,024 members takes nobody in.
   const recovery = swarm.kill(STEP_BYTES, KILL_AT * (ms / STEPS));
+  const admission = swarm.admit(STEP_BYTES);
   return {
     worldSize,
     sites: new Set(topology.sites).size,
@@ -182,11 +183,11 @@ function printWide(run: WideRun): void {
   for (const { bytes, algorithm, ms, control } of collectives)
     table.push([`all-reduce of ${formatBytes(bytes)}, ${algorithm}`, seconds(ms), rates(control)]);
   table.push([`step: boundary and ${formatBytes(STEP_BYTES)}`, seconds(stepMs), rates(steps)]);
-  table.push(['newcomer: until it is ready', seconds(admission.readyMs), '']);
-  table.push(['newcomer: until it is in the view', seconds(admission.admittedMs), rates(admission.control)]);
   table.push(['kill: until that is decided', seconds(recovery.decidedMs), '']);
   const how = recovery.begunAnew ? 'begun anew' : 'all held it';
   table.push([`kill: until all have the result (${how})`, seconds(recovery.recoveredMs), rates(recovery.control)]);
+  table.push(['newcomer in its place: until it is ready', seconds(admission.readyMs), '']);
+  table.push(['newcomer: until it is in the view', seconds(admission.admittedMs), rates(admission.control)]);
   console.log(
     `\nN = ${worldSize} in ${sites} sites; simulated in ${run.realSeconds.toFixed(0)} s, ${run.events} events, ${run.rssMiB} MiB\n${table.toString()}`,
   );

@@ -127,11 +127,19 @@ const MAX_MICROS = 2 ** 32 - 1;
 /** A tick later than this means that this process was stopped: the coordinator's silence is no evidence then (ms). */
 const ASLEEP_MS = 1_000;
 
-/** How long a newcomer waits for its links to come up before it asks to be admitted all the same (ms). */
-export const WARM_MS = 3_000;
+/** How long a newcomer waits at least for its links to come up before it asks to be admitted all the same (ms). */
+const WARM_MS = 3_000;
 
 /** The same where paths through NATs are sought, and several sessions on each (ms). */
 const WARM_WEBRTC_MS = 10_000;
+
+/** Of that for each peer: three round trips of 200 ms, 64 dials at once (ms). */
+const WARM_PEER_MS = 10;
+
+/** How long a newcomer waits for links to so many peers. */
+export function warmMs(peers: number, leastMs: number = WARM_MS): number {
+  return Math.max(leastMs, WARM_PEER_MS * peers);
+}
 
 /** How long a leaving peer waits for the coordinator to let it go (ms). */
 const LEAVE_MS = 2_000;
@@ -380,7 +388,8 @@ export class Runtime {
   /** Waits until all peers known so far can be reached both ways, within reason. */
   async #warm(): Promise<void> {
     const { clock } = this.#platform;
-    const deadline = clock.now() + (this.#signalling === null ? WARM_MS : WARM_WEBRTC_MS);
+    const peers = [...this.#peers.ids()].length;
+    const deadline = clock.now() + warmMs(peers, this.#signalling === null ? WARM_MS : WARM_WEBRTC_MS);
     void this.#peers.warmed().then(() => this.#onLinkUp());
     // One that tells addresses where nobody answers must not keep the others out.
     while (!this.#peers.allUp && clock.now() < deadline) {

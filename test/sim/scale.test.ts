@@ -122,12 +122,12 @@ async function figuresOf(topology: Topology, seed: number): Promise<unknown> {
   const bytes = COUNT * Float32Array.BYTES_PER_ELEMENT;
   const collective = swarm.allReduce(bytes);
   const steps = swarm.steps(bytes, 3);
-  const admission = swarm.admit(bytes);
   const recovery = swarm.kill(bytes, collective.ms / 4);
+  const admission = swarm.admit(bytes);
   expect(recovery.begunAnew).toBe(true);
   expect(recovery.recoveredMs).toBeGreaterThan(recovery.decidedMs);
   expect(admission.admittedMs).toBeGreaterThan(admission.readyMs);
-  return { collective, steps, admission, recovery };
+  return { collective, steps, recovery, admission };
 }
 
 describe('a simulation of scale', () => {

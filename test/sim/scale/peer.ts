@@ -10,7 +10,7 @@ import { Inbound } from '../../../src/collectives/inbound.ts';
 import type { LinkPort } from '../../../src/collectives/ports.ts';
 import type { Workspace } from '../../../src/collectives/workspace.ts';
 import { DIAL_CONCURRENCY } from '../../../src/engine/peers.ts';
-import { WARM_MS } from '../../../src/engine/runtime.ts';
+import { warmMs } from '../../../src/engine/runtime.ts';
 import { every } from '../../../src/transport/clock.ts';
 import { FrameReader } from '../../../src/wire/frame.ts';
 import { LINK_HIGH_WATER_BYTES } from '../../../src/wire/limits.ts';
@@ -351,7 +351,7 @@ export class ScalePeer {
     });
     this.#stops.push(every(world, heartbeatMs, () => this.engine.run(() => this.#send({ type: 'beat' }))));
     for (const peer of peers) this.#meet(peer.peerId);
-    this.#stops.push(world.schedule(WARM_MS, () => this.engine.run(() => this.#ready())));
+    this.#stops.push(world.schedule(warmMs(peers.length), () => this.engine.run(() => this.#ready())));
     this.#checkWarm();
   }
 

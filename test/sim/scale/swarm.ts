@@ -8,6 +8,7 @@ import type { Kernels } from '../../../src/kernels/kernels.ts';
 import { type CoordinatorEvent, CoordinatorMachine } from '../../../src/membership/coordinator.ts';
 import { every, VirtualClock } from '../../../src/transport/clock.ts';
 import { HEADER_BYTES } from '../../../src/wire/frame.ts';
+import { MAX_WORLD_SIZE } from '../../../src/wire/limits.ts';
 import { type CoordinatorMessage, encodeControl, type PeerMessage } from '../../../src/wire/messages.ts';
 import { freshKernels } from '../platform.ts';
 import { Random } from '../random.ts';
@@ -80,8 +81,8 @@ const GREETING_ROUND_TRIPS = 3;
 /** A coordinator has a fast line (bytes per second). */
 const COORDINATOR_RATE = 125e6;
 
-/** No simulation has more events than this. */
-const MAX_EVENTS = 2_000_000_000;
+/** Nothing that is waited for takes longer (virtual ms). */
+const PATIENCE_MS = 600_000;
 
 export class Swarm {
   readonly clock: VirtualClock = new VirtualClock();
@@ -191,8 +192,10 @@ export class Swarm {
     return { ms: this.clock.now() - start, control: watch() };
   }
 
-  /** While the members step, another peer comes. */
+  /** While the members step, another peer comes; there must be room for one. */
   admit(bytes: number): Admission {
+    const members = this.peers.filter((peer) => peer.isMember).length;
+    if (members >= MAX_WORLD_SIZE) throw new Error(`a run of ${members} members takes nobody in`);
     const watch = this.#watch();
     const program = this.#program(bytes, Number.POSITIVE_INFINITY);
     const newcomer = this.#boot(1);
@@ -376,10 +379,12 @@ export class Swarm {
   }
 
   #until(holds: () => boolean, what: string): void {
+    const end = this.clock.now() + PATIENCE_MS;
     while (!holds()) {
       if (!this.clock.step()) throw new Error(`${what}: nothing is under way any more`);
       if (this.#failure !== null) throw new Error(`${what}: ${this.#failure}`);
-      if (this.events++ > MAX_EVENTS) throw new Error(`${what}: there is no end`);
+      if (this.clock.now() > end) throw new Error(`${what}: not within ${PATIENCE_MS / 1_000} s of virtual time`);
+      this.events += 1;
     }
   }
 }
