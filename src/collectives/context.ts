@@ -113,6 +113,11 @@ export class Context {
     return state.tag === tag ? state : undefined;
   }
 
+  /** The number that the next call under each tag will have. */
+  get next(): { readonly tag: string; readonly sequence: number }[] {
+    return [...this.#tags.values()].map(({ tag, nextSequence }) => ({ tag, sequence: nextSequence }));
+  }
+
   *operations(): Generator<Operation> {
     for (const state of this.#tags.values()) yield* state.open;
   }

@@ -18,6 +18,8 @@ import { listenTls } from '../transport/tls-listener.ts';
 import type { Address, Connection, DialOptions, Listener } from '../transport/transport.ts';
 import { unixTransport } from '../transport/unix.ts';
 import { MAX_WORLD_SIZE } from '../wire/limits.ts';
+import type { FlightFolder } from './flight-dump.ts';
+import { openFlightFolder } from './flight-folder.ts';
 import { type Door, dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
 import { ARENA_BYTES, divideArena, type EngineMemory } from './memory.ts';
 import { loadRtc } from './native-rtc.ts';
@@ -60,6 +62,12 @@ export interface Platform {
   ): Promise<Connection>;
   /** Loads WebRTC. @throws ConnectError where there is none */
   rtc(): Promise<RtcDriver>;
+  /**
+   * Opens a folder for flight records; only where there are files.
+   *
+   * @throws ArgumentError when there can be no such folder
+   */
+  openFlightFolder?(path: string, onRequest: () => void): FlightFolder;
   /** Opens a coordinator's listeners; the first is the one that peers are told of. */
   listenCoordinator(address: Address, door: Door): Promise<readonly Listener[]>;
 }
@@ -144,6 +152,7 @@ export const systemPlatform: Platform = {
   memory: async () => divideArena(await loadKernels(ARENA_BYTES)),
   hostKey,
   cores: availableParallelism(),
+  openFlightFolder,
   listen: (kinds, coordinator, door) => openListeners(kinds, dataHost(hostOf(coordinator)), door),
   dial: dialAny,
   async rtc() {
