@@ -34,7 +34,7 @@ export interface Examination extends Flights {
  * As `diagnose`, and gathers the flight records of all peers, through the coordinator: their engines answer even where all training
  * threads hang.
  *
- * @param options `calls`: so many that have ended are told of by each peer, 1,000 at most (default 64), and as many as 256 KiB hold; all
+ * @param options `calls`: so many that have ended are told of by each peer, 1,000 at most (default 64), and as many as 512 KiB hold; all
  *   that are open come first
  * @throws ArgumentError, ConnectError, UnauthorizedError, ProtocolError
  */

@@ -220,7 +220,7 @@ export class Collectives {
   }
 
   /**
-   * What is remembered of the last `limit` calls that have ended and of all that are open, oldest first.
+   * What is remembered of the last `limit` calls that have ended, oldest first, and then of all that are open.
    *
    * @param wall milliseconds since 1970 at the engine's time 0
    */
@@ -629,7 +629,7 @@ export class Collectives {
       this.#around.link(port.via).cork();
       port.announce(announcement);
       operation.flight?.neighbour(to, peerId);
-      if (this.#around.link(port.via).up) operation.flight?.announced(peerId);
+      if (this.#around.link(port.via).up) operation.flight?.announced(to);
     }
     transfer.start();
     for (const { via } of ports.values()) this.#around.link(via).uncork();
@@ -675,7 +675,7 @@ export class Collectives {
       for (const [to, port] of attempt.ports) {
         if (port.via !== peerId) continue;
         port.announce(attempt.announcement);
-        flight?.announced(to);
+        flight?.announced(rankIn(attempt, to));
       }
     }
     this.pump();

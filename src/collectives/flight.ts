@@ -12,38 +12,45 @@ import type { AlgorithmLabel, Rank } from './program.ts';
 /** Neighbours of which a call that has ended is remembered: those that came or went last. */
 const MAX_NEIGHBOURS = 16;
 
-const NEVER = -1;
+/** Places of a neighbour's times; NaN for what has not been. */
+const CALLED = 0;
+const ANNOUNCED = 1;
+const FIRST_SENT = 2;
+const LAST_SENT = 3;
+const FIRST_RECEIVED = 4;
+const LAST_RECEIVED = 5;
+const TIMES = 6;
 
-/** What went to and fro between this rank and another; times are the engine's (ms), `NEVER` for what has not been. */
+/** What went to and fro between this rank and another. */
 class Neighbour {
   rank: Rank = 0;
   peerId: PeerId = '';
-  calledAt: number = NEVER;
-  announcedAt: number = NEVER;
-  firstSentAt: number = NEVER;
-  lastSentAt: number = NEVER;
+  /** By the engine's clock (ms). */
+  readonly times: Float64Array = new Float64Array(TIMES);
   bytesSent = 0;
-  firstReceivedAt: number = NEVER;
-  lastReceivedAt: number = NEVER;
   bytesReceived = 0;
 
   reset(rank: Rank, peerId: PeerId): void {
     this.rank = rank;
     this.peerId = peerId;
-    this.calledAt = NEVER;
-    this.announcedAt = NEVER;
-    this.firstSentAt = NEVER;
-    this.lastSentAt = NEVER;
+    this.times.fill(Number.NaN);
     this.bytesSent = 0;
-    this.firstReceivedAt = NEVER;
-    this.lastReceivedAt = NEVER;
     this.bytesReceived = 0;
   }
 
-  /** When it was last heard of; one that has never sent anything comes last of all. */
+  /** When something of it came last; of one of which nothing has come yet, never. */
   get lastAt(): number {
-    return this.lastReceivedAt === NEVER ? Number.POSITIVE_INFINITY : Math.max(this.lastReceivedAt, this.lastSentAt);
+    const last = this.times[LAST_RECEIVED]!;
+    return last >= 0 ? last : Number.POSITIVE_INFINITY;
   }
+}
+
+/** What outlives a call: it holds no memory of tensors. */
+type Shape = Pick<FlightCall, 'kind' | 'tag' | 'dtype' | 'count' | 'op' | 'codec' | 'root'>;
+type Ending = Pick<FlightCall, 'id' | 'sequence' | 'generation' | 'retries'>;
+
+function endingOf({ id, sequence, context, retries }: Operation): Ending {
+  return { id, sequence, generation: context?.generation ?? 0, retries: Math.max(0, retries) };
 }
 
 /** What a call is told of while it is open. */
@@ -51,25 +58,16 @@ export class FlightEntry {
   readonly #now: () => number;
   /** null once it has ended. */
   #operation: Operation | null = null;
-  #kind = '';
-  #tag = '';
-  #dtype = '';
-  #count = 0;
-  #op: string | null = null;
-  #codec = '';
-  #root: PeerId | null = null;
-  #id = '';
-  #sequence = 0;
-  #generation = 0;
+  #shape: Shape | null = null;
+  #ending: Ending | null = null;
   #epoch = 0;
   #algorithm: AlgorithmLabel | null = null;
   #description: Description | null = null;
   #worldSize = 0;
-  #retries = 0;
-  #calledAt: number = NEVER;
-  #begunAt: number = NEVER;
-  #doneAt: number = NEVER;
-  #endedAt: number = NEVER;
+  #calledAt = 0;
+  #begunAt: number = Number.NaN;
+  #doneAt: number = Number.NaN;
+  #endedAt: number = Number.NaN;
   #error: SkeinError | null = null;
   /** Ascending ranks; the first `#neighbourCount` are in use. */
   readonly #neighbours: Neighbour[] = [];
@@ -85,81 +83,68 @@ export class FlightEntry {
 
   /** Begins anew, for another call. */
   open(operation: Operation): void {
-    const { call } = operation;
+    const { kind, tag, dtype, count, op, codec, root } = operation.call;
     this.#operation = operation;
-    this.#kind = call.kind;
-    this.#tag = call.tag;
-    this.#dtype = call.dtype;
-    this.#count = call.count;
-    this.#op = call.op;
-    this.#codec = call.codec;
-    this.#root = call.root;
-    this.#epoch = 0;
-    this.#algorithm = null;
-    this.#description = null;
-    this.#worldSize = 0;
+    this.#shape = { kind, tag, dtype, count, op, codec, root };
     this.#calledAt = operation.startedAt;
-    this.#begunAt = NEVER;
-    this.#doneAt = NEVER;
-    this.#endedAt = NEVER;
+    this.#begin(0, null, null, 0, Number.NaN);
+    this.#doneAt = Number.NaN;
+    this.#endedAt = Number.NaN;
     this.#error = null;
-    this.#neighbourCount = 0;
   }
 
   /** An attempt begins. `neighbour` is to be called for each rank of its program. */
   begin(epoch: number, algorithm: AlgorithmLabel, worldSize: number): void {
+    const description = this.#operation?.tagState?.announced?.description ?? null;
+    this.#begin(epoch, algorithm, description, worldSize, this.#now());
+  }
+
+  #begin(
+    epoch: number,
+    algorithm: AlgorithmLabel | null,
+    description: Description | null,
+    worldSize: number,
+    at: number,
+  ): void {
     this.#epoch = epoch;
     this.#algorithm = algorithm;
-    this.#description = this.#operation?.tagState?.announced?.description ?? null;
+    this.#description = description;
     this.#worldSize = worldSize;
-    this.#begunAt = this.#now();
+    this.#begunAt = at;
     this.#neighbourCount = 0;
   }
 
   /** @param rank above that of the call before */
   neighbour(rank: Rank, peerId: PeerId): void {
     const index = this.#neighbourCount++;
-    let neighbour = this.#neighbours[index];
-    if (neighbour === undefined) {
-      neighbour = new Neighbour();
-      this.#neighbours.push(neighbour);
-    }
-    neighbour.reset(rank, peerId);
+    this.#neighbours[index] ??= new Neighbour();
+    this.#neighbours[index].reset(rank, peerId);
   }
 
   /** The call's announcement was given to the link. */
-  announced(peerId: PeerId): void {
-    for (let index = 0; index < this.#neighbourCount; index++)
-      if (this.#neighbours[index]!.peerId === peerId) this.#neighbours[index]!.announcedAt = this.#now();
+  announced(rank: Rank): void {
+    this.#stamp(rank, ANNOUNCED, ANNOUNCED);
   }
 
   /** A peer has announced the same call. */
   called(rank: Rank): void {
-    const neighbour = this.#of(rank);
-    if (neighbour !== null) neighbour.calledAt = this.#now();
+    this.#stamp(rank, CALLED, CALLED);
   }
 
   sent(rank: Rank, bytes: number): void {
-    const neighbour = this.#of(rank);
-    if (neighbour === null) return;
-    const now = this.#now();
-    if (neighbour.firstSentAt === NEVER) neighbour.firstSentAt = now;
-    neighbour.lastSentAt = now;
-    neighbour.bytesSent += bytes;
+    const neighbour = this.#stamp(rank, FIRST_SENT, LAST_SENT);
+    if (neighbour !== null) neighbour.bytesSent += bytes;
   }
 
   /** A frame of so many bytes begins to come. */
   received(rank: Rank, bytes: number): void {
-    const neighbour = this.#of(rank);
-    if (neighbour === null) return;
-    if (neighbour.firstReceivedAt === NEVER) neighbour.firstReceivedAt = this.#now();
-    neighbour.bytesReceived += bytes;
+    const neighbour = this.#stamp(rank, FIRST_RECEIVED, LAST_RECEIVED);
+    if (neighbour !== null) neighbour.bytesReceived += bytes;
   }
 
   /** A frame has come in whole. */
   receivedWhole(rank: Rank): void {
-    const neighbour = this.#of(rank);
-    if (neighbour !== null) neighbour.lastReceivedAt = this.#now();
+    this.#stamp(rank, LAST_RECEIVED, LAST_RECEIVED);
   }
 
   done(): void {
@@ -168,78 +153,66 @@ export class FlightEntry {
 
   /** @param error why it failed; null: it was committed */
   end(error: SkeinError | null): void {
-    const operation = this.#operation;
-    if (operation === null) return;
-    this.#id = operation.id;
-    this.#sequence = operation.sequence;
-    this.#generation = operation.context?.generation ?? 0;
-    this.#retries = Math.max(0, operation.retries);
+    if (this.#operation === null) return;
+    this.#ending = endingOf(this.#operation);
     this.#endedAt = this.#now();
     this.#error = error;
     this.#operation = null;
     if (this.#neighbourCount <= MAX_NEIGHBOURS) return;
     this.#neighbours.length = this.#neighbourCount;
-    this.#neighbours.sort((left, right) => (left.lastAt === right.lastAt ? 0 : right.lastAt - left.lastAt));
+    this.#neighbours.sort((left, right) => (left.lastAt < right.lastAt ? 1 : -1));
     this.#neighbours.length = MAX_NEIGHBOURS;
     this.#neighbourCount = MAX_NEIGHBOURS;
   }
 
-  /** By halving, as the neighbours of a direct all-reduce are many. */
-  #of(rank: Rank): Neighbour | null {
-    let [low, high] = [0, this.#neighbourCount - 1];
-    while (low <= high) {
+  /** Found by halving, as the neighbours of a direct all-reduce are many. */
+  #stamp(rank: Rank, first: number, last: number): Neighbour | null {
+    let low = 0;
+    for (let high = this.#neighbourCount - 1; low < high; ) {
       const middle = (low + high) >> 1;
-      const neighbour = this.#neighbours[middle]!;
-      if (neighbour.rank === rank) return neighbour;
-      if (neighbour.rank < rank) low = middle + 1;
-      else high = middle - 1;
+      if (this.#neighbours[middle]!.rank < rank) low = middle + 1;
+      else high = middle;
     }
-    return null;
+    const neighbour = this.#neighbours[low];
+    if (low >= this.#neighbourCount || neighbour?.rank !== rank) return null;
+    const { times } = neighbour;
+    times[last] = this.#now();
+    if (!(times[first]! >= 0)) times[first] = times[last]!;
+    return neighbour;
   }
 
   /** @param wall milliseconds since 1970 at the engine's time 0 */
   tell(wall: number, self: PeerId): FlightCall {
     const operation = this.#operation;
-    const at = (time: number) => (time === NEVER ? null : wall + time);
-    const open = operation === null || operation.state === 'ended' ? null : operation.state;
+    const error = this.#error;
+    const at = (time: number | undefined) => (time === undefined || Number.isNaN(time) ? null : wall + time);
+    const open = operation === null || operation.state === 'ended' ? null : operation;
     return {
-      id: operation?.id ?? this.#id,
-      kind: this.#kind,
-      tag: this.#tag,
-      sequence: operation?.sequence ?? this.#sequence,
-      generation: operation?.context?.generation ?? this.#generation,
+      ...(operation === null ? this.#ending! : endingOf(operation)), // one of both is there
+      ...this.#shape!, // nothing is told of what was never opened
       epoch: this.#epoch,
-      dtype: this.#dtype,
-      count: this.#count,
-      op: this.#op,
-      codec: this.#codec,
-      root: this.#root,
       algorithm: this.#algorithm,
       description: this.#description === null ? '' : describe(this.#description).slice(0, MAX_TEXT_LENGTH),
-      state: open ?? (this.#error === null ? 'committed' : 'failed'),
-      waitsFor: open === null ? null : (operation?.waitsFor().slice(0, MAX_TEXT_LENGTH) ?? null),
-      awaits: open === null ? [] : (operation?.awaits(self) ?? []),
+      state: (open?.state as FlightCall['state'] | undefined) ?? (error === null ? 'committed' : 'failed'), // it has not ended
+      waitsFor: open?.waitsFor().slice(0, MAX_TEXT_LENGTH) ?? null,
+      awaits: open?.awaits(self) ?? [],
       worldSize: this.#worldSize,
-      retries: Math.max(0, operation?.retries ?? this.#retries),
       calledAt: wall + this.#calledAt,
       begunAt: at(this.#begunAt),
       doneAt: at(this.#doneAt),
       endedAt: at(this.#endedAt),
-      error:
-        this.#error === null
-          ? null
-          : { code: this.#error.code, message: this.#error.message.slice(0, MAX_TEXT_LENGTH) },
+      error: error === null ? null : { code: error.code, message: error.message.slice(0, MAX_TEXT_LENGTH) },
       neighbours: this.#neighbours.slice(0, this.#neighbourCount).map(
-        (one): FlightNeighbour => ({
-          peerId: one.peerId,
-          calledAt: at(one.calledAt),
-          announcedAt: at(one.announcedAt),
-          firstSentAt: at(one.firstSentAt),
-          lastSentAt: at(one.lastSentAt),
-          bytesSent: one.bytesSent,
-          firstReceivedAt: at(one.firstReceivedAt),
-          lastReceivedAt: at(one.lastReceivedAt),
-          bytesReceived: one.bytesReceived,
+        ({ peerId, times, bytesSent, bytesReceived }): FlightNeighbour => ({
+          peerId,
+          calledAt: at(times[CALLED]),
+          announcedAt: at(times[ANNOUNCED]),
+          firstSentAt: at(times[FIRST_SENT]),
+          lastSentAt: at(times[LAST_SENT]),
+          bytesSent,
+          firstReceivedAt: at(times[FIRST_RECEIVED]),
+          lastReceivedAt: at(times[LAST_RECEIVED]),
+          bytesReceived,
         }),
       ),
     };
@@ -269,16 +242,15 @@ export class FlightRecorder {
   }
 
   /**
-   * What is known of the last `limit` calls that have ended, and of all that are open, oldest first.
+   * What is known of the last `limit` calls that have ended, oldest first, and then of all that are open.
    *
    * @param open the entries of all open calls
    * @param wall milliseconds since 1970 at the engine's time 0
    */
   tell(open: readonly FlightEntry[], limit: number, wall: number, self: PeerId): FlightCall[] {
     const inOrder = [...this.#entries.slice(this.#at), ...this.#entries.slice(0, this.#at)];
-    const ended = inOrder.filter((entry) => !entry.isOpen).slice(-limit);
-    return [...ended, ...open]
-      .map((entry) => entry.tell(wall, self))
-      .sort((left, right) => left.calledAt - right.calledAt);
+    const ended = inOrder.filter((entry) => !entry.isOpen);
+    ended.splice(0, ended.length - limit); // none where limit is greater
+    return [...ended, ...open].map((entry) => entry.tell(wall, self));
   }
 }

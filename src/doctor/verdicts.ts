@@ -258,9 +258,9 @@ class Examination {
       this.#tellOrder(stuck, elsewhere);
       return;
     }
-    const last = dump.calls.at(-1);
+    const last = [...dump.calls].sort((left, right) => left.calledAt - right.calledAt).at(-1);
     const lastWords = last === undefined ? 'it has made no call yet' : `its last call was ${lastCall(dump, last)}`;
-    const next = dump.next.find(({ tag }) => tag === call.tag)?.sequence ?? 0;
+    const next = dump.next.find(({ tag }) => tag === call.tag)?.sequence ?? call.sequence;
     const later = this.#stuck.filter(
       ({ parts, ...other }) => !parts.has(peerId) && this.#isOfTag({ parts, ...other }, call) && other.id !== id,
     );

@@ -3,7 +3,7 @@ import { type FSWatcher, mkdirSync, watch } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ArgumentError } from '../errors.ts';
-import type { FlightFolder } from './flight-dump.ts';
+import type { FlightFolder } from './flight-files.ts';
 
 const REQUEST = 'request';
 

@@ -17,8 +17,9 @@ import { dialTls, type TlsDialer } from '../transport/tls.ts';
 import { listenTls } from '../transport/tls-listener.ts';
 import type { Address, Connection, DialOptions, Listener } from '../transport/transport.ts';
 import { unixTransport } from '../transport/unix.ts';
+import type { FlightDump } from '../wire/flight.ts';
 import { MAX_WORLD_SIZE } from '../wire/limits.ts';
-import type { FlightFolder } from './flight-dump.ts';
+import { FlightFiles } from './flight-files.ts';
 import { openFlightFolder } from './flight-folder.ts';
 import { type Door, dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
 import { ARENA_BYTES, divideArena, type EngineMemory } from './memory.ts';
@@ -63,11 +64,11 @@ export interface Platform {
   /** Loads WebRTC. @throws ConnectError where there is none */
   rtc(): Promise<RtcDriver>;
   /**
-   * Opens a folder for flight records; only where there are files.
+   * Opens a folder to which `make`'s flight records are written; only where there are files.
    *
    * @throws ArgumentError when there can be no such folder
    */
-  openFlightFolder?(path: string, onRequest: () => void): FlightFolder;
+  openFlightFiles?(path: string, make: (reason: string) => FlightDump): FlightFiles;
   /** Opens a coordinator's listeners; the first is the one that peers are told of. */
   listenCoordinator(address: Address, door: Door): Promise<readonly Listener[]>;
 }
@@ -152,7 +153,11 @@ export const systemPlatform: Platform = {
   memory: async () => divideArena(await loadKernels(ARENA_BYTES)),
   hostKey,
   cores: availableParallelism(),
-  openFlightFolder,
+  openFlightFiles(path, make) {
+    const onRequest = () => files.write('asked for by the file `request`');
+    const files: FlightFiles = new FlightFiles(systemClock, openFlightFolder(path, onRequest), make);
+    return files;
+  },
   listen: (kinds, coordinator, door) => openListeners(kinds, dataHost(hostOf(coordinator)), door),
   dial: dialAny,
   async rtc() {

@@ -31,7 +31,8 @@ import type { FlightDump } from '../wire/flight.ts';
 import { MAX_CORES, MAX_FLIGHT_CALLS, MAX_TEXT_LENGTH, MAX_TOLD_WAITING } from '../wire/limits.ts';
 import type { CoordinatorMessage, PeerDescription, RunReport, WireView } from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
-import { encodeFlight, FlightFiles } from './flight-dump.ts';
+import { encodeFlight } from './flight-dump.ts';
+import type { FlightFiles } from './flight-files.ts';
 import type { FlightInquiry } from './flight-inquiry.ts';
 import type { Listeners, TransportKind } from './host.ts';
 import { type EngineMemory, ScratchPool } from './memory.ts';
@@ -216,7 +217,7 @@ export class Runtime {
     const startedAt = platform.clock.now();
     const runtime = await Runtime.#open(options, emit, platform);
     try {
-      runtime.#openFlightFolder(options.flight);
+      runtime.#openFlightFiles(options.flight);
       return { runtime, admission: await runtime.#enter(options, startedAt) };
     } catch (error) {
       await runtime.close();
@@ -872,11 +873,9 @@ export class Runtime {
     return { ring: this.#collectives.ring, links, costs: this.#view?.costs ?? UNMEASURED, collectives };
   }
 
-  #openFlightFolder(path: string | undefined): void {
-    const open = this.#platform.openFlightFolder;
-    if (path === undefined || open === undefined) return;
-    const folder = open(path, () => this.dump('asked for by the file `request`'));
-    this.#flightFiles = new FlightFiles(this.#platform.clock, folder, (reason) => this.flight(reason));
+  #openFlightFiles(path: string | undefined): void {
+    if (path === undefined) return;
+    this.#flightFiles = this.#platform.openFlightFiles?.(path, (reason) => this.flight(reason)) ?? null;
   }
 
   /** Writes the flight record, if there is a folder for it. */

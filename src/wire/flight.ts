@@ -3,14 +3,7 @@
  * JSON, in which nobody but the reader at the end looks; that one believes nothing of it before it has passed this schema.
  */
 import * as v from 'valibot';
-import {
-  MAX_FLIGHT_CALLS,
-  MAX_OPEN_COLLECTIVES,
-  MAX_TAG_LENGTH,
-  MAX_TAGS,
-  MAX_TEXT_LENGTH,
-  MAX_WORLD_SIZE,
-} from './limits.ts';
+import { MAX_FLIGHT_CALLS, MAX_OPEN_COLLECTIVES, MAX_TAG_LENGTH, MAX_TEXT_LENGTH, MAX_WORLD_SIZE } from './limits.ts';
 
 const name = v.pipe(v.string(), v.maxLength(256));
 const text = v.pipe(v.string(), v.maxLength(MAX_TEXT_LENGTH));
@@ -106,9 +99,9 @@ const dump = v.strictObject({
   /** A member that is silent for so long is lost (ms). */
   boundMs: duration,
   links: v.pipe(v.array(link), v.maxLength(MAX_WORLD_SIZE)),
-  /** The number that the next call under each tag will have, in the present generation. */
-  next: v.pipe(v.array(v.strictObject({ tag, sequence: count })), v.maxLength(MAX_TAGS)),
-  /** Oldest first. */
+  /** The number that the next call under each tag will have, in the present generation; of the first 1,000 tags. */
+  next: v.pipe(v.array(v.strictObject({ tag, sequence: count })), v.maxLength(MAX_FLIGHT_CALLS)),
+  /** Those that have ended, oldest first, and then those that are open. */
   calls: v.pipe(v.array(call), v.maxLength(MAX_FLIGHT_CALLS + MAX_OPEN_COLLECTIVES)),
 });
 

@@ -113,8 +113,8 @@ export const PROBE_BYTES: number = 512 * 1024;
 /** Collectives that a peer remembers for its flight record. */
 export const MAX_FLIGHT_CALLS = 1_000;
 
-/** Bytes of a flight record that a peer sends to whoever asks for it; of a longer one the oldest calls are left out. */
-export const MAX_FLIGHT_BYTES: number = 256 * 1024;
+/** Bytes of a flight record that a peer sends to whoever asks for it; of a longer one the first calls are left out. */
+export const MAX_FLIGHT_BYTES: number = 512 * 1024;
 
 /** Flight records that a coordinator fetches at once for one who asks, and how many may ask at once in a run. */
 export const MAX_FLIGHTS_AT_ONCE = 16;
