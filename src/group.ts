@@ -24,6 +24,7 @@ import {
 import { type Staged, Staging } from './staging.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
+import type { FlightDump } from './wire/flight.ts';
 
 export interface GroupMember {
   readonly peerId: PeerId;
@@ -242,6 +243,14 @@ export class Group {
   async status(): Promise<GroupStatus> {
     const status = (await this.#ask((request) => ({ type: 'status', request }))) as RuntimeStatus; // what `status` is answered with
     return { peerId: this.peerId, epoch: this.#epoch, members: this.#members, ...status };
+  }
+
+  /**
+   * The flight record: plain data about this peer's last 1,000 collectives and all that are open, how far each came, what went to and
+   * fro with each neighbour and when, and about its links. `skein doctor` makes sense of those of all peers.
+   */
+  async flight(): Promise<FlightDump> {
+    return (await this.#ask((request) => ({ type: 'flight', request }))) as FlightDump; // what `flight` is answered with
   }
 
   // --- collectives -------------------------------------------------------------------------------------------------

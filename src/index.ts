@@ -11,7 +11,7 @@ export type {
 } from './collectives/program.ts';
 export { defineProgram, type Program, type ProgramTable } from './collectives/user-program.ts';
 export { Coordinator } from './coordinator.ts';
-export { diagnose } from './diagnose.ts';
+export { diagnose, type Examination, examine } from './diagnose.ts';
 export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
 export type { CoordinatorHttpOptions } from './engine/http-server.ts';
 export type { IceServerOptions } from './engine/ice.ts';
@@ -61,3 +61,4 @@ export {
   sharedTensor,
   type Tensor,
 } from './tensor.ts';
+export type { FlightCall, FlightDump, FlightLink, FlightNeighbour } from './wire/flight.ts';

@@ -1,4 +1,5 @@
 /** Joining a run from Node. A browser has a `join` of its own (`browser/join.ts`); the group is the same. */
+import { dumpingOnSignal } from './engine/flight-signal.ts';
 import type { Engine, EngineMessage } from './engine/protocol.ts';
 import { resolveSecurity } from './engine/resolve-security.ts';
 import { createThreadEngine } from './engine/thread.ts';
@@ -17,7 +18,8 @@ import { type JoinOptions, type ResolvedJoin, resolveJoin } from './options.ts';
 export async function join(address?: string | readonly string[], options: JoinOptions = {}): Promise<Group> {
   const resolved = resolveJoin(address, options, process.env, resolveSecurity);
   options.signal?.throwIfAborted();
-  const createEngine = await engineMaker(resolved);
+  const makeEngine = await engineMaker(resolved);
+  const createEngine = resolved.runtime.flight === undefined ? makeEngine : dumpingOnSignal(makeEngine);
   options.signal?.throwIfAborted();
   const observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
   return Group.join(createEngine, resolved, options.signal, observer);

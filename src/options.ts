@@ -46,6 +46,12 @@ export interface JoinOptions extends EncryptionOptions {
   readonly engine?: 'worker' | 'inline';
   /** Milliseconds that joining, and each later call that names no time-out of its own, may take. @default 300000 */
   readonly timeout?: number;
+  /**
+   * Folder for this peer's flight record, what is known of its last 1,000 collectives: it is written there as JSON, one file per peer, when a
+   * call fails, on SIGUSR2, and when somebody touches the file `request` in it. `skein doctor` reads it. Not in browsers.
+   * @default SKEIN_FLIGHT, else none: nothing is written, and SIGUSR2 is left alone; `skein doctor` can ask a live run all the same
+   */
+  readonly flight?: string;
   /** Cancels joining. */
   readonly signal?: AbortSignal;
 }
@@ -227,11 +233,13 @@ export function resolveJoin(
   const token = options.token ?? environment['SKEIN_TOKEN'] ?? '';
   const observe = environment['SKEIN_OBSERVE'];
   const probeMs = numberFrom(environment['SKEIN_PROBE_MS']);
+  const flight = options.flight ?? environment['SKEIN_FLIGHT'] ?? '';
   return {
     ...(observe === undefined || observe === '' ? {} : { observe }),
     engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
     runtime: {
       ...(probeMs === undefined ? {} : { probeMs }),
+      ...(flight === '' ? {} : { flight }),
       coordinators: addresses.map((one) => parseCoordinatorAddress(one.trim())),
       run: options.run ?? environment['SKEIN_RUN'] ?? 'default',
       token,

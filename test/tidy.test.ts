@@ -41,14 +41,15 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'engine'],
   observe: ['tensor', 'collectives'],
   stream: ['errors', 'wire', 'collectives'],
-  group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options', 'observe', 'stream'],
+  group: ['errors', 'tensor', 'wire', 'collectives', 'engine', 'staging', 'options', 'observe', 'stream'],
   join: ['engine', 'options', 'observe', 'group'],
-  browser: ['errors', 'tensor', 'kernels', 'collectives', 'transport', 'engine', 'options', 'stream', 'group'],
+  browser: ['errors', 'tensor', 'kernels', 'wire', 'collectives', 'transport', 'engine', 'options', 'stream', 'group'],
   coordinator: ['engine'],
-  diagnose: ['engine', 'options'],
+  diagnose: ['errors', 'wire', 'engine', 'options'],
   index: [
     'errors',
     'tensor',
+    'wire',
     'collectives',
     'store',
     'engine',
@@ -63,7 +64,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   launch: ['index'],
   chaos: ['errors', 'observe', 'launch'],
   benchmark: ['costs', 'errors', 'tensor', 'collectives', 'index'],
-  cli: ['errors', 'tensor', 'launch', 'chaos', 'benchmark', 'index'],
+  doctor: ['errors', 'wire'],
+  cli: ['errors', 'tensor', 'launch', 'chaos', 'benchmark', 'doctor', 'index'],
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */

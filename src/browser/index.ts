@@ -52,4 +52,5 @@ export {
   sharedTensor,
   type Tensor,
 } from '../tensor.ts';
+export type { FlightCall, FlightDump, FlightLink, FlightNeighbour } from '../wire/flight.ts';
 export { join } from './join.ts';

@@ -15,6 +15,7 @@ import {
 } from '../errors.ts';
 import { Recent } from '../recent.ts';
 import { DTYPE_BYTES, isFloat } from '../tensor.ts';
+import type { FlightCall, FlightDump } from '../wire/flight.ts';
 import {
   emptyHeader,
   FRAME_CREDIT,
@@ -49,6 +50,7 @@ import { type CallListener, type CallSpec, describe, type PeerId } from './call.
 import { wireLength } from './codec.ts';
 import { Context, type Member, type TagState, type Verdict, type ViewOf } from './context.ts';
 import { FrameCursor, Transfer } from './executor.ts';
+import { FlightRecorder } from './flight.ts';
 import { poisonIn } from './guard.ts';
 import { type Attempt, type AttemptPort, Operation } from './operation.ts';
 import { peersOf } from './peers.ts';
@@ -139,6 +141,7 @@ export class Collectives {
   /** The coordinator has not decided yet what becomes of what the last loss concerns. */
   #undecided = false;
 
+  readonly #flight: FlightRecorder;
   readonly #residuals: Residuals;
   /** Of calls that failed here while they could still be committed: whether their parts counted is not known yet. */
   readonly #unsettled: Map<string, Unsettled> = new Map();
@@ -147,6 +150,7 @@ export class Collectives {
     this.#around = around;
     this.#ports = new Ports(around);
     this.#residuals = new Residuals(around);
+    this.#flight = new FlightRecorder(() => around.now());
   }
 
   // --- calls -------------------------------------------------------------------------------------------------------
@@ -154,6 +158,7 @@ export class Collectives {
   /** Takes a call; its outcome goes to the listener, sooner or later, exactly once. */
   call(spec: CallSpec, listener: CallListener): Operation {
     const operation = new Operation(spec, listener, this.#around.now());
+    operation.flight = this.#flight.open(operation);
     if (this.openCount >= MAX_OPEN_COLLECTIVES) {
       const message = `${MAX_OPEN_COLLECTIVES} collectives are open already: await some of them before you call more.`;
       this.#settle(operation, new ArgumentError(message, { op: operation.title }));
@@ -212,6 +217,21 @@ export class Collectives {
     let count = 0;
     for (const context of this.#contexts.values()) count += context.openCount;
     return count;
+  }
+
+  /**
+   * What is remembered of the last `limit` calls that have ended, oldest first, and then of all that are open.
+   *
+   * @param wall milliseconds since 1970 at the engine's time 0
+   */
+  flight(limit: number, wall: number): FlightCall[] {
+    const open = this.open().flatMap(({ flight }) => flight ?? []);
+    return this.#flight.tell(open, limit, wall, this.#around.self);
+  }
+
+  /** The number that the next call under each tag will have, in the present generation. */
+  get next(): FlightDump['next'] {
+    return this.#current?.next ?? [];
   }
 
   /** The present view's ring, each sending to the next and the last to the first. */
@@ -587,6 +607,7 @@ export class Collectives {
       onHeld: () => this.#onHeld(operation, attempt),
       onDrained: () => this.#onDrained(operation, attempt),
       onProgress: (share) => operation.listener.onProgress(share),
+      traffic: operation.flight,
       onFinished:
         call.stream?.handsBack === true
           ? (start, end) => operation.listener.onPart(start, end, operation.retries)
@@ -599,6 +620,7 @@ export class Collectives {
     );
     const attempt: Attempt = { epoch, members, algorithm: plan.algorithm, transfer, ports, announcement, scratch };
     operation.attempt = attempt;
+    operation.flight?.begin(epoch, plan.algorithm, members.length);
     for (const to of peersOf(plan)) {
       const peerId = members[to]!.peerId;
       const port = this.#ports.open(context, peerId, bytes);
@@ -606,6 +628,8 @@ export class Collectives {
       // What a small call sends at once goes with its announcement.
       this.#around.link(port.via).cork();
       port.announce(announcement);
+      operation.flight?.neighbour(to, peerId);
+      if (this.#around.link(port.via).up) operation.flight?.announced(to);
     }
     transfer.start();
     for (const { via } of ports.values()) this.#around.link(via).uncork();
@@ -646,9 +670,13 @@ export class Collectives {
 
   /** A link to a peer has come up (again): calls that wait for it are announced. */
   onLinkUp(peerId: PeerId): void {
-    for (const { attempt, state } of this.open()) {
+    for (const { attempt, state, flight } of this.open()) {
       if (state !== 'running' || attempt === null) continue;
-      for (const port of attempt.ports.values()) if (port.via === peerId) port.announce(attempt.announcement);
+      for (const [to, port] of attempt.ports) {
+        if (port.via !== peerId) continue;
+        port.announce(attempt.announcement);
+        flight?.announced(rankIn(attempt, to));
+      }
     }
     this.pump();
   }
@@ -818,6 +846,7 @@ export class Collectives {
     if (port === undefined) return null;
     this.#ports.uncharge(from, port);
     port.allowed = true;
+    operation.flight?.called(rankIn(attempt, from));
     attempt.transfer.pump();
     return null;
   }
@@ -827,6 +856,7 @@ export class Collectives {
   #onHeld(operation: Operation, attempt: Attempt): void {
     if (operation.state !== 'running') return;
     operation.state = 'held';
+    operation.flight?.done();
     operation.attempt = attempt;
     if (attempt.members.length === 1) this.#commit(operation);
     else if (operation.call.consistency === 'eager') {
@@ -860,7 +890,7 @@ export class Collectives {
       else this.#committed.add({ id, epoch: attempt.epoch });
     }
     this.#retire(operation);
-    this.#end(operation);
+    this.#end(operation, null);
     operation.listener.onSettled({
       ok: true,
       report: {
@@ -926,7 +956,7 @@ export class Collectives {
   #settle(operation: Operation, error: SkeinError): void {
     if (operation.state === 'ended') return;
     this.#retire(operation);
-    this.#end(operation);
+    this.#end(operation, error);
     operation.listener.onSettled({ ok: false, error });
   }
 
@@ -944,7 +974,9 @@ export class Collectives {
     for (const [peerId, port] of attempt.ports) this.#ports.uncharge(peerId, port);
   }
 
-  #end(operation: Operation): void {
+  #end(operation: Operation, error: SkeinError | null): void {
+    operation.flight?.end(error);
+    operation.flight = null; // its place is used again
     operation.state = 'ended';
     this.#leaveContext(operation);
     if (operation.scratch !== null) this.#around.giveScratch(operation.scratch);

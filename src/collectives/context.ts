@@ -5,7 +5,7 @@
  */
 import { UNMEASURED, type WayCosts } from '../costs.ts';
 import { hashTag } from '../wire/frame.ts';
-import { MAX_TAGS } from '../wire/limits.ts';
+import { MAX_FLIGHT_CALLS, MAX_TAGS } from '../wire/limits.ts';
 import type { Exclusion } from '../wire/messages.ts';
 import type { Description, PeerId } from './call.ts';
 import type { Operation } from './operation.ts';
@@ -111,6 +111,12 @@ export class Context {
       this.#tags.set(hash, state);
     }
     return state.tag === tag ? state : undefined;
+  }
+
+  /** The number that the next call under each tag will have; of so many tags as a flight record tells of. */
+  get next(): { readonly tag: string; readonly sequence: number }[] {
+    const some = [...this.#tags.values()].slice(0, MAX_FLIGHT_CALLS);
+    return some.map(({ tag, nextSequence }) => ({ tag, sequence: nextSequence }));
   }
 
   *operations(): Generator<Operation> {

@@ -51,6 +51,16 @@ export interface SegmentPort {
   send(head: Uint8Array, body: Uint8Array | null, onFlushed: () => void): void;
 }
 
+/** Is told of what a rank exchanges with others. */
+interface Traffic {
+  /** Bytes of data with their header were given to the link. */
+  sent(rank: Rank, bytes: number): void;
+  /** So many bytes begin to come. */
+  received(rank: Rank, bytes: number): void;
+  /** They have come. */
+  receivedWhole(rank: Rank): void;
+}
+
 export interface TransferSpec {
   readonly plan: Plan;
   readonly rank: Rank;
@@ -88,6 +98,8 @@ export interface TransferSpec {
   onDrained(): void;
   /** Another twentieth of this rank's segments is done. */
   onProgress(share: number): void;
+  /** Is told what goes to and fro; null: nobody wants to know. */
+  readonly traffic: Traffic | null;
   /** Elements `start` to `end` of the output have their final values; null: nobody wants to know. */
   readonly onFinished: ((start: number, end: number) => void) | null;
 }
@@ -565,6 +577,7 @@ export class Transfer implements FlushListener {
     this.#inFlight[segment]! += 1;
     this.#totalInFlight += 1;
     this.bytesSent += HEADER_BYTES + bytes;
+    this.#spec.traffic?.sent(outbox.rank, HEADER_BYTES + bytes);
     if (ticket.slot !== NO_SLOT) {
       writeHeader(this.#workspace.view, this.#workspace.header(ticket.slot), header);
       outbox.port.send(this.#workspace.frame(ticket.slot, bytes), null, ticket.flushed);
@@ -861,6 +874,7 @@ export class Transfer implements FlushListener {
       return `rank ${from} sent a segment that it does not owe`;
     }
     this.bytesReceived += HEADER_BYTES + bytes;
+    this.#spec.traffic?.received(from, HEADER_BYTES + bytes);
     cursor.transfer = this;
     cursor.from = from;
     cursor.segment = segment;
@@ -902,6 +916,7 @@ export class Transfer implements FlushListener {
     if (!this.#alive) this.abandonFrame(cursor);
     const { mode, segment } = cursor;
     if (mode === MODE_DISCARD) return;
+    this.#spec.traffic?.receivedWhole(cursor.from);
     const chunk = this.#chunks[this.#chunkOf[segment]!]!;
     if (mode === MODE_EARLY) {
       cursor.early!.complete = true;

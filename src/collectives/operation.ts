@@ -23,6 +23,7 @@ import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
 import { describe } from './call.ts';
 import type { Context, Member, TagState } from './context.ts';
 import type { SegmentPort, Transfer } from './executor.ts';
+import type { FlightEntry } from './flight.ts';
 import { Pieces } from './pieces.ts';
 import type { AlgorithmLabel } from './program.ts';
 import { ReadySpans } from './ready.ts';
@@ -71,6 +72,8 @@ export class Operation {
   readonly startedAt: number;
   readonly deadline: number;
   #state: OperationState = 'waiting';
+  /** What is remembered of it. */
+  flight: FlightEntry | null = null;
   context: Context | null = null;
   tagState: TagState | null = null;
   sequence = 0;
@@ -154,6 +157,16 @@ export class Operation {
 
   summary(algorithm: AlgorithmLabel, segmentBytes: number): string {
     return describe(this.description(algorithm, segmentBytes));
+  }
+
+  /** Of whom the call or data is missing; `self`, where a part of its own input is not there yet. */
+  awaits(self: PeerId): PeerId[] {
+    const { attempt, ready } = this;
+    if (this.state !== 'running' || attempt === null) return [];
+    const silent = [...attempt.ports].filter(([, port]) => !port.allowed).map(([peerId]) => peerId);
+    const owing = attempt.transfer.waitsFor.flatMap((rank) => attempt.members[rank]?.peerId ?? []);
+    const lacks = ready !== null && ready.total < this.call.count;
+    return [...new Set([...silent, ...owing, ...(lacks ? [self] : [])])];
   }
 
   /** What the call is waiting for, in words. */

@@ -37,6 +37,7 @@ import {
 } from '../wire/messages.ts';
 import { Candidacy } from './candidacy.ts';
 import { ControlConnection } from './control-connection.ts';
+import { FlightDesk } from './flight-desk.ts';
 import type { ApiSource } from './http-api.ts';
 import type { CoordinatorHttpOptions, HttpListener } from './http-server.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
@@ -116,6 +117,7 @@ interface Run {
   readonly machine: CoordinatorMachine;
   readonly outbox: Outbox;
   readonly peers: Map<PeerId, Session>;
+  readonly flights: FlightDesk;
 }
 
 type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
@@ -427,6 +429,7 @@ export class CoordinatorServer {
       }
       const { run, peerId } = session;
       if (message.type === 'signal') this.#passOn(run, peerId, message);
+      else if (message.type === 'ask-flights' || message.type === 'flight') run.flights.onMessage(peerId, message);
       else if (message.type === 'ice') this.#sendNow(run, peerId, { type: 'ice', ice: this.#iceServers(peerId) });
       else this.#step(run, { type: 'message', peerId, message });
     } else if (message.type === 'hello' && session.peerNonce === null) {
@@ -563,6 +566,7 @@ export class CoordinatorServer {
     if (peerId === null || run === null) return;
     if (run.peers.get(peerId) !== session) return;
     run.peers.delete(peerId);
+    run.flights.left(peerId);
     if (!this.#closed) this.#step(run, { type: 'closed', peerId });
     if (run.machine.empty && run.machine.epoch === 0) this.#runs.delete(run.name);
   }
@@ -590,7 +594,14 @@ export class CoordinatorServer {
         (effect, fences) => this.#carryOut(made, effect, fences),
         (error) => this.#onWriteFailed(error),
       );
-      const made: Run = { name, machine, outbox, peers: new Map() };
+      const peers: Map<PeerId, Session> = new Map();
+      const flights = new FlightDesk({
+        clock: this.#platform.clock,
+        peers: () => machine.snapshot().peers.map(({ peerId }) => peerId),
+        isConnected: (peerId) => peers.has(peerId),
+        send: (peerId, message) => this.#sendNow(made, peerId, message),
+      });
+      const made: Run = { name, machine, outbox, peers, flights };
       this.#runs.set(name, made);
       run = made;
     }

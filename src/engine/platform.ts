@@ -17,7 +17,10 @@ import { dialTls, type TlsDialer } from '../transport/tls.ts';
 import { listenTls } from '../transport/tls-listener.ts';
 import type { Address, Connection, DialOptions, Listener } from '../transport/transport.ts';
 import { unixTransport } from '../transport/unix.ts';
+import type { FlightDump } from '../wire/flight.ts';
 import { MAX_WORLD_SIZE } from '../wire/limits.ts';
+import { FlightFiles } from './flight-files.ts';
+import { openFlightFolder } from './flight-folder.ts';
 import { type Door, dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
 import { ARENA_BYTES, divideArena, type EngineMemory } from './memory.ts';
 import { loadRtc } from './native-rtc.ts';
@@ -60,6 +63,12 @@ export interface Platform {
   ): Promise<Connection>;
   /** Loads WebRTC. @throws ConnectError where there is none */
   rtc(): Promise<RtcDriver>;
+  /**
+   * Opens a folder to which `make`'s flight records are written; only where there are files.
+   *
+   * @throws ArgumentError when there can be no such folder
+   */
+  openFlightFiles?(path: string, make: (reason: string) => FlightDump): FlightFiles;
   /** Opens a coordinator's listeners; the first is the one that peers are told of. */
   listenCoordinator(address: Address, door: Door): Promise<readonly Listener[]>;
 }
@@ -144,6 +153,11 @@ export const systemPlatform: Platform = {
   memory: async () => divideArena(await loadKernels(ARENA_BYTES)),
   hostKey,
   cores: availableParallelism(),
+  openFlightFiles(path, make) {
+    const onRequest = () => files.write('asked for by the file `request`');
+    const files: FlightFiles = new FlightFiles(systemClock, openFlightFolder(path, onRequest), make);
+    return files;
+  },
   listen: (kinds, coordinator, door) => openListeners(kinds, dataHost(hostOf(coordinator)), door),
   dial: dialAny,
   async rtc() {

@@ -19,6 +19,9 @@ export type EngineRequest =
   | { readonly type: 'drop-feedback'; readonly tag: string | null }
   | { readonly type: 'admit'; readonly request: number; readonly minWorldSize: number; readonly timeoutMs: number }
   | { readonly type: 'status'; readonly request: number }
+  | { readonly type: 'flight'; readonly request: number }
+  /** Write the flight record to its folder, if there is one. */
+  | { readonly type: 'dump'; readonly reason: string }
   | { readonly type: 'leave'; readonly request: number }
   | { readonly type: 'close'; readonly request: number };
 
@@ -27,7 +30,7 @@ export type PlainOutcome =
   | { readonly ok: false; readonly error: PlainError };
 
 export type Reply =
-  /** `admit`: an `Admission`, `status`: a `RuntimeStatus`, else nothing. */
+  /** `admit`: an `Admission`, `status`: a `RuntimeStatus`, `flight`: a `FlightDump`, else nothing. */
   { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: PlainError };
 
 export type EngineMessage =

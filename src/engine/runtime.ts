@@ -27,9 +27,13 @@ import { hasCut, type Pair } from '../membership/ways.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
-import { MAX_CORES, MAX_TOLD_WAITING } from '../wire/limits.ts';
+import type { FlightDump } from '../wire/flight.ts';
+import { MAX_CORES, MAX_FLIGHT_CALLS, MAX_TEXT_LENGTH, MAX_TOLD_WAITING } from '../wire/limits.ts';
 import type { CoordinatorMessage, PeerDescription, RunReport, WireView } from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
+import { encodeFlight } from './flight-dump.ts';
+import type { FlightFiles } from './flight-files.ts';
+import type { FlightInquiry } from './flight-inquiry.ts';
 import type { Listeners, TransportKind } from './host.ts';
 import { type EngineMemory, ScratchPool } from './memory.ts';
 import type { PathFailure, PathKind } from './path-race.ts';
@@ -59,6 +63,8 @@ export interface RuntimeOptions {
   readonly timeoutMs: number;
   /** Milliseconds before a better path to a peer is looked for; tests shorten it. */
   readonly probeMs?: number;
+  /** Folder to which the flight record is written when a call fails, or when somebody asks; without it, nothing is written. */
+  readonly flight?: string;
 }
 
 export interface Admission {
@@ -173,6 +179,10 @@ export class Runtime {
   readonly #emit: (event: RuntimeEvent) => void;
   readonly #platform: Platform;
   readonly #memory: EngineMemory;
+  readonly #run: string;
+  #flightFiles: FlightFiles | null = null;
+  /** Asks for the others' flight records. */
+  #inquiry: FlightInquiry | null = null;
   /** Stop what runs again and again. */
   readonly #timers: (() => void)[] = [];
   readonly #boundaries: BoundaryWaiter[] = [];
@@ -215,6 +225,7 @@ export class Runtime {
     const startedAt = platform.clock.now();
     const runtime = await Runtime.#open(options, emit, platform);
     try {
+      runtime.#openFlightFiles(options.flight);
       return { runtime, admission: await runtime.#enter(options, startedAt) };
     } catch (error) {
       await runtime.close();
@@ -225,12 +236,20 @@ export class Runtime {
   /**
    * Comes to a run and connects to its peers, but takes no part. Tells how each is reached, or why not.
    *
+   * @param inquiry is to gather the peers' flight records
+   *
    * @throws ConnectError, UnauthorizedError, ProtocolError
    */
-  static async diagnose(options: RuntimeOptions, platform: Platform): Promise<readonly LinkStatus[]> {
+  static async diagnose(
+    options: RuntimeOptions,
+    platform: Platform,
+    inquiry: FlightInquiry | null = null,
+  ): Promise<readonly LinkStatus[]> {
     const runtime = await Runtime.#open(options, () => {}, platform);
     try {
-      await runtime.#peers.warmed();
+      runtime.#inquiry = inquiry;
+      inquiry?.ask((message) => runtime.#client.send(message));
+      await Promise.all([runtime.#peers.warmed(), inquiry?.ended]);
       return runtime.status().links;
     } finally {
       await runtime.leave();
@@ -326,6 +345,7 @@ export class Runtime {
     this.#emit = emit;
     this.#platform = platform;
     this.#memory = memory;
+    this.#run = peersOptions.run;
     this.#lastHeard = clock.now();
     this.#lastTick = clock.now();
     this.peerId = client.welcome.peerId;
@@ -485,6 +505,15 @@ export class Runtime {
         break;
       case 'evicted':
         this.#onEvicted(message.reason);
+        break;
+      case 'flight-wanted': {
+        const dump = encodeFlight(this.flight(`asked for by ${message.by}`, message.calls));
+        this.#client.send({ type: 'flight', to: message.by, dump });
+        break;
+      }
+      case 'flights-asked':
+      case 'flight-of':
+        this.#inquiry?.onMessage(message);
         break;
       case 'slow': {
         const { type, ...slow } = message;
@@ -780,6 +809,7 @@ export class Runtime {
       onPart: (start, end, retry) => listener.onPart(start, end, retry),
       onSettled: (outcome) => {
         this.#calls.delete(number);
+        if (!outcome.ok) this.dump(`a call failed: ${outcome.error.message}`);
         listener.onSettled(outcome);
       },
     });
@@ -852,6 +882,43 @@ export class Runtime {
     return { ring: this.#collectives.ring, links, costs: this.#view?.costs ?? UNMEASURED, collectives };
   }
 
+  #openFlightFiles(path: string | undefined): void {
+    if (path === undefined) return;
+    this.#flightFiles = this.#platform.openFlightFiles?.(path, (reason) => this.flight(reason)) ?? null;
+  }
+
+  /** Writes the flight record, if there is a folder for it. */
+  dump(reason: string): void {
+    this.#flightFiles?.write(reason);
+  }
+
+  /** @param calls so many that have ended are told of, and all that are open */
+  flight(reason: string, calls = MAX_FLIGHT_CALLS): FlightDump {
+    const now = this.#platform.clock.now();
+    const takenAt = Date.now();
+    const links = [...this.#peers.ids()].map((peerId) => {
+      const { path, up, receives, queuedBytes } = this.#peers.get(peerId)!; // listed just now
+      const { silentMs, downMs, cut } = this.#paths.of(peerId, now) ?? { silentMs: 0, downMs: 0, cut: false };
+      return { peerId, path, up, receives, queuedBytes, silentMs, downMs, cut };
+    });
+    return {
+      version: 1,
+      run: this.#run,
+      peerId: this.peerId,
+      reason: reason.slice(0, MAX_TEXT_LENGTH),
+      takenAt,
+      epoch: this.#view?.epoch ?? 0,
+      generation: this.#view?.generation ?? 0,
+      boundary: this.#boundary,
+      members: this.#view?.members.map(({ peerId }) => peerId) ?? [],
+      coordinator: { connected: this.#client.connected, silentMs: Math.max(0, now - this.#lastHeard) },
+      boundMs: this.#client.welcome.boundMs,
+      links,
+      next: [...this.#collectives.next],
+      calls: this.#collectives.flight(calls, takenAt - now),
+    };
+  }
+
   /** Tells the coordinator, lets what is queued leave, and closes. */
   async leave(): Promise<void> {
     if (this.#dead === null && this.#client.connected) {
@@ -886,7 +953,7 @@ export class Runtime {
     this.#collectives.failAll((operation) => dead(operation.title));
     // Whoever left in good order has waited for the coordinator's farewell.
     this.#client.close();
-    await Promise.all([this.#listeners.close(), this.#signalling?.close()]);
+    await Promise.all([this.#listeners.close(), this.#signalling?.close(), this.#flightFiles?.close()]);
     await closed;
   }
 }

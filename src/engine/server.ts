@@ -44,6 +44,12 @@ export class EngineServer {
       case 'status':
         this.#reply(request.request, Promise.resolve(this.#joined.status()));
         break;
+      case 'flight':
+        this.#reply(request.request, Promise.resolve(this.#joined.flight('asked by its own program')));
+        break;
+      case 'dump':
+        this.#runtime?.dump(request.reason);
+        break;
       case 'leave':
         this.#reply(request.request, this.#runtime?.leave() ?? Promise.resolve());
         break;

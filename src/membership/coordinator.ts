@@ -731,6 +731,8 @@ export class CoordinatorMachine {
         break;
       case 'signal':
       case 'ice':
+      case 'ask-flights':
+      case 'flight':
         break; // the server's affair: they change nothing
       case 'waits':
         this.#stragglers.report(peer.peerId, message.waits, this.#now);

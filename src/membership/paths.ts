@@ -82,6 +82,17 @@ export class Paths {
     return { changed, silent };
   }
 
+  /** How long nothing has come from a peer that should have, and how long a lane has been down (ms); null: it is not watched. */
+  of(
+    peerId: string,
+    now: number,
+  ): { readonly silentMs: number; readonly downMs: number; readonly cut: boolean } | null {
+    const state = this.#states.get(peerId);
+    if (state === undefined) return null;
+    const { heardAt, downSince, cut } = state;
+    return { silentMs: now - heardAt, downMs: downSince === null ? 0 : now - downSince, cut };
+  }
+
   #forgetAllBut(known: ReadonlySet<string>): void {
     for (const peerId of this.#states.keys()) if (!known.has(peerId)) this.#states.delete(peerId);
   }

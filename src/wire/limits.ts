@@ -109,3 +109,13 @@ export const MAX_TOLD_LINKS = 32;
 
 /** The most that is sent at once to measure a way that carries nothing else (bytes). */
 export const PROBE_BYTES: number = 512 * 1024;
+
+/** Collectives that a peer remembers for its flight record. */
+export const MAX_FLIGHT_CALLS = 1_000;
+
+/** Bytes of a flight record that a peer sends to whoever asks for it; of a longer one the first calls are left out. */
+export const MAX_FLIGHT_BYTES: number = 512 * 1024;
+
+/** Flight records that a coordinator fetches at once for one who asks, and how many may ask at once in a run. */
+export const MAX_FLIGHTS_AT_ONCE = 16;
+export const MAX_FLIGHT_ASKERS = 4;

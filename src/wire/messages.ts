@@ -17,6 +17,8 @@ import {
   MAX_CONTROL_BYTES,
   MAX_CORES,
   MAX_CUTS,
+  MAX_FLIGHT_BYTES,
+  MAX_FLIGHT_CALLS,
   MAX_ICE_SERVERS,
   MAX_KEPT_RANGES,
   MAX_OPEN_COLLECTIVES,
@@ -176,6 +178,14 @@ const ice = v.strictObject({
   validMs: milliseconds,
 });
 
+/** JSON, in which only the one who asked for it looks (`flight.ts`). */
+const flightDump = v.custom<Uint8Array>(
+  (value) => value instanceof Uint8Array && value.length <= MAX_FLIGHT_BYTES,
+  'a flight record is too long',
+);
+/** Calls that have ended of which a flight record is to tell. */
+const flightCalls = v.pipe(u32, v.maxValue(MAX_FLIGHT_CALLS));
+
 const peerMessage = v.variant('type', [
   /**
    * `claims`: of the pass that its bearer will prove to have; empty for the coordinator's token itself. `bound`: the proofs cover the
@@ -250,6 +260,10 @@ const peerMessage = v.variant('type', [
     type: v.literal('links'),
     links: v.pipe(v.array(measuredLink), v.minLength(1), v.maxLength(MAX_TOLD_LINKS)),
   }),
+  /** Asks for the flight records of all peers. */
+  v.strictObject({ type: v.literal('ask-flights'), calls: flightCalls }),
+  /** One's own, for the peer that asked for it. */
+  v.strictObject({ type: v.literal('flight'), to: name, dump: flightDump }),
   v.strictObject({ type: v.literal('leave') }),
 ]);
 
@@ -315,6 +329,15 @@ const coordinatorMessage = v.variant('type', [
   }),
   /** Asks for the way to another peer to be measured, as nothing goes there by which it could be. */
   v.strictObject({ type: v.literal('probe'), peerId: name }),
+  /** The answer to `ask-flights`: whose records will come, and who has no connection to the coordinator. */
+  v.strictObject({
+    type: v.literal('flights-asked'),
+    peers: v.pipe(v.array(name), v.maxLength(MAX_WORLD_SIZE)),
+    absent: v.pipe(v.array(name), v.maxLength(MAX_WORLD_SIZE)),
+  }),
+  /** Somebody asks for this peer's flight record. */
+  v.strictObject({ type: v.literal('flight-wanted'), by: name, calls: flightCalls }),
+  v.strictObject({ type: v.literal('flight-of'), from: name, dump: flightDump }),
   v.strictObject({ type: v.literal('evicted'), reason: text }),
   v.strictObject({ type: v.literal('beat') }),
 ]);

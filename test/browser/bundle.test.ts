@@ -85,6 +85,8 @@ const FOR_NODE = [
   'PassOptions',
   'Role',
   'diagnose',
+  'Examination',
+  'examine',
   'makePass',
 ];
 

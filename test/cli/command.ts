@@ -40,6 +40,9 @@ export function skein(...args: readonly string[]): string[] {
   return [MAIN, ...args];
 }
 
+/** Makes a command one that runs somewhere else. */
+type Wrap = (command: [string, ...string[]]) => [string, ...string[]];
+
 export class Command {
   readonly child: ChildProcessByStdio<null, Readable, Readable>;
   stdout = '';
@@ -50,13 +53,14 @@ export class Command {
   readonly #deadline: NodeJS.Timeout;
 
   /** Runs `skein` with these arguments. */
-  static skein(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Command {
-    return new Command(skein(...args), environment);
+  static skein(args: readonly string[], environment: NodeJS.ProcessEnv = {}, wrap?: Wrap): Command {
+    return new Command(skein(...args), environment, wrap);
   }
 
   /** Runs Node with these arguments. */
-  constructor(args: readonly string[], environment: NodeJS.ProcessEnv = {}) {
-    this.child = spawn(process.execPath, args, {
+  constructor(args: readonly string[], environment: NodeJS.ProcessEnv = {}, wrap: Wrap = (command) => command) {
+    const [program, ...rest] = wrap([process.execPath, ...args]);
+    this.child = spawn(program, rest, {
       env: { ...plainEnvironment(), ...environment, [MARK]: this.#mark },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -233,6 +233,7 @@ test('names the ranks whose contributions have not come, also where others have'
     onHeld: () => undefined,
     onDrained: () => undefined,
     onProgress: () => undefined,
+    traffic: null,
     onFinished: null,
   });
   transfer.start();

@@ -197,6 +197,7 @@ class Participant {
       },
       onDrained: () => undefined,
       onProgress: (share) => void this.shares.push(share),
+      traffic: null,
       onFinished: streams
         ? (start, end) => void this.finished.push({ start, bytes: this.output.slice(start * size, end * size) })
         : null,

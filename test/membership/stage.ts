@@ -275,6 +275,9 @@ export class Stage {
       case 'refuse':
       case 'signal':
       case 'ice':
+      case 'flights-asked':
+      case 'flight-wanted':
+      case 'flight-of':
         throw new Error(`that is the server's affair, but the machine sent ${message.type}`);
     }
   }

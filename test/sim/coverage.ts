@@ -14,6 +14,13 @@ const ELSEWHERE: ReadonlySet<string> = new Set([
   'membership/rings get links',
   'membership/link-rates of',
   'collectives/collectives get ring',
+  'collectives/collectives flight',
+  'collectives/collectives get next',
+  'collectives/context get next',
+  'collectives/flight tell',
+  'collectives/flight at',
+  'collectives/operation awaits',
+  'membership/paths of',
   // For peers that break the protocol, which its own never do: the fuzzers see to those.
   'membership/coordinator #expel',
   'membership/coordinator #busiest',

@@ -70,6 +70,8 @@ export const PEER_EXAMPLES = {
     returned: ['3::2'],
     finished: [{ id: '3::3', ranges: [{ start: 0, end: 2 ** 40, epoch: 4 }] }],
   },
+  'ask-flights': { type: 'ask-flights', calls: 1_000 },
+  flight: { type: 'flight', to: 'p9', dump: secretOf(7) },
   mismatch: { type: 'mismatch', id: '3:a:0', generation: 3, mine: 'allReduce(…)', theirs: 'barrier(…)', with: 'p1' },
   withdraw: { type: 'withdraw', id: '3:a:0', generation: 3, reason: 'it ran out of time' },
   'link-closed': { type: 'link-closed', peerId: 'p1' },
@@ -138,6 +140,9 @@ export const COORDINATOR_EXAMPLES = {
   fail: { type: 'fail', ...failed },
   slow: { type: 'slow', peerId: 'p1', waiting: ['p0', 'p2'], blocked: ['p0'], waitedMs: 950.5 },
   probe: { type: 'probe', peerId: 'p2' },
+  'flights-asked': { type: 'flights-asked', peers: ['p0'], absent: ['p1', 'p2'] },
+  'flight-wanted': { type: 'flight-wanted', by: 'p9', calls: 0 },
+  'flight-of': { type: 'flight-of', from: 'p0', dump: new Uint8Array(0) },
   evicted: { type: 'evicted', reason: 'it gave no sign of life' },
   beat: { type: 'beat' },
 } satisfies OneOfEach<CoordinatorMessage>;
