@@ -109,3 +109,9 @@ export const MAX_TOLD_LINKS = 32;
 
 /** The most that is sent at once to measure a way that carries nothing else (bytes). */
 export const PROBE_BYTES: number = 512 * 1024;
+
+/** Of a histogram of latencies: bounds, and one for what is above them all. */
+export const LATENCY_BUCKETS = 32;
+
+/** Ways of whose traffic one message tells. */
+export const MAX_TOLD_FLOWS = 32;

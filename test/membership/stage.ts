@@ -275,6 +275,7 @@ export class Stage {
       case 'refuse':
       case 'signal':
       case 'ice':
+      case 'watch':
         throw new Error(`that is the server's affair, but the machine sent ${message.type}`);
     }
   }

@@ -87,6 +87,27 @@ export const PEER_EXAMPLES = {
       { peerId: 'p2', bytesPerSecond: null, delayMs: 40.25 },
     ],
   },
+  figures: {
+    type: 'figures',
+    calls: [
+      {
+        kind: 'allReduce',
+        failed: 1,
+        retries: 2,
+        sentBytes: 2 ** 40,
+        receivedBytes: 2 ** 40 + 1,
+        seconds: 12.5,
+        buckets: Array.from({ length: 32 }, (_, bucket) => bucket * 100),
+      },
+    ],
+    flows: [{ peerId: 'p1', path: 'webrtc', bytesPerSecond: 1.5e9, queuedBytes: 65_536 }],
+    sentPerSecond: 1.5e9,
+    receivedPerSecond: 1e-3,
+    queuedBytes: 65_536,
+    open: 4_096,
+    boundary: U32_MAX,
+    roundTripMs: 0.25,
+  },
   leave: { type: 'leave' },
 } satisfies OneOfEach<PeerMessage>;
 
@@ -138,6 +159,7 @@ export const COORDINATOR_EXAMPLES = {
   fail: { type: 'fail', ...failed },
   slow: { type: 'slow', peerId: 'p1', waiting: ['p0', 'p2'], blocked: ['p0'], waitedMs: 950.5 },
   probe: { type: 'probe', peerId: 'p2' },
+  watch: { type: 'watch' },
   evicted: { type: 'evicted', reason: 'it gave no sign of life' },
   beat: { type: 'beat' },
 } satisfies OneOfEach<CoordinatorMessage>;
