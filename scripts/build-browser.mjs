@@ -1,6 +1,8 @@
 // Bundles what browsers load: into dist/browser the library, DiLoCo and the page of `skein coordinator --serve-page`, as modules that
-// import nothing but one another, with the kernels and the page's HTML beside them; and the page of examples/browser.
-import { copyFile, rm } from 'node:fs/promises';
+// import nothing but one another, with the kernels and the page's HTML beside them; into dist/dashboard what a coordinator shows of its runs;
+// and the page of examples/browser.
+import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { build } from 'rolldown';
 
@@ -17,7 +19,7 @@ const publicFace = {
   },
 };
 
-async function bundle(input, folder, html) {
+async function bundleModules(input, folder, sourcemap) {
   await rm(folder, { recursive: true, force: true });
   await build({
     input,
@@ -28,7 +30,7 @@ async function bundle(input, folder, html) {
       dir: folder,
       format: 'es',
       minify: true,
-      sourcemap: true,
+      sourcemap,
       entryFileNames: '[name].js',
       chunkFileNames: 'shared-[hash].js',
     },
@@ -38,8 +40,22 @@ async function bundle(input, folder, html) {
       else throw new Error(`the bundle: ${log.message}`);
     },
   });
+}
+
+async function bundle(input, folder, html) {
+  await bundleModules(input, folder, true);
   await copyFile('src/kernels/generated/kernels.wasm', `${folder}/kernels.wasm`);
   await copyFile(html, `${folder}/index.html`);
+}
+
+/** The dashboard, with the style of the charts before its own. */
+async function bundleDashboard(folder) {
+  await bundleModules({ dashboard: 'src/dashboard/dashboard.ts' }, folder, false);
+  await mkdir(folder, { recursive: true });
+  const charts = createRequire(import.meta.url).resolve('uplot/dist/uPlot.min.css');
+  const styles = await Promise.all([charts, 'src/dashboard/dashboard.css'].map((path) => readFile(path, 'utf8')));
+  await writeFile(`${folder}/dashboard.css`, styles.join('\n'));
+  await copyFile('src/dashboard/index.html', `${folder}/index.html`);
 }
 
 const worker = 'src/browser/worker.ts';
@@ -52,3 +68,4 @@ const library = {
 };
 await bundle(library, 'dist/browser', 'src/browser/page.html');
 await bundle({ tab: 'examples/browser/tab.ts', worker }, 'dist/examples/browser/page', 'examples/browser/page.html');
+await bundleDashboard('dist/dashboard');

@@ -76,6 +76,22 @@ function labellings(worldSize: number): readonly [Labelling, Labelling] {
   ];
 }
 
+/** A rank's place in one of the two trees of an all-reduce. */
+export interface TreePlace {
+  readonly rank: Rank;
+  readonly parent: Rank | null;
+}
+
+/** For whoever draws them: both trees, each in the order of its in-order walk. */
+export function allReduceTrees(worldSize: number): readonly (readonly TreePlace[])[] {
+  return labellings(worldSize).map((tree) =>
+    Array.from({ length: worldSize }, (_, index) => {
+      const { parent } = inOrderLinks(index + 1, worldSize);
+      return { rank: tree.rankOf(index + 1), parent: parent === null ? null : tree.rankOf(parent) };
+    }),
+  );
+}
+
 /**
  * Chunk t is the half of the vector that tree t carries. Children are reduced in a fixed order, the shallower first: it
  * is ready first. On the way down the deeper comes first: it has the longer way to go.

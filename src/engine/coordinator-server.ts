@@ -3,6 +3,9 @@
  * No decision is made here but who may come in.
  */
 import { ArgumentError } from '../errors.ts';
+import type { CoordinatorState } from '../eyes/coordinator-state.ts';
+import { type RunState, runState } from '../eyes/run-state.ts';
+import { RunWatch } from '../eyes/run-watch.ts';
 import {
   type CoordinatorEffect,
   type CoordinatorEvent,
@@ -46,7 +49,6 @@ import { type Fences, Outbox } from './outbox.ts';
 import { JOIN_RATE, type Platform, systemPlatform } from './platform.ts';
 import { oneLine, Refusals } from './refusals.ts';
 import { controlAcceptor, resolveSecurity } from './resolve-security.ts';
-import { type RunState, runState } from './run-state.ts';
 import type { EncryptionOptions } from './security.ts';
 import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
 
@@ -99,6 +101,9 @@ const DISMISS_MS = 2_000;
 /** Between ticks of the machines (ms). */
 const TICK_MS = 25;
 
+/** Between rows of a run's history (ms). */
+const SECOND_MS = 1_000;
+
 /** As `leaseMs`. */
 const LEASE_MS = 3_000;
 const SHORTEST_LEASE_MS = 200;
@@ -118,7 +123,11 @@ interface Run {
   readonly outbox: Outbox;
   readonly peers: Map<PeerId, Session>;
   readonly flights: FlightDesk;
+  /** What is told by HTTP; null: nobody can ask. */
+  readonly watch: RunWatch | null;
 }
+
+const WATCH: CoordinatorMessage = { type: 'watch' };
 
 type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
 
@@ -174,13 +183,15 @@ export class CoordinatorServer {
   readonly #graceMs: number;
   /** Members of an earlier coordinator's runs may come back until then. */
   #graceUntil: number;
-  readonly #stopTicks: () => void;
+  readonly #stopTicks: readonly (() => void)[];
   readonly #lobby: Lobby;
   readonly #refusals: Refusals;
   /** What was sent last: what goes to many is encoded once. */
   #encoded: { readonly message: CoordinatorMessage; readonly fences: string; readonly bytes: Uint8Array } | null = null;
   #nextSession = 1;
   #closed = false;
+  readonly #startedAt: number = Date.now();
+  readonly #messages: { received: number; sent: number } = { received: 0, sent: 0 };
 
   /** As `Coordinator.listen`. */
   static async listen(options: CoordinatorListenOptions): Promise<CoordinatorServer> {
@@ -227,7 +238,10 @@ export class CoordinatorServer {
     const door = { certificate: security.certificates, lobby, rate: JOIN_RATE, onRefused };
     const source: ApiSource = {
       secret: token,
-      runs: () => started.server?.runStates() ?? [],
+      names: () => started.server?.runNames() ?? [],
+      run: (name) => started.server?.runState(name) ?? null,
+      watch: (name) => started.server?.watchOf(name) ?? null,
+      coordinator: () => started.server?.state() ?? null,
       dismiss: (run, peerId) => started.server?.dismiss(run, peerId),
     };
     const opened: { close(): Promise<void> }[] = [...listeners];
@@ -266,7 +280,10 @@ export class CoordinatorServer {
     this.#graceMs = graceMs;
     this.#graceUntil = platform.clock.now() + graceMs;
     this.#candidacy = store.isShared ? this.#stand() : null;
-    this.#stopTicks = every(platform.clock, TICK_MS, () => this.#tick());
+    this.#stopTicks = [
+      every(platform.clock, TICK_MS, () => this.#tick()),
+      ...(http === null ? [] : [every(platform.clock, SECOND_MS, () => this.#tickWatches())]),
+    ];
   }
 
   /** Whether peers may join it: it is the only one, or the one that leads. */
@@ -286,7 +303,7 @@ export class CoordinatorServer {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#stopTicks();
+    for (const stop of this.#stopTicks) stop();
     const resigned = this.#candidacy?.close();
     for (const session of this.#sessions.values()) {
       session.stopTimer();
@@ -301,11 +318,37 @@ export class CoordinatorServer {
     return Object.fromEntries([...this.#runs].map(([name, run]) => [name, run.machine.snapshot()]));
   }
 
-  /** The same, as whoever looks on by HTTP is shown it. */
-  runStates(): readonly RunState[] {
-    return [...this.#runs].map(([name, { machine, peers }]) =>
-      runState(name, machine.snapshot(), (peerId) => peers.get(peerId)?.connection.remote ?? null),
-    );
+  /** A run, as whoever looks on by HTTP is shown it; null: there is none, or nobody can look on. */
+  runState(name: string): RunState | null {
+    const run = this.#runs.get(name);
+    if (run === undefined || run.watch === null) return null;
+    const pathOf = (peerId: PeerId) => run.peers.get(peerId)?.connection.remote ?? null;
+    return runState(name, run.machine.snapshot(), run.watch, pathOf, this.#platform.clock.now());
+  }
+
+  /** All runs, and how many members each has. */
+  runNames(): readonly { readonly run: string; readonly members: number }[] {
+    return [...this.#runs.values()].map(({ name, machine }) => ({ run: name, members: machine.worldSize }));
+  }
+
+  /** What was counted of a run for those who look on. */
+  watchOf(name: string): RunWatch | null {
+    return this.#runs.get(name)?.watch ?? null;
+  }
+
+  /** The coordinator itself, for the same. */
+  state(): CoordinatorState {
+    const { received, sent } = this.#messages;
+    const terms = [...this.#runs.values()].map(({ machine }) => machine.term);
+    return {
+      leads: this.isLeading,
+      leader: this.#candidacy?.leader ?? null,
+      term: Math.max(this.#ledger?.term ?? 0, ...terms),
+      startedAt: this.#startedAt,
+      connections: this.#sessions.size,
+      receivedMessages: received,
+      sentMessages: sent,
+    };
   }
 
   /** By an administrator. */
@@ -420,6 +463,7 @@ export class CoordinatorServer {
   #onMessage(session: Session, control: Control<PeerMessage>): void {
     const { message } = control;
     if (session.refused) return;
+    this.#messages.received += 1;
     if (session.run !== null && !this.isLeading) return; // it closes
     if (session.peerId !== null && session.run !== null) {
       const { machine } = session.run;
@@ -428,7 +472,9 @@ export class CoordinatorServer {
         return;
       }
       const { run, peerId } = session;
-      if (message.type === 'signal') this.#passOn(run, peerId, message);
+      const wrong = run.watch?.onMessage(peerId, message, this.#platform.clock.now()) ?? null;
+      if (wrong !== null) session.connection.refuse(wrong);
+      else if (message.type === 'signal') this.#passOn(run, peerId, message);
       else if (message.type === 'ask-flights' || message.type === 'flight') run.flights.onMessage(peerId, message);
       else if (message.type === 'ice') this.#sendNow(run, peerId, { type: 'ice', ice: this.#iceServers(peerId) });
       else this.#step(run, { type: 'message', peerId, message });
@@ -601,7 +647,8 @@ export class CoordinatorServer {
         isConnected: (peerId) => peers.has(peerId),
         send: (peerId, message) => this.#sendNow(made, peerId, message),
       });
-      const made: Run = { name, machine, outbox, peers, flights };
+      const watch = this.#http === null ? null : new RunWatch(() => Date.now());
+      const made: Run = { name, machine, outbox, peers, flights, watch };
       this.#runs.set(name, made);
       run = made;
     }
@@ -636,6 +683,7 @@ export class CoordinatorServer {
   #sendEncoded({ peers }: Run, peerId: PeerId, message: CoordinatorMessage, { term, epoch }: Fences): void {
     const connection = peers.get(peerId)?.connection;
     if (connection === undefined) return;
+    this.#messages.sent += 1;
     const fences = `${term} ${epoch}`;
     if (this.#encoded?.message !== message || this.#encoded.fences !== fences)
       this.#encoded = { message, fences, bytes: encodeControl(message, term, epoch) };
@@ -652,9 +700,16 @@ export class CoordinatorServer {
     if (this.isLeading) for (const run of this.#runs.values()) this.#step(run, { type: 'tick' });
   }
 
+  #tickWatches(): void {
+    const now = this.#platform.clock.now();
+    for (const { watch, machine } of this.#runs.values()) watch?.tick(machine.worldSize, now);
+  }
+
   #step(run: Run, event: CoordinatorEvent): readonly CoordinatorEffect[] {
-    const { machine, outbox } = run;
-    const effects = machine.step(event, this.#platform.clock.now());
+    const { machine, outbox, watch } = run;
+    const now = this.#platform.clock.now();
+    const effects = machine.step(event, now);
+    watch?.onEffects(effects, machine.epoch, now);
     if (effects.length > 0) outbox.push(effects, { term: machine.term, epoch: machine.epoch });
     return effects;
   }
@@ -671,6 +726,9 @@ export class CoordinatorServer {
         return this.#assign(run, effect, ledger);
       case 'send':
         this.#sendEncoded(run, effect.peerId, effect.message, fences);
+        // From now on it tells what it does, and first of all what it has done.
+        if (run.watch !== null && (effect.message.type === 'welcome' || effect.message.type === 'resumed'))
+          this.#sendEncoded(run, effect.peerId, WATCH, fences);
         return null;
       case 'close':
         this.#dismiss(run.peers.get(effect.peerId));

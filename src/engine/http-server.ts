@@ -1,10 +1,11 @@
 /**
- * A coordinator's HTTP port: WebSockets for peers in browsers, what `http-api.ts` tells, and the files of a page, if it is to serve one. The files are read
- * when it starts, and only what was read is served.
+ * A coordinator's HTTP port: WebSockets for peers in browsers, what `http-api.ts` tells, the dashboard, and the files of a page, if it is to serve one. Files
+ * are read when it starts, and only what was read is served. The dashboard's hold no secrets: what it shows it asks for as whoever looks at it.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { extname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { ArgumentError } from '../errors.ts';
 import { type HttpDoor, HttpEntrance } from '../transport/http-entrance.ts';
 import type { Connection } from '../transport/transport.ts';
@@ -19,6 +20,8 @@ export interface CoordinatorHttpOptions {
   readonly host?: string;
   /** A folder whose files are served, without those of folders in it; `index.html` at the root. @default none */
   readonly folder?: string;
+  /** How many members of each run have series of their own in `/metrics`; sums over sites and runs count all. @default 64 */
+  readonly peerSeries?: number;
 }
 
 export interface HttpListener {
@@ -50,7 +53,22 @@ const HEADERS: Readonly<Record<string, string>> = {
   'X-Content-Type-Options': 'nosniff',
 };
 
+/** The dashboard takes nothing from elsewhere, and is part of no other page. */
+const DASHBOARD_HEADERS: Readonly<Record<string, string>> = {
+  'Content-Security-Policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'X-Frame-Options': 'DENY',
+};
+
+/** What the build puts together from `dashboard/`. */
+const DASHBOARD_FOLDER: string = fileURLToPath(new URL('../../dashboard/', import.meta.url));
+const DASHBOARD = '/dashboard';
+
+/** As `peerSeries`. */
+const PEER_SERIES = 64;
+
 interface ServedFile {
+  readonly headers?: Readonly<Record<string, string>>;
   readonly type: string;
   readonly bytes: Buffer;
 }
@@ -71,6 +89,17 @@ function readFolder(folder: string): Map<string, ServedFile> {
   return files;
 }
 
+/** The files of the dashboard as they are asked for; none where nothing was built, as in a checkout. */
+function readDashboard(): Map<string, ServedFile> {
+  const files = new Map<string, ServedFile>();
+  if (!existsSync(DASHBOARD_FOLDER)) return files;
+  for (const [path, file] of readFolder(DASHBOARD_FOLDER)) {
+    const at = path === '/' ? DASHBOARD : `${DASHBOARD}${path}`;
+    files.set(at, { ...file, headers: DASHBOARD_HEADERS });
+  }
+  return files;
+}
+
 function answer(files: ReadonlyMap<string, ServedFile>, request: IncomingMessage, response: ServerResponse): void {
   const say = (status: number, text: string) =>
     response.writeHead(status, { ...HEADERS, 'Content-Type': 'text/plain; charset=utf-8' }).end(`${text}\n`);
@@ -80,10 +109,18 @@ function answer(files: ReadonlyMap<string, ServedFile>, request: IncomingMessage
   }
   const file = files.get((request.url ?? '/').split('?', 1)[0]!); // split gives at least one
   if (file === undefined) {
-    say(404, 'This is a Skein coordinator: peers reach it by WebSocket. There is no such file.');
+    say(
+      404,
+      'This is a Skein coordinator: peers reach it by WebSocket, and /dashboard shows it. There is no such file.',
+    );
     return;
   }
-  response.writeHead(200, { ...HEADERS, 'Content-Type': file.type, 'Content-Length': file.bytes.length });
+  response.writeHead(200, {
+    ...HEADERS,
+    ...file.headers,
+    'Content-Type': file.type,
+    'Content-Length': file.bytes.length,
+  });
   response.end(request.method === 'HEAD' ? undefined : file.bytes);
 }
 
@@ -101,11 +138,13 @@ export function allowsOrigin(origin: string | undefined, hasToken: boolean): boo
  * @throws ConnectError when the port is taken
  */
 export async function serveHttp(
-  { port, host, folder }: CoordinatorHttpOptions & { readonly host: string },
+  { port, host, folder, peerSeries = PEER_SERIES }: CoordinatorHttpOptions & { readonly host: string },
   door: HttpDoor,
   source: ApiSource,
   onConnection: (connection: Connection) => void,
 ): Promise<HttpListener> {
+  if (!Number.isInteger(peerSeries) || peerSeries < 0)
+    throw new ArgumentError(`\`http.peerSeries\` must be a whole number from 0 on, not ${peerSeries}.`);
   let files = new Map<string, ServedFile>();
   try {
     if (folder !== undefined) files = readFolder(folder);
@@ -113,15 +152,22 @@ export async function serveHttp(
     if (error instanceof ArgumentError) throw error;
     throw new ArgumentError(`The folder ${folder} can't be served: ${error instanceof Error ? error.message : error}.`);
   }
+  files = new Map([...readDashboard(), ...files]);
   const http = createServer({ maxHeaderSize: MAX_HANDSHAKE_BYTES }, (request, response) => {
     if (!api.handle(request, response)) answer(files, request, response);
   });
-  const api = serveApi(source, ({ socket }, reason) => entrance.tell(socket, reason));
+  const api = serveApi(source, peerSeries, {
+    onRefused: ({ socket }, reason) => entrance.tell(socket, reason),
+    onListener: ({ socket }) => entrance.release(socket),
+  });
   const entrance = new HttpEntrance(http, door);
   acceptWebSockets(http, (origin) => allowsOrigin(origin, source.secret !== ''), onConnection, entrance);
   const listener = await entrance.listen(host, port);
   return {
     url: formatUrl(door.certificate === null ? 'http' : 'https', host, listener.port),
-    close: () => listener.close(),
+    close: () => {
+      api.close();
+      return listener.close();
+    },
   };
 }

@@ -19,6 +19,7 @@ import {
   type SkeinError,
   TimeoutError,
 } from '../errors.ts';
+import { Tally } from '../eyes/tally.ts';
 import { concernedBy, ViewHistory } from '../membership/history.ts';
 import { type FlowSight, LinkRates } from '../membership/link-rates.ts';
 import { type LinkSight, Paths } from '../membership/paths.ts';
@@ -194,6 +195,10 @@ export class Runtime {
   readonly #waits: Waits = new Waits();
   readonly #linkRates: LinkRates = new LinkRates();
   readonly #probing: Probing;
+  readonly #tally: Tally = new Tally();
+  /** When the coordinator was last given a sign of life that it has not answered; null: it has. */
+  #beatAt: number | null = null;
+  #roundTripMs: number | null = null;
   readonly #history: ViewHistory = new ViewHistory();
   /** Has asked to be admitted. */
   #ready = false;
@@ -365,10 +370,14 @@ export class Runtime {
     this.#peers = new Peers(
       peersOptions,
       (peerId) => this.#linkEvents(peerId),
-      (peerId, path) => this.#emit({ type: 'path', peerId, path }),
+      (peerId, path) => {
+        this.#tally.onPath(peerId, path);
+        this.#emit({ type: 'path', peerId, path });
+      },
     );
     this.#timers.push(
       every(clock, client.welcome.heartbeatMs, () => {
+        this.#beatAt ??= clock.now();
         client.send({ type: 'beat' });
         this.#ping();
       }),
@@ -376,6 +385,7 @@ export class Runtime {
       every(clock, TELL_MS, () => {
         this.#tellWaits();
         this.#tellLinks();
+        this.#tellFigures();
       }),
     );
     this.#stopTick = clock.schedule(TICK_MS, this.#onTick);
@@ -474,6 +484,7 @@ export class Runtime {
         break;
       case 'dismiss':
         this.#peers.remove(message.peerId, 'the peer is gone');
+        this.#tally.onPath(message.peerId, null);
         this.#emit({ type: 'path', peerId: message.peerId, path: null });
         this.#collectives.forget(message.peerId);
         break;
@@ -521,6 +532,11 @@ export class Runtime {
         break;
       }
       case 'beat':
+        if (this.#beatAt !== null) this.#roundTripMs = this.#platform.clock.now() - this.#beatAt;
+        this.#beatAt = null;
+        break;
+      case 'watch':
+        this.#tally.watch();
         break;
       case 'challenge':
       case 'welcome':
@@ -613,7 +629,10 @@ export class Runtime {
       const members = view.members.filter((member) => !lost.includes(member.peerId));
       this.#view = { ...view, epoch: message.epoch, members };
     }
-    for (const { peerId, reason } of message.lost) this.#peers.remove(peerId, reason);
+    for (const { peerId, reason } of message.lost) {
+      this.#peers.remove(peerId, reason);
+      this.#tally.onPath(peerId, null);
+    }
     const { epoch, broken, cuts, resumed } = message;
     this.#history.onLoss(epoch, lost, concernedBy(lost, broken, resumed));
     // Once: what is dropped again and again, because the link closed that was dropped, never comes up.
@@ -653,6 +672,7 @@ export class Runtime {
 
   #onCoordinatorBack(): void {
     this.#lastHeard = this.#platform.clock.now();
+    this.#beatAt = null;
     this.#emit({ type: 'coordinator-back' });
     for (const peerId of this.#paths.cuts) this.#client.send({ type: 'path', peerId, open: false });
     this.#linkRates.tellAgain();
@@ -751,6 +771,18 @@ export class Runtime {
     if (links.length > 0) this.#client.send({ type: 'links', links });
   }
 
+  /** Only to a coordinator that watches, and only what is news. */
+  #tellFigures(): void {
+    if (!this.#client.connected || !this.#tally.isWatched) return;
+    const links = [...this.#peers.ids()].map((peerId) => {
+      const { sent, received, queuedBytes } = this.#peers.get(peerId)!; // listed just now
+      return { peerId, sent, received, queuedBytes };
+    });
+    const [open, boundary, roundTripMs] = [this.#collectives.openCount, this.#boundary, this.#roundTripMs];
+    const figures = this.#tally.take(this.#platform.clock.now(), links, { open, boundary, roundTripMs });
+    if (figures !== null) this.#client.send({ type: 'figures', ...figures });
+  }
+
   #watchWaits(elapsed: number): void {
     const sights = [...this.#collectives.waitsOn()].map(([peerId, wait]) => {
       const received = this.#peers.get(peerId)?.receivedNews ?? 0;
@@ -810,6 +842,7 @@ export class Runtime {
       onSettled: (outcome) => {
         this.#calls.delete(number);
         if (!outcome.ok) this.dump(`a call failed: ${outcome.error.message}`);
+        this.#tally.onSettled(spec.kind, outcome.ok ? outcome.report : null);
         listener.onSettled(outcome);
       },
     });

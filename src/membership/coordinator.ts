@@ -108,7 +108,7 @@ export type CoordinatorEffect =
   | { readonly type: 'assign'; readonly connection: number; readonly peerId: PeerId }
   | { readonly type: 'send'; readonly peerId: PeerId; readonly message: CoordinatorMessage }
   /** After everything sent so far has left. */
-  | { readonly type: 'close'; readonly peerId: PeerId }
+  | { readonly type: 'close'; readonly peerId: PeerId; readonly reason: string }
   | { readonly type: 'note'; readonly text: string };
 
 /** What a run looks like: plain data. */
@@ -131,6 +131,8 @@ export interface CoordinatorSnapshot {
   readonly recovering: boolean;
   /** The members in the order of the ring. */
   readonly ring: readonly PeerId[];
+  /** Members that can't reach one another. */
+  readonly cuts: readonly Pair[];
   /** What the ways between them were measured to be worth. */
   readonly links: readonly KnownLink[];
   /** By which figures they choose algorithms; null: there is no view. */
@@ -257,6 +259,9 @@ interface Lost {
   readonly reason: string;
 }
 
+/** Why a connection is closed whose peer has another one. */
+export const BACK = 'it came back by another connection';
+
 /** A link that closed is repaired after this time, unless it turns out that a peer died. */
 const REPAIR_DELAY_MS = 200;
 
@@ -358,6 +363,11 @@ export class CoordinatorMachine {
     return this.#peers.size;
   }
 
+  /** Members of the present view. */
+  get worldSize(): number {
+    return this.#memberCount;
+  }
+
   /** For status pages and tests. */
   snapshot(): CoordinatorSnapshot {
     const inState = (state: PeerRecord['state']) =>
@@ -382,6 +392,7 @@ export class CoordinatorMachine {
       collectives,
       recovering: this.#recovery !== null,
       ring: this.#current === null ? [] : this.#ringView(this.#current).ring.map(({ peerId }) => peerId),
+      cuts: this.#cutsAmong(this.#current?.members ?? []),
       links: this.#rings.links,
       costs: this.#current?.costs ?? null,
     };
@@ -733,6 +744,7 @@ export class CoordinatorMachine {
       case 'ice':
       case 'ask-flights':
       case 'flight':
+      case 'figures':
         break; // the server's affair: they change nothing
       case 'waits':
         this.#stragglers.report(peer.peerId, message.waits, this.#now);
@@ -841,8 +853,9 @@ export class CoordinatorMachine {
       (known !== undefined && report.term > this.#term)
     ) {
       this.#effects.push({ type: 'assign', connection, peerId });
-      this.#send(peerId, { type: 'evicted', reason: 'the run went on while it was away' });
-      this.#effects.push({ type: 'close', peerId });
+      const reason = 'the run went on while it was away';
+      this.#send(peerId, { type: 'evicted', reason });
+      this.#effects.push({ type: 'close', peerId, reason });
       return;
     }
     if (this.#isBlank) {
@@ -850,7 +863,8 @@ export class CoordinatorMachine {
       this.#term = Math.max(this.#term, report.term + 1);
       this.#epoch = Math.max(this.#epoch, report.epoch);
     }
-    if (known !== undefined && known.disconnectedAt === null) this.#effects.push({ type: 'close', peerId });
+    if (known !== undefined && known.disconnectedAt === null)
+      this.#effects.push({ type: 'close', peerId, reason: BACK });
     const peer = known ?? this.#enroll(peerId, event);
     if (known !== undefined) this.#effects.push({ type: 'assign', connection, peerId });
     peer.disconnectedAt = null;
@@ -1178,7 +1192,7 @@ export class CoordinatorMachine {
       if (peer.state === 'member' && peer.name !== null && reason !== 'left')
         this.#flapping.onLost(peer.name, peer.admittedAt, this.#now);
       if (peer.disconnectedAt === null && reason !== 'left') this.#send(peerId, { type: 'evicted', reason });
-      this.#effects.push({ type: 'close', peerId });
+      this.#effects.push({ type: 'close', peerId, reason });
       this.#note(`${peerId} is gone: ${reason}`);
       // Members learn of a lost member by `loss`; everyone else only has to stop dialling it.
       const dismiss = { type: 'dismiss', peerId } as const;

@@ -119,3 +119,8 @@ export const MAX_FLIGHT_BYTES: number = 512 * 1024;
 /** Flight records that a coordinator fetches at once for one who asks, and how many may ask at once in a run. */
 export const MAX_FLIGHTS_AT_ONCE = 16;
 export const MAX_FLIGHT_ASKERS = 4;
+/** Of a histogram of latencies: bounds, and one for what is above them all. */
+export const LATENCY_BUCKETS = 32;
+
+/** Ways of whose traffic one message tells. */
+export const MAX_TOLD_FLOWS = 32;

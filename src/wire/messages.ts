@@ -12,6 +12,7 @@
 import { Packr } from 'msgpackr';
 import * as v from 'valibot';
 import {
+  LATENCY_BUCKETS,
   MAX_CANDIDATE_LENGTH,
   MAX_CLAIMS_LENGTH,
   MAX_CONTROL_BYTES,
@@ -27,6 +28,7 @@ import {
   MAX_SDP_LENGTH,
   MAX_TAG_LENGTH,
   MAX_TEXT_LENGTH,
+  MAX_TOLD_FLOWS,
   MAX_TOLD_LINKS,
   MAX_TOLD_STRAGGLING,
   MAX_WORLD_SIZE,
@@ -128,6 +130,54 @@ const exclusion = v.strictObject({
   peers: v.pipe(v.array(name), v.minLength(1), v.maxLength(MAX_WORLD_SIZE)),
 });
 const exclusions = v.pipe(v.array(exclusion), v.maxLength(MAX_REPORTED_FAILURES));
+
+const rate = v.pipe(v.number(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
+
+/** Calls of one kind that have ended on a peer, since it came: these numbers only grow. `buckets`: of what succeeded, by its seconds. */
+const calls = v.strictObject({
+  kind: v.picklist([
+    'allReduce',
+    'broadcast',
+    'reduce',
+    'reduceScatter',
+    'allGather',
+    'gather',
+    'scatter',
+    'allToAll',
+    'barrier',
+  ]),
+  failed: index,
+  retries: index,
+  sentBytes: index,
+  receivedBytes: index,
+  seconds: rate,
+  buckets: v.pipe(v.array(index), v.length(LATENCY_BUCKETS)),
+});
+
+/** What goes to another peer at the moment, and by which path; null: that is not known yet. */
+const flow = v.strictObject({
+  peerId: name,
+  path: v.nullable(v.picklist(['tcp', 'tls', 'unix', 'webrtc', 'turn', 'memory', 'ws'])),
+  bytesPerSecond: rate,
+  queuedBytes: index,
+});
+
+const figures = v.strictObject({
+  /** Of the kinds of which there is news. */
+  calls: v.pipe(v.array(calls), v.maxLength(16)),
+  /** The largest, of those that carry something. */
+  flows: v.pipe(v.array(flow), v.maxLength(MAX_TOLD_FLOWS)),
+  /** By all ways together, lately. */
+  sentPerSecond: rate,
+  receivedPerSecond: rate,
+  queuedBytes: index,
+  /** Calls that have not ended. */
+  open: v.pipe(u32, v.maxValue(MAX_OPEN_COLLECTIVES)),
+  /** Last boundary that it has passed. */
+  boundary: u32,
+  /** Of a sign of life to the coordinator and its answer; null: none was measured. */
+  roundTripMs: v.nullable(duration),
+});
 
 /** What a peer tells of itself and of the run when it comes back to a coordinator, perhaps one that knows nothing. */
 const runReport = v.strictObject({
@@ -264,6 +314,8 @@ const peerMessage = v.variant('type', [
   v.strictObject({ type: v.literal('ask-flights'), calls: flightCalls }),
   /** One's own, for the peer that asked for it. */
   v.strictObject({ type: v.literal('flight'), to: name, dump: flightDump }),
+  /** What this peer has done, and what it is doing: to a coordinator that watches, about once a second while that changes. */
+  v.strictObject({ type: v.literal('figures'), ...figures.entries }),
   v.strictObject({ type: v.literal('leave') }),
 ]);
 
@@ -338,6 +390,8 @@ const coordinatorMessage = v.variant('type', [
   /** Somebody asks for this peer's flight record. */
   v.strictObject({ type: v.literal('flight-wanted'), by: name, calls: flightCalls }),
   v.strictObject({ type: v.literal('flight-of'), from: name, dump: flightDump }),
+  /** It wants to be told `figures`, all of them once and then what changes. */
+  v.strictObject({ type: v.literal('watch') }),
   v.strictObject({ type: v.literal('evicted'), reason: text }),
   v.strictObject({ type: v.literal('beat') }),
 ]);
@@ -371,6 +425,7 @@ export type Excludable = v.InferOutput<typeof excludable>[number];
 export type Exclusion = v.InferOutput<typeof exclusion>;
 export type RunReport = v.InferOutput<typeof runReport>;
 export type MeasuredLink = v.InferOutput<typeof measuredLink>;
+export type Figures = v.InferOutput<typeof figures>;
 export type WireView = v.InferOutput<typeof view>;
 export type WireMember = v.InferOutput<typeof member>;
 

@@ -278,6 +278,7 @@ export class Stage {
       case 'flights-asked':
       case 'flight-wanted':
       case 'flight-of':
+      case 'watch':
         throw new Error(`that is the server's affair, but the machine sent ${message.type}`);
     }
   }

@@ -89,6 +89,27 @@ export const PEER_EXAMPLES = {
       { peerId: 'p2', bytesPerSecond: null, delayMs: 40.25 },
     ],
   },
+  figures: {
+    type: 'figures',
+    calls: [
+      {
+        kind: 'allReduce',
+        failed: 1,
+        retries: 2,
+        sentBytes: 2 ** 40,
+        receivedBytes: 2 ** 40 + 1,
+        seconds: 12.5,
+        buckets: Array.from({ length: 32 }, (_, bucket) => bucket * 100),
+      },
+    ],
+    flows: [{ peerId: 'p1', path: 'webrtc', bytesPerSecond: 1.5e9, queuedBytes: 65_536 }],
+    sentPerSecond: 1.5e9,
+    receivedPerSecond: 1e-3,
+    queuedBytes: 65_536,
+    open: 4_096,
+    boundary: U32_MAX,
+    roundTripMs: 0.25,
+  },
   leave: { type: 'leave' },
 } satisfies OneOfEach<PeerMessage>;
 
@@ -143,6 +164,7 @@ export const COORDINATOR_EXAMPLES = {
   'flights-asked': { type: 'flights-asked', peers: ['p0'], absent: ['p1', 'p2'] },
   'flight-wanted': { type: 'flight-wanted', by: 'p9', calls: 0 },
   'flight-of': { type: 'flight-of', from: 'p0', dump: new Uint8Array(0) },
+  watch: { type: 'watch' },
   evicted: { type: 'evicted', reason: 'it gave no sign of life' },
   beat: { type: 'beat' },
 } satisfies OneOfEach<CoordinatorMessage>;
