@@ -122,6 +122,8 @@ interface Run {
   readonly machine: CoordinatorMachine;
   readonly outbox: Outbox;
   readonly peers: Map<PeerId, Session>;
+  /** By peer: the connection that the machine takes for its own. `peers` follows when all that came before is stored. */
+  readonly connections: Map<PeerId, number>;
   readonly flights: FlightDesk;
   /** What is told by HTTP; null: nobody can ask. */
   readonly watch: RunWatch | null;
@@ -610,11 +612,19 @@ export class CoordinatorServer {
     if (run !== null && connection.cutBecause === 'protocol' && !this.#closed)
       this.#refusals.tell(`${connection.remote}, ${peerId} of run ${run.name}, was cut off: ${reason}.`);
     if (peerId === null || run === null) return;
-    if (run.peers.get(peerId) !== session) return;
-    run.peers.delete(peerId);
-    run.flights.left(peerId);
-    if (!this.#closed) this.#step(run, { type: 'closed', peerId });
+    if (run.peers.get(peerId) === session) {
+      run.peers.delete(peerId);
+      run.flights.left(peerId);
+    }
+    this.#onLeft(run, peerId, session.number);
     if (run.machine.empty && run.machine.epoch === 0) this.#runs.delete(run.name);
+  }
+
+  /** A connection of a peer has closed: it may have come back by another one already. */
+  #onLeft(run: Run, peerId: PeerId, connection: number): void {
+    if (run.connections.get(peerId) !== connection) return;
+    run.connections.delete(peerId);
+    if (!this.#closed) this.#step(run, { type: 'closed', peerId });
   }
 
   // --- the machines ------------------------------------------------------------------------------------------------
@@ -648,7 +658,7 @@ export class CoordinatorServer {
         send: (peerId, message) => this.#sendNow(made, peerId, message),
       });
       const watch = this.#http === null ? null : new RunWatch(() => Date.now());
-      const made: Run = { name, machine, outbox, peers, flights, watch };
+      const made: Run = { name, machine, outbox, peers, connections: new Map(), flights, watch };
       this.#runs.set(name, made);
       run = made;
     }
@@ -706,9 +716,13 @@ export class CoordinatorServer {
   }
 
   #step(run: Run, event: CoordinatorEvent): readonly CoordinatorEffect[] {
-    const { machine, outbox, watch } = run;
+    const { machine, outbox, connections, watch } = run;
     const now = this.#platform.clock.now();
     const effects = machine.step(event, now);
+    for (const effect of effects) {
+      if (effect.type === 'assign') connections.set(effect.peerId, effect.connection);
+      else if (effect.type === 'close') connections.delete(effect.peerId);
+    }
     watch?.onEffects(effects, machine.epoch, now);
     if (effects.length > 0) outbox.push(effects, { term: machine.term, epoch: machine.epoch });
     return effects;
@@ -750,7 +764,7 @@ export class CoordinatorServer {
     const session = this.#sessions.get(connection);
     if (session === undefined) {
       // It left while something was being stored.
-      if (!run.peers.has(peerId)) this.#step(run, { type: 'closed', peerId });
+      this.#onLeft(run, peerId, connection);
       return null;
     }
     session.peerId = peerId;
