@@ -26,6 +26,7 @@ import {
 import { type Staged, Staging } from './staging.ts';
 import type { Prefetched, StateAnswers, StateAsk } from './state/asks.ts';
 import type { SharedState, StateMemory } from './state/memory.ts';
+import type { Sharing, SharingPort } from './state/sharing.ts';
 import type { SyncReport } from './state/sync.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
@@ -171,9 +172,10 @@ export class Group {
   };
   /** Calls that `leave` waits for. */
   readonly #pending: Set<Promise<void>> = new Set();
-  /** Shared states by tag, as the engine sees them. */
-  readonly #states: Map<string, StateMemory> = new Map();
-  readonly #syncing: Set<string> = new Set();
+  /** The shared state that this peer has joined with. */
+  #joinedWith: StateMemory | null = null;
+  /** Loaded when state is first shared. */
+  #sharing: Promise<Sharing> | null = null;
   #members: readonly GroupMember[] = [];
   /** How the peers known are reached, by id. */
   readonly #paths: Map<PeerId, PathKind> = new Map();
@@ -524,49 +526,33 @@ export class Group {
   async syncState(state: SharedState, options: SyncOptions = {}): Promise<SyncReport> {
     this.#checkOpen();
     const resolved = resolveSync(options, this.#defaults);
-    const { tag, timeoutMs, minWorldSize } = resolved;
-    if (this.#syncing.has(tag)) throw new ArgumentError('A sync of this state is under way: wait for it.');
-    this.#syncing.add(tag);
     this.#fresh = null;
-    const engine = <T extends StateAsk['type']>(ask: Extract<StateAsk, { type: T }>) =>
-      this.#ask((request) => ({ type: 'state', request, ask })) as Promise<StateAnswers[T]>; // what `ask` is answered with
-    try {
-      const [{ checkRevision, StateMemory }, { synchronise }] = await Promise.all([
-        import('./state/memory.ts'),
-        import('./state/sync.ts'),
-      ]);
-      checkRevision(state.revision);
-      let memory = this.#states.get(tag);
-      if (memory?.isOf(state) !== true) {
-        memory = new StateMemory(state, this.#engine.isThread);
-        memory.push();
-        await engine({ type: 'attach', spec: memory.spec(tag) });
-        this.#states.set(tag, memory);
-      } else memory.push();
-      const port = {
-        self: this.peerId,
-        now: () => performance.now(),
-        engine,
-        gather: async (row: Uint8Array, timeout: number) => {
-          const all = new Uint8Array(row.length * this.worldSize);
-          const call = { tag: `skein.state:${tag}`, timeout, minWorldSize };
-          const { contributors } = await this.allGather(row, all, call);
-          const rowAt = (rank: number) => all.subarray(rank * row.length, (rank + 1) * row.length);
-          return new Map(contributors.map((peerId, rank) => [peerId, rowAt(rank)]));
-        },
-      };
-      const { report, isChanged } = await synchronise(port, { ...resolved, revision: state.revision, timeoutMs });
-      if (isChanged) memory.pull();
-      state.revision = report.revision;
-      return report;
-    } finally {
-      this.#syncing.delete(tag);
-    }
+    this.#sharing ??= import('./state/sharing.ts').then(
+      ({ Sharing }) => new Sharing(this.#sharingPort(), this.#joinedWith),
+    );
+    return (await this.#sharing).sync(state, resolved);
+  }
+
+  #sharingPort(): SharingPort {
+    return {
+      self: this.peerId,
+      isThread: this.#engine.isThread,
+      now: () => performance.now(),
+      engine: async <T extends StateAsk['type']>(ask: Extract<StateAsk, { type: T }>) =>
+        (await this.#ask((request) => ({ type: 'state', request, ask }))) as StateAnswers[T], // what `ask` is answered with
+      gather: async (tag, row, timeout, minWorldSize) => {
+        const all = new Uint8Array(row.length * this.worldSize);
+        const { contributors } = await this.allGather(row, all, { tag: `skein.state:${tag}`, timeout, minWorldSize });
+        return new Map(
+          contributors.map((peerId, rank) => [peerId, all.subarray(rank * row.length, (rank + 1) * row.length)]),
+        );
+      },
+    };
   }
 
   /** The engine has looked after a state since before this peer was a member. */
   #adopt(memory: StateMemory, prefetched: Prefetched | null): void {
-    this.#states.set('', memory);
+    this.#joinedWith = memory;
     if (prefetched === null || prefetched.bytes === 0) return;
     memory.pull();
     if (prefetched.revision !== null) memory.state.revision = prefetched.revision;

@@ -14,6 +14,9 @@ import { type Manifest, makeManifest, stateHash } from './manifest.ts';
 /** Hashed before others have a turn (bytes): a few milliseconds. */
 const TURN_BYTES: number = 8 * 1024 * 1024;
 
+/** Entries up to this length are always looked at (bytes). */
+const SMALL_BYTES: number = 64 * 1024;
+
 /** Of what the caller says it has not changed, hashed again at each sync (bytes): so a bit that flips there is found in time. */
 const AUDIT_BYTES: number = 4 * 1024 * 1024;
 
@@ -100,7 +103,8 @@ export class Replica {
     let bytes = 0;
     let sinceTurn = 0;
     for (const [index, entry] of this.layout.entries.entries()) {
-      const isKnown = this.hash !== null && changed !== null && !changed.includes(entry.name);
+      const isSmall = entry.bytes <= SMALL_BYTES;
+      const isKnown = !isSmall && this.hash !== null && changed !== null && !changed.includes(entry.name);
       if (isKnown) continue;
       for (let piece = entry.firstPiece; piece < entry.firstPiece + entry.pieces; piece++) {
         const length = this.#lookAt(piece, index, revision);

@@ -9,7 +9,7 @@
 import type { FrameHeader } from '../wire/frame.ts';
 import { hashTag } from '../wire/frame.ts';
 import { Asker } from './asker.ts';
-import type { Holding, Prefetched, Settlement, StateAnswers, StateAsk, StateSpec } from './asks.ts';
+import type { Holding, Prefetched, Settlement, StateAnswers, StateAsk, StateSpec, StateStatus } from './asks.ts';
 import { toHex } from './digest.ts';
 import { Fetcher } from './fetcher.ts';
 import { Hasher } from './hash.ts';
@@ -24,6 +24,9 @@ const PAUSE_MS = 50;
 /** Between looks at what the members hold by now, while it is fetched before this peer is one (ms). */
 const ROUND_MS = 100;
 const PASS_MS = 1_000;
+
+/** How long their tables are awaited (ms). */
+const TABLE_MS = 10_000;
 
 /** Peers that are asked for a state before this one is a member. */
 const MAX_SOURCES = 16;
@@ -40,7 +43,13 @@ interface Shared extends Held {
   readonly name: number;
   /** Bytes by source, since the sync began. */
   readonly received: Map<string, number>;
+  /** What was sent before that. */
+  sentBefore: number;
   prefetched: number;
+  syncs: number;
+  /** Bytes in all. */
+  receivedInAll: number;
+  diverged: number;
 }
 
 export class StateService {
@@ -87,6 +96,15 @@ export class StateService {
     this.#holder.onLinkLost(peerId);
   }
 
+  status(): StateStatus[] {
+    return [...this.#states.values()].map(({ tag, replica, syncs, sent, receivedInAll, diverged }) => {
+      const { layout, revision, hash } = replica;
+      const { bytes, pieces } = layout;
+      const told = syncs > 0 && hash !== null ? toHex(hash) : null;
+      return { tag, revision, hash: told, bytes, pieces, syncs, sent, received: receivedInAll, diverged };
+    });
+  }
+
   close(): void {
     this.#asker.close();
     this.#holder.close();
@@ -126,7 +144,8 @@ export class StateService {
     if (old !== undefined) this.#holder.drop(old.name);
     const replica = new Replica(layOut(shapes), memory, revision, this.#hasher);
     const name = hashTag(wireName(tag, replica.shape));
-    const shared = { tag, name, replica, isUrgent: false, sent: 0, received: new Map(), prefetched: 0 };
+    const counts = { sent: 0, sentBefore: 0, prefetched: 0, syncs: 0, receivedInAll: 0, diverged: 0 };
+    const shared = { tag, name, replica, isUrgent: false, received: new Map(), ...counts };
     this.#states.set(tag, shared);
     this.#holder.hold(name, shared);
   }
@@ -136,7 +155,7 @@ export class StateService {
   async #begin({ tag, revision, changed }: Extract<StateAsk, { type: 'begin' }>): Promise<Holding> {
     const shared = this.#shared(tag);
     const { replica } = shared;
-    shared.sent = 0;
+    shared.sentBefore = shared.sent;
     shared.received.clear();
     // Whoever holds parts of two revisions has been given another one by its owner.
     if (revision > 0) replica.isWhole = true;
@@ -151,22 +170,30 @@ export class StateService {
     const shared = this.#shared(tag);
     const { replica } = shared;
     const until = this.#port.now() + timeoutMs;
-    const target = await this.#fetcher.target(replica, tag, { revision, hash }, holders);
+    const target = await this.#fetcher.target(replica, tag, { revision, hash }, holders, until);
     const options = { tag, sources: holders, until, isStill: true, onBytes: counter(shared) };
     if (target !== null && (await this.#fetcher.pieces(replica, target, options))) replica.complete(target);
     else await new Promise<void>((resolve) => void this.#port.schedule(PAUSE_MS, resolve));
     return holdingOf(replica);
   }
 
-  #settle({ tag, revision, hash }: Extract<StateAsk, { type: 'settle' }>): Settlement {
+  #settle({ tag, revision, hash, diverged }: Extract<StateAsk, { type: 'settle' }>): Settlement {
     const shared = this.#shared(tag);
-    const { sent, received, prefetched, replica } = shared;
+    const { sent, sentBefore, received, prefetched, replica } = shared;
     const isChanged = replica.settle(revision, hash);
     shared.isUrgent = false;
     shared.prefetched = 0;
+    shared.syncs += 1;
+    shared.diverged += diverged;
     const bytes = [...received.values()].reduce((sum, one) => sum + one, 0);
     // What was written in place was so before, as it came.
-    return { sent, received: bytes, from: [...received.keys()], prefetched, isChanged: isChanged || bytes > 0 };
+    return {
+      sent: sent - sentBefore,
+      received: bytes,
+      from: [...received.keys()],
+      prefetched,
+      isChanged: isChanged || bytes > 0,
+    };
   }
 
   #abandon(shared: Shared): void {
@@ -245,7 +272,8 @@ export class StateService {
     known: { readonly peers: readonly string[]; readonly revision: number; readonly hash: Uint8Array },
   ): Promise<Target | null> {
     if (replica.hash === null) await replica.look(replica.revision, null, this.#turn);
-    return this.#fetcher.target(replica, tag, known, known.peers);
+    const until = this.#port.now() + TABLE_MS;
+    return this.#fetcher.target(replica, tag, known, known.peers, until);
   }
 
   #missingBytes(replica: Replica, target: Target): number {
@@ -267,6 +295,10 @@ function holdingOf({ isWhole, isSynced, shape, hash, ready }: Replica): Holding 
   return { isWhole, isSynced, shape, hash: hash!, ready: ready?.hash ?? null }; // looked at when the sync began
 }
 
-function counter({ received }: Shared): (source: string, bytes: number) => void {
-  return (source, bytes) => void received.set(source, (received.get(source) ?? 0) + bytes);
+function counter(shared: Shared): (source: string, bytes: number) => void {
+  const { received } = shared;
+  return (source, bytes) => {
+    received.set(source, (received.get(source) ?? 0) + bytes);
+    shared.receivedInAll += bytes;
+  };
 }
