@@ -147,7 +147,8 @@ export async function memoryOf(
   engine: 'worker' | 'inline',
 ): Promise<StateMemory | null> {
   if (state === undefined) return null;
-  const { StateMemory } = await import('./state/memory.ts');
+  // The other one is for the first sync, for which the members wait.
+  const [{ StateMemory }] = await Promise.all([import('./state/memory.ts'), import('./state/sharing.ts')]);
   return new StateMemory(state, engine === 'worker');
 }
 

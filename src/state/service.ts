@@ -37,6 +37,9 @@ const SOON_BYTES: number = 2 * 1024 * 1024;
 /** Rounds in which no less is missing than before: the state changes as fast as it comes. */
 const MAX_VAIN = 3;
 
+/** Rounds in which the members went on between two answers. */
+const MAX_MISSED = 20;
+
 interface Shared extends Held {
   readonly tag: string;
   /** Its name on the wire. */
@@ -159,7 +162,6 @@ export class StateService {
     shared.received.clear();
     // Whoever holds parts of two revisions has been given another one by its owner.
     if (revision > 0) replica.isWhole = true;
-    replica.revision = revision;
     await replica.look(revision, changed, this.#turn);
     shared.isUrgent = true;
     this.#holder.hurry();
@@ -214,12 +216,13 @@ export class StateService {
     const shared = this.#shared(tag);
     const { replica } = shared;
     let fewest = Number.POSITIVE_INFINITY;
-    for (let vain = 0; vain < MAX_VAIN && isWanted(); ) {
+    let missed = 0;
+    for (let vain = 0; vain < MAX_VAIN && missed < MAX_MISSED && isWanted(); ) {
       const known = await this.#told(shared, peers);
       const newest = known === null ? null : await this.#newest(shared, known);
       if (known === null) break;
       if (newest === null) {
-        vain += 1; // they have gone on between two answers
+        missed += 1; // they have gone on between two answers
       } else {
         if (newest.revision <= replica.revision) break; // what is here may be what they will take
         if (replica.revision === 0) replica.isWhole = false;
