@@ -3,7 +3,7 @@ import { dumpingOnSignal } from './engine/flight-signal.ts';
 import type { Engine, EngineMessage } from './engine/protocol.ts';
 import { resolveSecurity } from './engine/resolve-security.ts';
 import { createThreadEngine } from './engine/thread.ts';
-import { Group } from './group.ts';
+import { Group, memoryOf } from './group.ts';
 import { Observer } from './observe.ts';
 import { type JoinOptions, type ResolvedJoin, resolveJoin } from './options.ts';
 
@@ -22,7 +22,8 @@ export async function join(address?: string | readonly string[], options: JoinOp
   const createEngine = resolved.runtime.flight === undefined ? makeEngine : dumpingOnSignal(makeEngine);
   options.signal?.throwIfAborted();
   const observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
-  return Group.join(createEngine, resolved, options.signal, observer);
+  const memory = await memoryOf(options.state, resolved.engine);
+  return Group.join(createEngine, resolved, options.signal, memory, observer);
 }
 
 /** The engine's code is loaded where it runs: in its own thread, or here. */

@@ -124,3 +124,5 @@ export const LATENCY_BUCKETS = 32;
 
 /** Ways of whose traffic one message tells. */
 export const MAX_TOLD_FLOWS = 32;
+/** Pieces of which shared state is made (bytes): what is moved and checked by itself, and the most that one answer brings. */
+export const STATE_PIECE_BYTES: number = 1024 * 1024;
