@@ -1,5 +1,5 @@
 /** A file system in memory whose process, or whose machine, ends in the middle of any one of its operations. */
-import type { Files, OpenFile } from '../../src/store/files.ts';
+import type { Files, OpenFile, ReadableFile } from '../../src/store/files.ts';
 import type { Random } from '../sim/random.ts';
 
 export class Crash extends Error {}
@@ -65,6 +65,32 @@ export class CrashFiles implements Files {
     return this.#inodes.get(path)?.data ?? null;
   }
 
+  async open(path: string): Promise<ReadableFile | null> {
+    const data = this.#inodes.get(path)?.data;
+    if (data === undefined) return null;
+    return {
+      length: data.length,
+      read: async (into, position) => {
+        if (position + into.length > data.length) return false;
+        into.set(data.subarray(position, position + into.length));
+        return true;
+      },
+      close: async () => {},
+    };
+  }
+
+  async list(folder: string): Promise<readonly string[]> {
+    const paths = [...this.#inodes.keys()].filter((path) => path.startsWith(`${folder}/`));
+    return paths.map((path) => path.slice(folder.length + 1));
+  }
+
+  async makeFolder(): Promise<void> {}
+
+  /** Ends with the process. */
+  async lock(): Promise<{ release(): Promise<void> }> {
+    return { release: async () => {} };
+  }
+
   async append(path: string): Promise<OpenFile> {
     return this.#open(this.#inodes.get(path)!);
   }
@@ -83,6 +109,12 @@ export class CrashFiles implements Files {
       this.#inodes.set(to, this.#inodes.get(from)!);
       this.#inodes.delete(from);
     }
+    this.#end(isLast);
+  }
+
+  async remove(path: string): Promise<void> {
+    const isLast = this.#count();
+    if (!isLast || this.#random.chance(0.5)) this.#inodes.delete(path);
     this.#end(isLast);
   }
 
