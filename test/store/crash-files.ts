@@ -29,9 +29,11 @@ export class CrashFiles implements Files {
 
   /** What is found after the crash. @param power also what was not synced is lost, or part of it, or none */
   after(power: boolean, crashAfter = Number.POSITIVE_INFINITY): CrashFiles {
-    const names = power && this.#random.chance(0.5) ? this.#synced : this.#inodes;
     const found = new Map<string, Inode>();
-    for (const [path, inode] of names) {
+    for (const path of new Set([...this.#inodes.keys(), ...this.#synced.keys()])) {
+      // What happened to names since they were synced may have reached the disk in any order.
+      const inode = (power && this.#random.chance(0.5) ? this.#synced : this.#inodes).get(path);
+      if (inode === undefined) continue;
       const data = power ? this.#torn(inode) : inode.data;
       found.set(path, { data, synced: data });
     }
