@@ -49,6 +49,7 @@ export type {
   RootOptions,
   TransferOptions,
 } from './options.ts';
+export type { EtcdAccess } from './store/etcd-access.ts';
 export type { Change, Entry, Guard, Lease, Store } from './store/store.ts';
 export type { AllReduceStream, ReducedRange } from './stream.ts';
 export {

@@ -39,7 +39,7 @@ async function fail(
 }
 
 async function main(options: Options): Promise<void> {
-  const etcd = await Etcd.start(3, 3_600_000);
+  const etcd = await Etcd.start(3, { deadlineMs: 3_600_000 });
   const waits: number[] = [];
   let bad = 0;
   try {
