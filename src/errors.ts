@@ -132,6 +132,13 @@ export class ExcludedError extends SkeinError {
   }
 }
 
+/** No member holds the whole shared state any more. */
+export class StateLostError extends SkeinError {
+  constructor(message: string, context?: ErrorContext) {
+    super('SKEIN_STATE_LOST', message, context);
+  }
+}
+
 /** The group was left or closed while the call was open. */
 export class ClosedError extends SkeinError {
   constructor(message: string, context?: ErrorContext) {
@@ -152,6 +159,7 @@ const CLASSES: Readonly<Record<string, new (message: string, context?: ErrorCont
   SKEIN_WITHDRAWN: WithdrawnError,
   SKEIN_POISONED_INPUT: PoisonedInputError,
   SKEIN_EXCLUDED: ExcludedError,
+  SKEIN_STATE_LOST: StateLostError,
   SKEIN_CLOSED: ClosedError,
 };
 

@@ -19,9 +19,14 @@ import {
   type RootedReduceOptions,
   type RootOptions,
   resolveCall,
+  resolveSync,
+  type SyncOptions,
   type TransferOptions,
 } from './options.ts';
 import { type Staged, Staging } from './staging.ts';
+import type { Prefetched, StateAnswers, StateAsk } from './state/asks.ts';
+import type { SharedState, StateMemory } from './state/memory.ts';
+import type { SyncReport } from './state/sync.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
 
@@ -45,8 +50,23 @@ export interface GroupStatus extends RuntimeStatus {
 
 /** One turn of `group.steps()`. */
 export interface Step extends Admission {
-  /** Counts from `from`. */
+  /** Counts from `from`; with a shared state it is the state's revision. */
   readonly index: number;
+  /** How the sync of the shared state went; null where there was none. */
+  readonly sync: SyncReport | null;
+}
+
+export interface StepsOptions {
+  /** The first index; not with `state`. @default 0 */
+  readonly from?: number;
+  /** The index at which the loop ends. @default none */
+  readonly until?: number;
+  /** Is in step on all members when a turn begins; its revision counts the turns. */
+  readonly state?: SharedState;
+  /** Turns from one sync to the next; where newcomers come in there is one in any case. @default 1 */
+  readonly syncEvery?: number;
+  /** How it is synced. */
+  readonly sync?: SyncOptions;
 }
 
 export interface GroupEvents {
@@ -120,6 +140,16 @@ function overlap(left: readonly TensorPart[], right: readonly TensorPart[]): boo
   );
 }
 
+/** @internal what `join()` is given to share */
+export async function memoryOf(
+  state: SharedState | undefined,
+  engine: 'worker' | 'inline',
+): Promise<StateMemory | null> {
+  if (state === undefined) return null;
+  const { StateMemory } = await import('./state/memory.ts');
+  return new StateMemory(state, engine === 'worker');
+}
+
 /** Collectives after which all members hold the same result. */
 const SHARED_RESULTS: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'broadcast', 'allGather']);
 
@@ -141,6 +171,9 @@ export class Group {
   };
   /** Calls that `leave` waits for. */
   readonly #pending: Set<Promise<void>> = new Set();
+  /** Shared states by tag, as the engine sees them. */
+  readonly #states: Map<string, StateMemory> = new Map();
+  readonly #syncing: Set<string> = new Set();
   #members: readonly GroupMember[] = [];
   /** How the peers known are reached, by id. */
   readonly #paths: Map<PeerId, PathKind> = new Map();
@@ -155,6 +188,7 @@ export class Group {
     createEngine: (onMessage: (message: EngineMessage) => void) => Engine,
     resolved: ResolvedJoin,
     signal: AbortSignal | undefined,
+    memory: StateMemory | null = null,
     observer: Observer | null = null,
   ): Promise<Group> {
     return new Promise((resolve, reject) => {
@@ -173,6 +207,7 @@ export class Group {
         else if (message.type === 'joined') {
           finish();
           group = new Group(engine, message.peerId, message.admission, resolved, observer);
+          if (memory !== null) group.#adopt(memory, message.prefetched);
           for (const event of early) group.#onEvent(event);
           resolve(group);
         }
@@ -183,7 +218,8 @@ export class Group {
       };
       const engine = createEngine(onMessage);
       signal?.addEventListener('abort', onAbort, { once: true });
-      engine.post({ type: 'join', options: resolved.runtime });
+      memory?.push();
+      engine.post({ type: 'join', options: resolved.runtime, state: memory?.spec('') ?? null });
     });
   }
 
@@ -447,19 +483,93 @@ export class Group {
 
   /**
    * The training loop: each turn is a boundary. The first turn after `join()` is the boundary at which this peer came in, so
-   * newcomers and old members are in step.
+   * newcomers and old members are in step. With a shared state each turn begins with a sync of it as well, and ends by counting up its
+   * revision, which is the turn's index: so newcomers, and runs that begin from a checkpoint, go on with the number of the others.
    *
-   * @example for await (const step of group.steps({ until: 1000 })) { … }
+   * @example for await (const step of group.steps({ state, until: 1000 })) { … }
+   * @throws what `admit` and `syncState` throw
    */
-  async *steps(
-    options: { readonly from?: number; readonly until?: number } = {},
-  ): AsyncGenerator<Step, void, undefined> {
+  async *steps(options: StepsOptions = {}): AsyncGenerator<Step, void, undefined> {
+    const { state, syncEvery = 1 } = options;
     const until = options.until ?? Number.POSITIVE_INFINITY;
-    for (let index = options.from ?? 0; index < until; index++) {
+    if (state !== undefined && options.from !== undefined)
+      throw new ArgumentError('With a `state` the steps begin at its `revision`: set that instead of the first index.');
+    for (let index = options.from ?? state?.revision ?? 0; index < until; index++) {
       const admission = this.#fresh ?? (await this.admit());
       this.#fresh = null;
-      yield { index, ...admission };
+      let sync: SyncReport | null = null;
+      if (state !== undefined) {
+        if (admission.joined.length > 0 || index % syncEvery === 0) sync = await this.syncState(state, options.sync);
+        index = state.revision;
+        if (index >= until) return;
+      }
+      yield { index, sync, ...admission };
+      if (state !== undefined) state.revision += 1;
     }
+  }
+
+  // --- shared state ------------------------------------------------------------------------------------------------
+
+  /**
+   * Sees to it that all members hold the same shared state: the same bits and the same revision. A collective, which all make at the same
+   * point of their programs, between changes of the contents. Where all hold the same already, which they show one another by
+   * hashes, nothing is moved; else whoever is behind fetches the pieces (1 MiB) that differ, from all that have them.
+   *
+   * @param state names, types and lengths of its entries equal on all members. Its revision becomes that of the others
+   * @returns what was agreed upon, how much was moved, and who had diverged
+   * @throws MismatchError (entries or strategies don't fit), StateLostError (nobody holds it any more), TimeoutError, and what an
+   *   all-gather throws. The contents are then as they were; on a newcomer with revision 0 that has joined with `state`, of no use
+   * @example const { revision, received } = await group.syncState(state);
+   */
+  async syncState(state: SharedState, options: SyncOptions = {}): Promise<SyncReport> {
+    this.#checkOpen();
+    const resolved = resolveSync(options, this.#defaults);
+    const { tag, timeoutMs, minWorldSize } = resolved;
+    if (this.#syncing.has(tag)) throw new ArgumentError('A sync of this state is under way: wait for it.');
+    this.#syncing.add(tag);
+    this.#fresh = null;
+    const engine = <T extends StateAsk['type']>(ask: Extract<StateAsk, { type: T }>) =>
+      this.#ask((request) => ({ type: 'state', request, ask })) as Promise<StateAnswers[T]>; // what `ask` is answered with
+    try {
+      const [{ checkRevision, StateMemory }, { synchronise }] = await Promise.all([
+        import('./state/memory.ts'),
+        import('./state/sync.ts'),
+      ]);
+      checkRevision(state.revision);
+      let memory = this.#states.get(tag);
+      if (memory?.isOf(state) !== true) {
+        memory = new StateMemory(state, this.#engine.isThread);
+        memory.push();
+        await engine({ type: 'attach', spec: memory.spec(tag) });
+        this.#states.set(tag, memory);
+      } else memory.push();
+      const port = {
+        self: this.peerId,
+        now: () => performance.now(),
+        engine,
+        gather: async (row: Uint8Array, timeout: number) => {
+          const all = new Uint8Array(row.length * this.worldSize);
+          const call = { tag: `skein.state:${tag}`, timeout, minWorldSize };
+          const { contributors } = await this.allGather(row, all, call);
+          const rowAt = (rank: number) => all.subarray(rank * row.length, (rank + 1) * row.length);
+          return new Map(contributors.map((peerId, rank) => [peerId, rowAt(rank)]));
+        },
+      };
+      const { report, isChanged } = await synchronise(port, { ...resolved, revision: state.revision, timeoutMs });
+      if (isChanged) memory.pull();
+      state.revision = report.revision;
+      return report;
+    } finally {
+      this.#syncing.delete(tag);
+    }
+  }
+
+  /** The engine has looked after a state since before this peer was a member. */
+  #adopt(memory: StateMemory, prefetched: Prefetched | null): void {
+    this.#states.set('', memory);
+    if (prefetched === null || prefetched.bytes === 0) return;
+    memory.pull();
+    if (prefetched.revision !== null) memory.state.revision = prefetched.revision;
   }
 
   /** Waits for this peer's open collectives, then leaves the run. May be called twice. */

@@ -32,11 +32,12 @@ export {
   ProtocolError,
   QuorumError,
   SkeinError,
+  StateLostError,
   TimeoutError,
   UnauthorizedError,
   WithdrawnError,
 } from './errors.ts';
-export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step } from './group.ts';
+export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step, type StepsOptions } from './group.ts';
 export { join } from './join.ts';
 export type {
   AllReduceOptions,
@@ -47,8 +48,12 @@ export type {
   ReduceOptions,
   RootedReduceOptions,
   RootOptions,
+  SyncOptions,
   TransferOptions,
 } from './options.ts';
+export type { SharedEntry, SharedState } from './state/memory.ts';
+export type { SyncStrategy } from './state/strategy.ts';
+export type { SyncReport } from './state/sync.ts';
 export type { EtcdAccess } from './store/etcd-access.ts';
 export type { Change, Entry, Guard, Lease, Store } from './store/store.ts';
 export type { AllReduceStream, ReducedRange } from './stream.ts';

@@ -2,7 +2,7 @@
 import type { Engine, EngineMessage } from './engine/protocol.ts';
 import { resolveSecurity } from './engine/resolve-security.ts';
 import { createThreadEngine } from './engine/thread.ts';
-import { Group } from './group.ts';
+import { Group, memoryOf } from './group.ts';
 import { Observer } from './observe.ts';
 import { type JoinOptions, type ResolvedJoin, resolveJoin } from './options.ts';
 
@@ -20,7 +20,8 @@ export async function join(address?: string | readonly string[], options: JoinOp
   const createEngine = await engineMaker(resolved);
   options.signal?.throwIfAborted();
   const observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
-  return Group.join(createEngine, resolved, options.signal, observer);
+  const memory = await memoryOf(options.state, resolved.engine);
+  return Group.join(createEngine, resolved, options.signal, memory, observer);
 }
 
 /** The engine's code is loaded where it runs: in its own thread, or here. */

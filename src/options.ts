@@ -9,6 +9,8 @@ import type { Program } from './collectives/user-program.ts';
 import type { RuntimeOptions } from './engine/runtime.ts';
 import type { EncryptionOptions, Security } from './engine/security.ts';
 import { ArgumentError } from './errors.ts';
+import type { SharedState } from './state/memory.ts';
+import { STRATEGIES, type SyncStrategy } from './state/strategy.ts';
 import { type Dtype, isFloat, isRobust, REDUCE_OPS, type ReduceOp, type Tensor } from './tensor.ts';
 import { parseCoordinatorAddress } from './transport/address.ts';
 import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
@@ -48,6 +50,12 @@ export interface JoinOptions extends EncryptionOptions {
   readonly timeout?: number;
   /** Cancels joining. */
   readonly signal?: AbortSignal;
+  /**
+   * What the members share: if they do, it is fetched in the background while they go on, and this peer is admitted when it has nearly
+   * all of it. Its tensors belong to the engine until then, and are not to be written before the first sync. Of revision 0 (fresh), it is
+   * fetched into place; of a higher one it is replaced in the first sync, if the members' is newer.
+   */
+  readonly state?: SharedState;
 }
 
 export interface CallOptions {
@@ -135,6 +143,20 @@ export interface AllReduceOptions extends ReduceOptions {
 
 /** As for `allReduce`, but for `guard`, which looks at the whole tensor before anything of it is sent. */
 export type AllReduceStreamOptions = Omit<AllReduceOptions, 'guard'>;
+
+export interface SyncOptions extends Pick<CallOptions, 'tag' | 'timeout' | 'minWorldSize'> {
+  /**
+   * Whom this peer follows. `majority`: what most of those hold that were in step before. `highest-revision`: the highest revision, for
+   * restarts from checkpoints of different age. `send-only`: the others take what this peer holds. `receive-only`: this peer
+   * takes what the others hold. The first two don't go together. @default 'majority'
+   */
+  readonly strategy?: SyncStrategy;
+  /**
+   * Names of the entries that were written since the last sync, where that is known: only these are hashed again, and of the others
+   * 4 MiB at each sync in turn, so that a bit that flips there is found later. @default all are hashed
+   */
+  readonly changed?: readonly string[];
+}
 
 export interface RootOptions extends TransferOptions {
   /** Rank or id of the root peer. An id is safer: ranks shift when a peer is lost. @default 0 */
@@ -244,6 +266,35 @@ export function resolveJoin(
       stripes: checkInteger(options.stripes ?? 2, 1, MAX_STRIPES, 'stripes'),
       timeoutMs: checkTimeout(options.timeout ?? DEFAULT_TIMEOUT_MS),
     },
+  };
+}
+
+export interface ResolvedSync {
+  readonly tag: string;
+  readonly strategy: SyncStrategy;
+  readonly changed: readonly string[] | null;
+  readonly timeoutMs: number;
+  readonly minWorldSize: number;
+}
+
+/** Longest tag of a shared state: its collectives have tags of their own. */
+const MAX_STATE_TAG_LENGTH: number = MAX_TAG_LENGTH - 20;
+
+/** @throws ArgumentError */
+export function resolveSync(
+  options: SyncOptions,
+  defaults: { readonly timeoutMs: number; readonly minWorldSize: number },
+): ResolvedSync {
+  const tag = options.tag ?? '';
+  if (typeof tag !== 'string' || tag.length > MAX_STATE_TAG_LENGTH) {
+    throw new ArgumentError(`The \`tag\` of a state must be a string of at most ${MAX_STATE_TAG_LENGTH} characters.`);
+  }
+  return {
+    tag,
+    strategy: checkChoice(options.strategy ?? 'majority', STRATEGIES, 'strategy'),
+    changed: options.changed ?? null,
+    timeoutMs: checkTimeout(options.timeout ?? defaults.timeoutMs),
+    minWorldSize: checkMinWorldSize(options.minWorldSize ?? defaults.minWorldSize),
   };
 }
 

@@ -24,6 +24,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   membership: ['costs', 'errors', 'lifecycle', 'recent', 'ring', 'tensor', 'wire'],
   collectives: ['costs', 'errors', 'lifecycle', 'recent', 'ring', 'tensor', 'kernels', 'wire'],
   transport: ['errors', 'lifecycle', 'wire'],
+  state: ['errors', 'tensor', 'kernels', 'wire'],
   store: ['errors', 'transport'],
   engine: [
     'costs',
@@ -35,21 +36,23 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'membership',
     'collectives',
     'transport',
+    'state',
     'store',
   ],
   staging: ['tensor', 'kernels', 'engine'],
-  options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'engine'],
+  options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'state', 'engine'],
   observe: ['tensor', 'collectives'],
   stream: ['errors', 'wire', 'collectives'],
-  group: ['errors', 'tensor', 'collectives', 'engine', 'staging', 'options', 'observe', 'stream'],
+  group: ['errors', 'tensor', 'collectives', 'state', 'engine', 'staging', 'options', 'observe', 'stream'],
   join: ['engine', 'options', 'observe', 'group'],
-  browser: ['errors', 'tensor', 'kernels', 'collectives', 'transport', 'engine', 'options', 'stream', 'group'],
+  browser: ['errors', 'tensor', 'kernels', 'collectives', 'transport', 'state', 'engine', 'options', 'stream', 'group'],
   coordinator: ['engine'],
   diagnose: ['engine', 'options'],
   index: [
     'errors',
     'tensor',
     'collectives',
+    'state',
     'store',
     'engine',
     'options',
@@ -67,10 +70,21 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */
-const PURE_ROOMS = ['membership', 'collectives', 'ring', 'wire', 'tensor', 'errors', 'lifecycle', 'recent', 'costs'];
+const PURE_ROOMS = [
+  'membership',
+  'collectives',
+  'ring',
+  'state',
+  'wire',
+  'tensor',
+  'errors',
+  'lifecycle',
+  'recent',
+  'costs',
+];
 
 /** All that pure rooms import from packages: libraries that are as pure as they are. */
-const PURE_PACKAGES = ['msgpackr', 'valibot'];
+const PURE_PACKAGES = ['hash-wasm', 'msgpackr', 'valibot'];
 
 const WORLD_OUTSIDE = /\bMath\.random\b|\bDate\b|\bset(?:Timeout|Interval|Immediate)\b|\bcrypto\b|\bglobalThis\b/;
 

@@ -25,11 +25,12 @@ export {
   ProtocolError,
   QuorumError,
   SkeinError,
+  StateLostError,
   TimeoutError,
   UnauthorizedError,
   WithdrawnError,
 } from '../errors.ts';
-export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step } from '../group.ts';
+export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step, type StepsOptions } from '../group.ts';
 export type {
   AllReduceOptions,
   AllReduceStreamOptions,
@@ -39,8 +40,12 @@ export type {
   ReduceOptions,
   RootedReduceOptions,
   RootOptions,
+  SyncOptions,
   TransferOptions,
 } from '../options.ts';
+export type { SharedEntry, SharedState } from '../state/memory.ts';
+export type { SyncStrategy } from '../state/strategy.ts';
+export type { SyncReport } from '../state/sync.ts';
 export type { AllReduceStream, ReducedRange } from '../stream.ts';
 export {
   type Dtype,

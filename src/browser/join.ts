@@ -1,7 +1,7 @@
 /** Joining a run from a page. */
 import type { Security } from '../engine/security.ts';
 import { ArgumentError } from '../errors.ts';
-import { Group } from '../group.ts';
+import { Group, memoryOf } from '../group.ts';
 import { type JoinOptions, resolveJoin } from '../options.ts';
 import { createPageEngine, createWorkerEngine, workerMissing } from './engine.ts';
 
@@ -37,5 +37,6 @@ export async function join(address: string, options: JoinOptions = {}): Promise<
     throw new ArgumentError(`There can be no engine in a worker: ${missing}, or join with \`engine: 'inline'\`.`);
   const resolved = resolveJoin(address, { ...options, transports: ['webrtc'], engine }, {}, () => SECURITY);
   signal?.throwIfAborted();
-  return Group.join(resolved.engine === 'worker' ? createWorkerEngine : createPageEngine, resolved, signal);
+  const memory = await memoryOf(options.state, resolved.engine);
+  return Group.join(resolved.engine === 'worker' ? createWorkerEngine : createPageEngine, resolved, signal, memory);
 }

@@ -1,6 +1,9 @@
 /** What arrives on one connection of a link: each frame goes straight to its transfer, or is kept for a call still to come. */
+import { copyBytes } from '../kernels/copy.ts';
 import type { FrameHeader, FrameSink } from '../wire/frame.ts';
 import {
+  FRAME_ANSWER,
+  FRAME_ASK,
   FRAME_CREDIT,
   FRAME_OPEN,
   FRAME_PING,
@@ -29,6 +32,13 @@ export interface Signs {
   onProbe(length: number, bytes: number, elapsed: number): void;
   /** The peer says that so many bytes of a probe took so many ms to it. */
   onProbed(bytes: number, elapsed: number): void;
+  /** The peer asks for something of a shared state. @returns what is wrong with it, or null */
+  onAsk(header: FrameHeader): string | null;
+  /** It answers. @returns memory for what comes; null: nobody wants it; a text: what is wrong with it */
+  openAnswer(header: FrameHeader): Uint8Array | null | string;
+  endAnswer(header: FrameHeader, answer: Uint8Array | null): void;
+  /** The rest of an answer will not come. */
+  abandonAnswer(answer: Uint8Array): void;
 }
 
 /** The first half of a probe fills buffers on the way: what counts is how fast the second comes. */
@@ -48,6 +58,8 @@ export class Inbound implements FrameSink {
   #transfer: Transfer | null = null;
   /** A whole frame that is collected before it is handed on. */
   #collected: { readonly header: FrameHeader; readonly payload: Uint8Array } | null = null;
+  /** Of a shared state. */
+  #answer: { readonly header: FrameHeader; readonly memory: Uint8Array | null } | null = null;
   #at = 0;
 
   constructor(from: PeerId, collectives: Collectives, signs: Signs) {
@@ -76,6 +88,8 @@ export class Inbound implements FrameSink {
       this.#signs.onProbed(header.chunk, header.segment / 1_000);
       return null;
     }
+    if (header.type === FRAME_ASK) return this.#signs.onAsk(header);
+    if (header.type === FRAME_ANSWER) return this.#openAnswer(header);
     if (header.type === FRAME_CREDIT) return 'it gave credit for what was not relayed';
     const target = this.#collectives.route(this.#from, header);
     if (target === 'drop') return null;
@@ -90,6 +104,14 @@ export class Inbound implements FrameSink {
     return error;
   }
 
+  #openAnswer(header: FrameHeader): string | null {
+    const memory = this.#signs.openAnswer(header);
+    if (typeof memory === 'string') return memory;
+    this.#answer = { header: { ...header }, memory };
+    this.#at = 0;
+    return null;
+  }
+
   #collect(header: FrameHeader): void {
     this.#collected = { header: { ...header }, payload: new Uint8Array(header.length) };
     this.#at = 0;
@@ -100,6 +122,9 @@ export class Inbound implements FrameSink {
       this.#transfer.payload(this.#cursor, bytes, start, end);
     } else if (this.#collected !== null) {
       this.#collected.payload.set(bytes.subarray(start, end), this.#at);
+      this.#at += end - start;
+    } else if (this.#answer !== null) {
+      if (this.#answer.memory !== null) copyBytes(this.#answer.memory, bytes.subarray(start, end), this.#at);
       this.#at += end - start;
     } else if (this.#probe !== null) {
       this.#probe.came += end - start;
@@ -120,6 +145,11 @@ export class Inbound implements FrameSink {
 
   onFrameEnd(): string | null {
     if (this.#probe !== null) this.#endProbe(this.#probe);
+    if (this.#answer !== null) {
+      const { header, memory } = this.#answer;
+      this.#answer = null;
+      this.#signs.endAnswer(header, memory);
+    }
     const transfer = this.#transfer;
     const collected = this.#collected;
     this.#transfer = null;
@@ -138,5 +168,8 @@ export class Inbound implements FrameSink {
     this.#transfer = null;
     this.#collected = null;
     this.#probe = null;
+    const answer = this.#answer;
+    this.#answer = null;
+    if (answer !== null && answer.memory !== null) this.#signs.abandonAnswer(answer.memory);
   }
 }

@@ -1,10 +1,12 @@
 /** What the training thread and the engine tell one another, as data that can cross threads. */
 import type { CallSpec, PeerId, Report } from '../collectives/call.ts';
 import type { PlainError } from '../errors.ts';
+import type { Prefetched, StateAsk, StateSpec } from '../state/asks.ts';
 import type { Admission, RuntimeEvent, RuntimeOptions } from './runtime.ts';
 
 export type EngineRequest =
-  | { readonly type: 'join'; readonly options: RuntimeOptions }
+  /** `state`: of which the members' contents are fetched before this peer is one. */
+  | { readonly type: 'join'; readonly options: RuntimeOptions; readonly state: StateSpec | null }
   /** `wake`: an `Int32Array` of one element that is set to 1 and notified when the call has ended. */
   | {
       readonly type: 'call';
@@ -18,6 +20,7 @@ export type EngineRequest =
   | { readonly type: 'cancel'; readonly call: number }
   | { readonly type: 'drop-feedback'; readonly tag: string | null }
   | { readonly type: 'admit'; readonly request: number; readonly minWorldSize: number; readonly timeoutMs: number }
+  | { readonly type: 'state'; readonly request: number; readonly ask: StateAsk }
   | { readonly type: 'status'; readonly request: number }
   | { readonly type: 'leave'; readonly request: number }
   | { readonly type: 'close'; readonly request: number };
@@ -27,11 +30,16 @@ export type PlainOutcome =
   | { readonly ok: false; readonly error: PlainError };
 
 export type Reply =
-  /** `admit`: an `Admission`, `status`: a `RuntimeStatus`, else nothing. */
+  /** `admit`: an `Admission`, `state`: one of `StateAnswers`, `status`: a `RuntimeStatus`, else nothing. */
   { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: PlainError };
 
 export type EngineMessage =
-  | { readonly type: 'joined'; readonly peerId: PeerId; readonly admission: Admission }
+  | {
+      readonly type: 'joined';
+      readonly peerId: PeerId;
+      readonly admission: Admission;
+      readonly prefetched: Prefetched | null;
+    }
   | { readonly type: 'join-failed'; readonly error: PlainError }
   | { readonly type: 'event'; readonly event: RuntimeEvent }
   | { readonly type: 'progress'; readonly call: number; readonly share: number }

@@ -24,6 +24,7 @@ import { type FlowSight, LinkRates } from '../membership/link-rates.ts';
 import { type LinkSight, Paths } from '../membership/paths.ts';
 import type { SlowPeer } from '../membership/stragglers.ts';
 import { hasCut, type Pair } from '../membership/ways.ts';
+import type { Prefetched, StateAnswers, StateAsk, StateSpec } from '../state/asks.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
@@ -39,6 +40,7 @@ import { Probing } from './probing.ts';
 import { Refusals } from './refusals.ts';
 import { dataAcceptor, type Security } from './security.ts';
 import { Signalling } from './signalling.ts';
+import { States } from './states.ts';
 
 export interface RuntimeOptions {
   /** Of those that may coordinate the run: one of them leads. */
@@ -176,6 +178,7 @@ export class Runtime {
   readonly #waits: Waits = new Waits();
   readonly #linkRates: LinkRates = new LinkRates();
   readonly #probing: Probing;
+  readonly #states: States;
   readonly #history: ViewHistory = new ViewHistory();
   /** Has asked to be admitted. */
   #ready = false;
@@ -197,17 +200,21 @@ export class Runtime {
   /**
    * Joins a run: listens, authenticates, warms the links, and waits to be admitted.
    *
+   * @param state is fetched from the members before that
+   *
    * @throws ConnectError, UnauthorizedError, ProtocolError, QuorumError
    */
   static async join(
     options: RuntimeOptions,
     emit: (event: RuntimeEvent) => void,
     platform: Platform,
-  ): Promise<{ runtime: Runtime; admission: Admission }> {
+    state: StateSpec | null = null,
+  ): Promise<{ runtime: Runtime; admission: Admission; prefetched: Prefetched | null }> {
     const startedAt = platform.clock.now();
     const runtime = await Runtime.#open(options, emit, platform);
     try {
-      return { runtime, admission: await runtime.#enter(options, startedAt) };
+      if (state !== null) await runtime.state({ type: 'attach', spec: state });
+      return { runtime, ...(await runtime.#enter(options, startedAt, state?.tag ?? null)) };
     } catch (error) {
       await runtime.close();
       throw error;
@@ -324,6 +331,12 @@ export class Runtime {
     this.#paths = new Paths(client.welcome.boundMs);
     this.#probing = new Probing((peerId) => this.#peers.get(peerId), memory.workspace.segmentBytes);
     const scratch = new ScratchPool((byteLength) => new ArrayBuffer(byteLength));
+    this.#states = new States({
+      clock,
+      scratch,
+      link: (peerId) => this.#peers.get(peerId),
+      isResting: () => this.#boundaries.length > 0 || this.#view === null,
+    });
     this.#collectives = new Collectives({
       self: this.peerId,
       workspace: memory.workspace,
@@ -356,7 +369,11 @@ export class Runtime {
 
   // --- joining -----------------------------------------------------------------------------------------------------
 
-  async #enter(options: RuntimeOptions, startedAt: number): Promise<Admission> {
+  async #enter(
+    options: RuntimeOptions,
+    startedAt: number,
+    tag: string | null,
+  ): Promise<{ admission: Admission; prefetched: Prefetched | null }> {
     if (this.#dead !== null) throw this.#dead('join'); // by what came along with the welcome
     const admitted = new Promise<Admission>((resolve, reject) => {
       this.#admitted = { resolve, reject };
@@ -368,9 +385,12 @@ export class Runtime {
     });
     try {
       await Promise.race([this.#warm(), admitted]);
+      const fetching =
+        tag === null ? null : this.#states.prefetch(tag, [...this.#peers.ids()], () => this.#admitted !== null);
+      const prefetched = await Promise.race([fetching, admitted.then(() => null)]);
       this.#ready = true;
       this.#client.send({ type: 'ready' });
-      return await admitted;
+      return { admission: await admitted, prefetched };
     } finally {
       stopTimer();
       this.#admitted = null;
@@ -414,6 +434,10 @@ export class Runtime {
             link?.answerProbe(bytes, Math.min(MAX_MICROS, Math.round(1_000 * elapsed)));
           },
           onProbed: (bytes, elapsed) => this.#onProbed(peerId, bytes, elapsed),
+          onAsk: (header) => this.#states.onAsk(peerId, header),
+          openAnswer: (header) => this.#states.openAnswer(peerId, header),
+          endAnswer: (header, answer) => this.#states.endAnswer(peerId, header, answer),
+          abandonAnswer: (answer) => this.#states.abandonAnswer(answer),
         }),
       takeCarry: () => this.#memory.carries.take(),
       giveCarry: (carry) => this.#memory.carries.give(carry),
@@ -424,6 +448,7 @@ export class Runtime {
       onFlushed: () => this.#collectives.pump(),
       onLaneClosed: () => {
         this.#linkRates.onClosed(peerId);
+        this.#states.onLinkLost(peerId);
         if (this.#view?.members.some((member) => member.peerId === peerId) === true) {
           this.#client.send({ type: 'link-closed', peerId });
         }
@@ -444,6 +469,7 @@ export class Runtime {
         this.#signalling?.onMessage(message);
         break;
       case 'dismiss':
+        this.#states.onLinkLost(message.peerId);
         this.#peers.remove(message.peerId, 'the peer is gone');
         this.#emit({ type: 'path', peerId: message.peerId, path: null });
         this.#collectives.forget(message.peerId);
@@ -575,7 +601,10 @@ export class Runtime {
       const members = view.members.filter((member) => !lost.includes(member.peerId));
       this.#view = { ...view, epoch: message.epoch, members };
     }
-    for (const { peerId, reason } of message.lost) this.#peers.remove(peerId, reason);
+    for (const { peerId, reason } of message.lost) {
+      this.#states.onLinkLost(peerId);
+      this.#peers.remove(peerId, reason);
+    }
     const { epoch, broken, cuts, resumed } = message;
     this.#history.onLoss(epoch, lost, concernedBy(lost, broken, resumed));
     // Once: what is dropped again and again, because the link closed that was dropped, never comes up.
@@ -652,6 +681,7 @@ export class Runtime {
       waiter.reject(makeError('admit'));
     }
     this.#collectives.failAll((operation) => makeError(operation.title));
+    this.#states.close();
     this.#peers.close();
   }
 
@@ -820,6 +850,11 @@ export class Runtime {
     });
   }
 
+  /** About a shared state. */
+  state(ask: StateAsk): Promise<StateAnswers[StateAsk['type']]> {
+    return this.#dead === null ? this.#states.ask(ask) : Promise.reject(this.#dead('syncState'));
+  }
+
   #ask(index: number, minWorldSize: number): void {
     const oldest = this.#collectives.oldestGeneration;
     this.#client.send({ type: 'boundary', index, passed: this.#boundary, minWorldSize, oldest });
@@ -875,6 +910,7 @@ export class Runtime {
     }
     const closed = gently ? this.#peers.end() : Promise.resolve(this.#peers.close());
     this.#collectives.failAll((operation) => dead(operation.title));
+    this.#states.close();
     // Whoever left in good order has waited for the coordinator's farewell.
     this.#client.close();
     await Promise.all([this.#listeners.close(), this.#signalling?.close()]);

@@ -41,6 +41,9 @@ export class EngineServer {
       case 'admit':
         this.#reply(request.request, this.#joined.admit(request.minWorldSize, request.timeoutMs));
         break;
+      case 'state':
+        this.#reply(request.request, this.#joined.state(request.ask));
+        break;
       case 'status':
         this.#reply(request.request, Promise.resolve(this.#joined.status()));
         break;
@@ -62,13 +65,14 @@ export class EngineServer {
 
   async #join(request: Extract<EngineRequest, { type: 'join' }>): Promise<void> {
     try {
-      const { runtime, admission } = await Runtime.join(
+      const { runtime, admission, prefetched } = await Runtime.join(
         request.options,
         (event) => this.#post({ type: 'event', event }),
         this.#platform,
+        request.state,
       );
       this.#runtime = runtime;
-      this.#post({ type: 'joined', peerId: runtime.peerId, admission });
+      this.#post({ type: 'joined', peerId: runtime.peerId, admission, prefetched });
     } catch (error) {
       this.#post({ type: 'join-failed', error: toPlainError(error) });
     }

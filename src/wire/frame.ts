@@ -10,7 +10,7 @@
  * All little-endian. `epoch` is that of the attempt (it fences stale bytes); `generation` is the epoch at which the view
  * was made at a boundary; `tag` is a 53-bit hash of the tag. Nothing in here touches a socket.
  */
-import { MAX_OPEN_BYTES, MAX_RELAY_BYTES, MAX_SEGMENT_BYTES, PROBE_BYTES } from './limits.ts';
+import { MAX_OPEN_BYTES, MAX_RELAY_BYTES, MAX_SEGMENT_BYTES, PROBE_BYTES, STATE_PIECE_BYTES } from './limits.ts';
 
 export const HEADER_BYTES = 40;
 
@@ -21,6 +21,7 @@ const MAGIC = 0x5e;
  * that so many bytes (`segment`) of such frames have arrived. `ping` shows that the way is open; it may ask for the same, or be the
  * answer (`segment`). `take` and `last` say which lane of a link is in use: see transport/link.ts. `probe` is so many bytes of
  * nothing, by which a way is measured; `probed` says that so many of them (`chunk`) came in so many microseconds (`segment`).
+ * `ask` and `answer` are about shared state: see state/exchange.ts.
  */
 export const FRAME_OPEN = 1;
 export const FRAME_DATA = 2;
@@ -31,6 +32,8 @@ export const FRAME_TAKE = 6;
 export const FRAME_LAST = 7;
 export const FRAME_PROBE = 8;
 export const FRAME_PROBED = 9;
+export const FRAME_ASK = 10;
+export const FRAME_ANSWER = 11;
 
 /** What a ping is, in its `segment`. */
 export const PING_SHOWS = 0;
@@ -48,6 +51,8 @@ const LIMITS: Readonly<Record<number, number>> = {
   [FRAME_LAST]: 0,
   [FRAME_PROBE]: PROBE_BYTES,
   [FRAME_PROBED]: 0,
+  [FRAME_ASK]: 0,
+  [FRAME_ANSWER]: STATE_PIECE_BYTES,
 };
 
 /** Payload pieces are handed on in multiples of this many bytes (but for the last), so that no element is ever cut. */

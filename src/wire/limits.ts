@@ -109,3 +109,6 @@ export const MAX_TOLD_LINKS = 32;
 
 /** The most that is sent at once to measure a way that carries nothing else (bytes). */
 export const PROBE_BYTES: number = 512 * 1024;
+
+/** Pieces of which shared state is made (bytes): what is moved and checked by itself, and the most that one answer brings. */
+export const STATE_PIECE_BYTES: number = 1024 * 1024;

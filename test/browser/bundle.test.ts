@@ -8,23 +8,22 @@ import { expect, test } from 'vitest';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const read = (name: string): string => readFileSync(new URL(`../../dist/browser/${name}`, import.meta.url), 'utf8');
 
-/** Names in static and dynamic imports of minified code. */
-function importsOf(text: string): string[] {
-  const pattern = /\b(?:import|from)\s*\(?\s*(["'`])([^"'`]+)\1/g;
-  return [...text.matchAll(pattern)].map((match) => match[2]!);
+/** Names in static imports of minified code, or in dynamic ones, or both. */
+function importsOf(text: string, kind: 'static' | 'dynamic' | 'all' = 'all'): string[] {
+  const pattern = /\b(?:import|from)\s*(\(?)\s*(["'`])([^"'`]+)\2/g;
+  const isAsked = (opening: string) => kind === 'all' || (opening === '(') === (kind === 'dynamic');
+  return [...text.matchAll(pattern)].filter((match) => isAsked(match[1]!)).map((match) => match[3]!);
 }
 
-/** A file and all that it imports, in turn. */
-function closureOf(entry: string): Map<string, string> {
+/** A file and all that it imports, in turn: at once, or (`all`) later, too. */
+function closureOf(entry: string, kind: 'static' | 'all'): Map<string, string> {
   const files = new Map<string, string>();
   const visit = (name: string) => {
     if (files.has(name)) return;
     const text = read(name);
     files.set(name, text);
-    for (const other of importsOf(text)) {
-      expect(other, `${name} imports it`).toMatch(/^\.\/[\w-]+\.js$/);
-      visit(other.slice(2));
-    }
+    for (const other of importsOf(text)) expect(other, `${name} imports it`).toMatch(/^\.\/[\w-]+\.js$/);
+    for (const other of importsOf(text, kind)) visit(other.slice(2));
   };
   visit(entry);
   return files;
@@ -37,7 +36,13 @@ test('the reader of imports sees them', () => {
     './b.js',
     './c.js',
   ]);
+  const code = 'import"./a.js";const b=import(`./b.js`)';
+  expect([importsOf(code, 'static'), importsOf(code, 'dynamic')]).toEqual([['./a.js'], ['./b.js']]);
 });
+
+function gzippedBytes(files: ReadonlyMap<string, string>): number {
+  return [...files.values()].reduce((sum, text) => sum + gzipSync(text).length, 0);
+}
 
 test.each([
   ['skein.js', 80],
@@ -46,11 +51,19 @@ test.each([
   ['program.js', 20],
   ['page.js', 85],
 ])('%s, with what it imports, is at most %i KiB when gzipped, and imports nothing else', (entry, limit) => {
-  const files = closureOf(entry);
-  const bytes = [...files.values()].reduce((sum, text) => sum + gzipSync(text).length, 0);
+  const bytes = gzippedBytes(closureOf(entry, 'static'));
   console.info(`${entry}: ${(bytes / 1024).toFixed(1)} KiB`);
   expect(bytes).toBeLessThan(limit * 1024);
   expect(bytes).toBeGreaterThan(5 * 1024);
+});
+
+test('what is loaded when state is first shared is at most 24 KiB when gzipped', () => {
+  for (const entry of ['skein.js', 'worker.js']) {
+    const bytes = gzippedBytes(closureOf(entry, 'all')) - gzippedBytes(closureOf(entry, 'static'));
+    console.info(`${entry}: ${(bytes / 1024).toFixed(1)} KiB later`);
+    expect(bytes).toBeLessThan(24 * 1024);
+    expect(bytes).toBeGreaterThan(1024);
+  }
 });
 
 test('whoever asks for the condition `browser` gets it', () => {

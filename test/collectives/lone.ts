@@ -15,6 +15,10 @@ const NO_SIGNS: Signs = {
   onAnswered: () => {},
   onProbe: () => {},
   onProbed: () => {},
+  onAsk: () => null,
+  openAnswer: () => null,
+  endAnswer: () => {},
+  abandonAnswer: () => {},
 };
 
 /** An all-reduce of ten values. */

@@ -212,6 +212,10 @@ export class ScalePeer {
       onAnswered: () => {},
       onProbe: () => {},
       onProbed: () => {},
+      onAsk: () => null,
+      openAnswer: () => null,
+      endAnswer: () => {},
+      abandonAnswer: () => {},
     });
   }
 

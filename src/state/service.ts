@@ -1,0 +1,272 @@
+/**
+ * Shared state in the engine: looks after the replicas, answers other peers, and fetches for its own.
+ *
+ * What holds whatever happens:
+ * - The contents of a whole replica change only in `settle`, all at once, to what its hash says.
+ * - Every piece that gets to its place was held against a hash that comes from the hash of the state, which the members have agreed upon.
+ * - Bytes on the way are bounded: `MAX_ASKS` at most to each source, two answers at most to whoever asks.
+ */
+import type { FrameHeader } from '../wire/frame.ts';
+import { hashTag } from '../wire/frame.ts';
+import { Asker } from './asker.ts';
+import type { Holding, Prefetched, Settlement, StateAnswers, StateAsk, StateSpec } from './asks.ts';
+import { toHex } from './digest.ts';
+import { Fetcher } from './fetcher.ts';
+import { Hasher } from './hash.ts';
+import { type Held, Holder } from './holder.ts';
+import { bytesOfPieces, layOut, wireName } from './layout.ts';
+import type { StatePort } from './port.ts';
+import { Replica, type Target } from './replica.ts';
+
+/** How long a sync whose sources are gone waits before it looks who is left (ms). */
+const PAUSE_MS = 50;
+
+/** Between looks at what the members hold by now, while it is fetched before this peer is one (ms). */
+const ROUND_MS = 100;
+const PASS_MS = 1_000;
+
+/** Peers that are asked for a state before this one is a member. */
+const MAX_SOURCES = 16;
+
+/** So much is left to the first sync (bytes). */
+const SOON_BYTES: number = 2 * 1024 * 1024;
+
+/** Rounds in which no less is missing than before: the state changes as fast as it comes. */
+const MAX_VAIN = 3;
+
+interface Shared extends Held {
+  readonly tag: string;
+  /** Its name on the wire. */
+  readonly name: number;
+  /** Bytes by source, since the sync began. */
+  readonly received: Map<string, number>;
+  prefetched: number;
+}
+
+export class StateService {
+  readonly #port: StatePort;
+  readonly #hasher: Hasher;
+  readonly #asker: Asker;
+  readonly #holder: Holder;
+  readonly #fetcher: Fetcher;
+  /** By tag. */
+  readonly #states: Map<string, Shared> = new Map();
+
+  static async open(port: StatePort): Promise<StateService> {
+    return new StateService(port, await Hasher.load());
+  }
+
+  private constructor(port: StatePort, hasher: Hasher) {
+    this.#port = port;
+    this.#hasher = hasher;
+    this.#asker = new Asker(port);
+    this.#holder = new Holder(port);
+    this.#fetcher = new Fetcher(port, this.#asker, hasher);
+  }
+
+  // --- what other peers send ---------------------------------------------------------------------------------------
+
+  onAsk(from: string, header: FrameHeader): string | null {
+    return this.#holder.onAsk(from, header);
+  }
+
+  openAnswer(from: string, header: FrameHeader): Uint8Array | null | string {
+    return this.#asker.open(from, header);
+  }
+
+  endAnswer(from: string, header: FrameHeader, buffer: Uint8Array | null): void {
+    this.#asker.end(from, header, buffer);
+  }
+
+  abandonAnswer(buffer: Uint8Array): void {
+    this.#asker.abandon(buffer);
+  }
+
+  onLinkLost(peerId: string): void {
+    this.#asker.onLinkLost(peerId);
+    this.#holder.onLinkLost(peerId);
+  }
+
+  close(): void {
+    this.#asker.close();
+    this.#holder.close();
+  }
+
+  // --- what the training thread asks for ---------------------------------------------------------------------------
+
+  async ask(ask: StateAsk): Promise<StateAnswers[StateAsk['type']]> {
+    switch (ask.type) {
+      case 'attach':
+        this.attach(ask.spec);
+        return null;
+      case 'begin':
+        return this.#begin(ask);
+      case 'fetch':
+        return this.#fetch(ask);
+      case 'settle':
+        return this.#settle(ask);
+      case 'abandon':
+        this.#abandon(this.#shared(ask.tag));
+        return null;
+      case 'manifest':
+        return this.#shared(ask.tag).replica.manifest();
+      default:
+        return ask satisfies never;
+    }
+  }
+
+  #shared(tag: string): Shared {
+    const shared = this.#states.get(tag);
+    if (shared === undefined) throw new Error(`There is no shared state ${JSON.stringify(tag)} in the engine.`);
+    return shared;
+  }
+
+  attach({ tag, shapes, memory, revision }: StateSpec): void {
+    const old = this.#states.get(tag);
+    if (old !== undefined) this.#holder.drop(old.name);
+    const replica = new Replica(layOut(shapes), memory, revision, this.#hasher);
+    const name = hashTag(wireName(tag, replica.shape));
+    const shared = { tag, name, replica, isUrgent: false, sent: 0, received: new Map(), prefetched: 0 };
+    this.#states.set(tag, shared);
+    this.#holder.hold(name, shared);
+  }
+
+  readonly #turn = (): Promise<void> => new Promise((resolve) => void this.#port.schedule(0, resolve));
+
+  async #begin({ tag, revision, changed }: Extract<StateAsk, { type: 'begin' }>): Promise<Holding> {
+    const shared = this.#shared(tag);
+    const { replica } = shared;
+    shared.sent = 0;
+    shared.received.clear();
+    // Whoever holds parts of two revisions has been given another one by its owner.
+    if (revision > 0) replica.isWhole = true;
+    replica.revision = revision;
+    await replica.look(revision, changed, this.#turn);
+    shared.isUrgent = true;
+    this.#holder.hurry();
+    return holdingOf(replica);
+  }
+
+  async #fetch({ tag, revision, hash, holders, timeoutMs }: Extract<StateAsk, { type: 'fetch' }>): Promise<Holding> {
+    const shared = this.#shared(tag);
+    const { replica } = shared;
+    const until = this.#port.now() + timeoutMs;
+    const target = await this.#fetcher.target(replica, tag, { revision, hash }, holders);
+    const options = { tag, sources: holders, until, isStill: true, onBytes: counter(shared) };
+    if (target !== null && (await this.#fetcher.pieces(replica, target, options))) replica.complete(target);
+    else await new Promise<void>((resolve) => void this.#port.schedule(PAUSE_MS, resolve));
+    return holdingOf(replica);
+  }
+
+  #settle({ tag, revision, hash }: Extract<StateAsk, { type: 'settle' }>): Settlement {
+    const shared = this.#shared(tag);
+    const { sent, received, prefetched, replica } = shared;
+    const isChanged = replica.settle(revision, hash);
+    shared.isUrgent = false;
+    shared.prefetched = 0;
+    const bytes = [...received.values()].reduce((sum, one) => sum + one, 0);
+    // What was written in place was so before, as it came.
+    return { sent, received: bytes, from: [...received.keys()], prefetched, isChanged: isChanged || bytes > 0 };
+  }
+
+  #abandon(shared: Shared): void {
+    shared.isUrgent = false;
+    shared.replica.forget();
+  }
+
+  // --- before this peer is a member --------------------------------------------------------------------------------
+
+  /**
+   * Fetches what the members hold, while they go on: again and again what they have changed meanwhile, as a virtual machine is moved
+   * that runs (pre-copy: Clark et al., NSDI 2005). Ends when little is left, or no less than before.
+   *
+   * @param peers who may be members
+   * @param isWanted it is of use still
+   */
+  async prefetch(tag: string, peers: readonly string[], isWanted: () => boolean): Promise<Prefetched> {
+    const shared = this.#shared(tag);
+    const { replica } = shared;
+    let fewest = Number.POSITIVE_INFINITY;
+    for (let vain = 0; vain < MAX_VAIN && isWanted(); ) {
+      const known = await this.#told(shared, peers);
+      const newest = known === null ? null : await this.#newest(shared, known);
+      if (known === null) break;
+      if (newest === null) {
+        vain += 1; // they have gone on between two answers
+      } else {
+        if (newest.revision <= replica.revision) break; // what is here may be what they will take
+        if (replica.revision === 0) replica.isWhole = false;
+        const missing = this.#missingBytes(replica, newest);
+        if (missing === 0) {
+          this.#arrive(shared, newest);
+          break;
+        }
+        if (missing <= SOON_BYTES) break;
+        vain = missing < fewest ? 0 : vain + 1;
+        fewest = Math.min(fewest, missing);
+        const until = this.#port.now() + PASS_MS;
+        const onBytes = counter(shared);
+        const options = { tag, sources: known.peers, until, isStill: false, onBytes };
+        if (vain < MAX_VAIN) await this.#fetcher.pieces(replica, newest, options);
+      }
+      await new Promise<void>((resolve) => void this.#port.schedule(ROUND_MS, resolve));
+    }
+    for (const bytes of shared.received.values()) shared.prefetched += bytes;
+    const revision = replica.isWhole && shared.prefetched > 0 && replica.ready === null ? replica.revision : null;
+    return { bytes: shared.prefetched, revision };
+  }
+
+  /** Who holds the state, and what most of them hold; null when nobody does. */
+  async #told(
+    { replica, tag }: Shared,
+    peers: readonly string[],
+  ): Promise<{ readonly peers: string[]; readonly revision: number; readonly hash: Uint8Array } | null> {
+    const asked = peers.slice(0, MAX_SOURCES);
+    const told = await Promise.all(asked.map((peerId) => this.#fetcher.summary(replica, tag, peerId)));
+    const counts = new Map<string, { count: number; revision: number; hash: Uint8Array; peers: string[] }>();
+    const all: string[] = [];
+    for (const [index, summary] of told.entries()) {
+      if (summary === null || !summary.isSynced) continue;
+      all.push(asked[index]!);
+      const key = `${summary.revision} ${toHex(summary.hash)}`;
+      const group = counts.get(key) ?? { count: 0, revision: summary.revision, hash: summary.hash, peers: [] };
+      group.peers.push(asked[index]!);
+      counts.set(key, group);
+    }
+    const groups = [...counts.values()].sort((left, right) => right.revision - left.revision);
+    const [best] = groups.sort((left, right) => right.peers.length - left.peers.length);
+    if (best === undefined) return null;
+    const others = all.filter((peerId) => !best.peers.includes(peerId));
+    return { peers: [...best.peers, ...others], revision: best.revision, hash: best.hash };
+  }
+
+  async #newest(
+    { replica, tag }: Shared,
+    known: { readonly peers: readonly string[]; readonly revision: number; readonly hash: Uint8Array },
+  ): Promise<Target | null> {
+    if (replica.hash === null) await replica.look(replica.revision, null, this.#turn);
+    return this.#fetcher.target(replica, tag, known, known.peers);
+  }
+
+  #missingBytes(replica: Replica, target: Target): number {
+    return replica.lacks(target).reduce((sum, piece) => sum + bytesOfPieces(replica.layout, piece, 1), 0);
+  }
+
+  /** All of it is here. What was kept beside a checkpoint stays there until the first sync. */
+  #arrive({ replica }: Shared, target: Target): void {
+    const isHere = !replica.isWhole;
+    replica.complete(target);
+    if (!isHere) return;
+    replica.isWhole = true;
+    replica.revision = target.revision;
+    replica.ready = null;
+  }
+}
+
+function holdingOf({ isWhole, isSynced, shape, hash, ready }: Replica): Holding {
+  return { isWhole, isSynced, shape, hash: hash!, ready: ready?.hash ?? null }; // looked at when the sync began
+}
+
+function counter({ received }: Shared): (source: string, bytes: number) => void {
+  return (source, bytes) => void received.set(source, (received.get(source) ?? 0) + bytes);
+}
