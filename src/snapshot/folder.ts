@@ -54,7 +54,6 @@ const manifestSchema = v.strictObject({
   run: v.string(),
   epoch: size,
   revision: size,
-  step: size,
   hash: v.string(),
   writtenAt: v.string(),
   pieceBytes: v.pipe(v.number(), v.integer(), v.minValue(1)),
@@ -109,8 +108,6 @@ async function hashEntry({ name, type, revision, bytes }: SnapshotEntry): Promis
 }
 
 export interface FolderOptions {
-  /** So many snapshots are kept. */
-  readonly keep: number;
   /** The run goes on from what this folder holds: what is later there was damaged, and is passed over. */
   readonly goesOn: boolean;
 }
@@ -148,27 +145,28 @@ export class SnapshotFolder {
 
   /**
    * @param snapshot must not change meanwhile
+   * @param keep so many snapshots are kept
    * @returns path of the manifest: when it is told, the snapshot outlives the machine's end
    * @throws SnapshotError when it can't be written, or what is there is later; what was there stays
    */
-  async write(snapshot: Snapshot): Promise<string> {
+  async write(snapshot: Snapshot, keep: number): Promise<string> {
     try {
       await this.#checkAge(snapshot);
       const number = this.#next;
       this.#next += 1;
       const names = fileNames(number);
-      const { run, epoch, revision, step, hash } = snapshot;
-      const marks = { format: FORMAT, run, epoch: `${epoch}`, revision: `${revision}`, step: `${step}`, hash };
+      const { run, epoch, revision, hash } = snapshot;
+      const marks = { format: FORMAT, run, epoch: `${epoch}`, revision: `${revision}`, hash };
       const shared = await this.#writeTensors(names.shared, snapshot.shared, marks);
       const own = snapshot.own.length === 0 ? null : await this.#writeTensors(names.own, snapshot.own, marks);
       // The manifest must not be there before what it tells of.
       await this.#files.syncFolder(this.#path);
       const writtenAt = new Date().toISOString();
       const places = { pieceBytes: PIECE_BYTES, shared, own };
-      const manifest: Manifest = { format: FORMAT, run, epoch, revision, step, hash, writtenAt, ...places };
+      const manifest: Manifest = { format: FORMAT, run, epoch, revision, hash, writtenAt, ...places };
       await this.#writeFile(names.manifest, (file) => file.write(encodeManifest(manifest)));
       await this.#files.syncFolder(this.#path);
-      await this.#forget(number);
+      await this.#forget(number, keep);
       return join(this.#path, names.manifest);
     } catch (error) {
       if (error instanceof SnapshotError) throw error;
@@ -223,9 +221,9 @@ export class SnapshotFolder {
   }
 
   /** Removes what is older than the last few, and what was never finished. @param number of the one that was just written */
-  async #forget(number: number): Promise<void> {
+  async #forget(number: number, keep: number): Promise<void> {
     const complete = await completeIn(this.#path, this.#files);
-    const kept = new Set(complete.slice(0, this.#options.keep).map((one) => one.number)).add(number);
+    const kept = new Set(complete.slice(0, keep).map((one) => one.number)).add(number);
     const names = (await this.#files.list(this.#path)).filter((name) => {
       const match = NAME.exec(name);
       return match !== null && (match[3] === TEMPORARY || !kept.has(Number(match[1])));
@@ -311,10 +309,10 @@ export async function readSnapshot(
     try {
       const manifest = await readManifest(path, number, files);
       if (manifest === null) continue;
-      const { run, epoch, revision, step, hash, shared, own } = manifest;
+      const { run, epoch, revision, hash, shared, own } = manifest;
       const names = fileNames(number);
       return {
-        ...{ run, epoch, revision, step, hash },
+        ...{ run, epoch, revision, hash },
         shared: await readTensors(join(path, names.shared), shared, manifest.pieceBytes, files),
         own: own === null ? [] : await readTensors(join(path, names.own), own, manifest.pieceBytes, files),
       };

@@ -1,9 +1,6 @@
 /** What a snapshot holds: named entries as plain bytes, and where in the run they were agreed on. */
 import { SkeinError } from '../errors.ts';
-import type { Dtype } from '../tensor.ts';
-
-/** A tensor of a dtype, or one value of JavaScript's. */
-export type EntryType = Dtype | 'number' | 'bigint' | 'boolean';
+import type { EntryType } from '../state/layout.ts';
 
 export interface SnapshotEntry {
   readonly name: string;
@@ -18,13 +15,12 @@ export interface SnapshotEntry {
 export interface Snapshot {
   readonly run: string;
   readonly epoch: number;
-  /** Of the shared state: the later one of two has the higher. */
+  /** Of the shared state: the later one of two has the higher. With `group.steps({ state })` it is the index of a turn. */
   readonly revision: number;
-  /** Of `group.steps()`: the turn in which it was made. */
-  readonly step: number;
   /** Of the shared state, as the members agreed on it (hex). */
   readonly hash: string;
   readonly shared: readonly SnapshotEntry[];
+  /** Nothing: there is nothing of its own. */
   readonly own: readonly SnapshotEntry[];
 }
 

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { readSnapshot, SnapshotFolder } from '../../src/snapshot/folder.ts';
-import { type EntryType, type Snapshot, type SnapshotEntry, SnapshotError } from '../../src/snapshot/snapshot.ts';
+import { type Snapshot, type SnapshotEntry, SnapshotError } from '../../src/snapshot/snapshot.ts';
+import type { EntryType } from '../../src/state/layout.ts';
 import { DTYPE_BYTES, DTYPES } from '../../src/tensor.ts';
 import { Random } from '../sim/random.ts';
 import { Crash, CrashFiles } from '../store/crash-files.ts';
@@ -12,7 +13,8 @@ import { readSafetensors } from './safetensors-reader.ts';
 
 const SEED = Number(process.env['SKEIN_SEED'] ?? Date.now() % 1_000_000);
 const PATH = '/snapshots';
-const WRITER = { keep: 2, goesOn: false };
+const WRITER = { goesOn: false };
+const KEEP = 2;
 
 function noise(seed: number, length: number): Uint8Array {
   const random = new Random(seed);
@@ -33,7 +35,7 @@ function stateAt(revision: number): Snapshot {
     entry(`layer.${index}.${dtype}`, dtype, noise(revision * 100 + index, DTYPE_BYTES[dtype] * (3 + index)), revision),
   );
   return {
-    ...{ run: 'lm "ü"', epoch: 7, revision, step: 10 * revision, hash: `${revision}`.padStart(32, 'a') },
+    ...{ run: 'lm "ü"', epoch: 7, revision, hash: `${revision}`.padStart(32, 'a') },
     shared: [...tensors, numberEntry('rate', 0.1 * revision), entry('empty', 'f32', new Uint8Array(0))],
     own: [entry('residual', 'f32', noise(revision, 16)), numberEntry('position', revision)],
   };
@@ -61,7 +63,7 @@ async function writeUpTo(files: CrashFiles, first: number, last: number): Promis
   try {
     const writer = await SnapshotFolder.open(PATH, WRITER, files);
     for (let revision = first; revision <= last; revision++) {
-      await writer.write(stateAt(revision));
+      await writer.write(stateAt(revision), KEEP);
       acknowledged = revision;
     }
   } catch (error) {
@@ -100,7 +102,7 @@ describe('a folder of snapshots', () => {
     const path = folder();
     const writer = await SnapshotFolder.open(path, WRITER);
     const state = stateAt(3);
-    await writer.write(state);
+    await writer.write(state, KEEP);
     await writer.close();
     expect(readdirSync(path).sort()).toEqual(['000001.json', '000001.own.safetensors', '000001.safetensors']);
     const { metadata, tensors } = readSafetensors(readFileSync(join(path, '000001.safetensors')));
@@ -113,7 +115,7 @@ describe('a folder of snapshots', () => {
       expect(tensor.data.equals(bytes)).toBe(true);
     }
     const { sha256, ...marks } = metadata;
-    const expected = { format: 'skein snapshot 1', run: state.run, epoch: '7', revision: '3', step: '30' };
+    const expected = { format: 'skein snapshot 1', run: state.run, epoch: '7', revision: '3' };
     expect(marks).toEqual({ ...expected, hash: state.hash });
     // Each of these entries is one piece.
     const sums = state.shared.filter(({ bytes }) => bytes.length > 0).map(({ bytes }) => sha(bytes));
@@ -123,13 +125,13 @@ describe('a folder of snapshots', () => {
 
   test('keeps the last few, and clears away what was never finished', async () => {
     const path = folder();
-    const writer = await SnapshotFolder.open(path, { keep: 3, goesOn: false });
-    for (let revision = 1; revision <= 3; revision++) await writer.write(stateAt(revision));
+    const writer = await SnapshotFolder.open(path, WRITER);
+    for (let revision = 1; revision <= 3; revision++) await writer.write(stateAt(revision), 3);
     writeFileSync(join(path, '000004.safetensors.new'), 'half');
     writeFileSync(join(path, '000009.safetensors'), 'no manifest');
     writeFileSync(join(path, 'notes.txt'), 'of the user');
-    await writer.write(stateAt(4));
-    await writer.write({ ...stateAt(5), own: [] });
+    await writer.write(stateAt(4), 3);
+    await writer.write({ ...stateAt(5), own: [] }, 3);
     await writer.close();
     const manifests = readdirSync(path).filter((name) => name.endsWith('.json'));
     expect(manifests).toEqual(['000003.json', '000004.json', '000005.json']);
@@ -140,7 +142,7 @@ describe('a folder of snapshots', () => {
   test('of which the latest is damaged gives the one before, and says so', async () => {
     const path = folder();
     const writer = await SnapshotFolder.open(path, WRITER);
-    for (const revision of [1, 2]) await writer.write(stateAt(revision));
+    for (const revision of [1, 2]) await writer.write(stateAt(revision), KEEP);
     await writer.close();
     const random = new Random(SEED);
     const names = ['000002.json', '000002.safetensors', '000002.own.safetensors'];
@@ -173,14 +175,14 @@ describe('a folder of snapshots', () => {
     const path = folder();
     expect(await readSnapshot(path, silent)).toBeNull();
     const writer = await SnapshotFolder.open(path, WRITER);
-    await writer.write(stateAt(5));
+    await writer.write(stateAt(5), KEEP);
     await expect(SnapshotFolder.open(path, WRITER)).rejects.toThrow(/Another process writes its snapshots/);
     await writer.close();
     const forgetful = await SnapshotFolder.open(path, WRITER);
-    await expect(forgetful.write(stateAt(4))).rejects.toThrow(/holds revision 5 of run .*resumeFrom/);
+    await expect(forgetful.write(stateAt(4), KEEP)).rejects.toThrow(/holds revision 5 of run .*resumeFrom/);
     await forgetful.close();
-    const resumed = await SnapshotFolder.open(path, { keep: 2, goesOn: true });
-    await resumed.write(stateAt(4));
+    const resumed = await SnapshotFolder.open(path, { goesOn: true });
+    await resumed.write(stateAt(4), KEEP);
     await resumed.close();
     expect((await readSnapshot(path, silent))!.revision).toBe(4);
   });
