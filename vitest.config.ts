@@ -6,6 +6,7 @@ const PATIENT = [
     (folder) => `test/${folder}/**/*.test.ts`,
   ),
   'test/sim/{cuts,leaders,scale}.test.ts',
+  'test/state/{census,schedule,service}.test.ts',
   'test/store/{file,leadership}.test.ts',
   'test/examples/diloco-*.test.ts',
 ];
@@ -20,6 +21,7 @@ const WAITING = [
   'test/conformance/**/*.test.ts',
   ...['cli', 'launch', 'engine', 'benchmark', 'transport'].map((folder) => `test/${folder}/**/*.test.ts`),
   'test/fuzz/parsers.test.ts',
+  'test/state/sync.test.ts',
   'test/security/{passes,tls}.test.ts',
 ];
 

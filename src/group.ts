@@ -23,10 +23,11 @@ import {
   type SyncOptions,
   type TransferOptions,
 } from './options.ts';
-import type { Agreed, Disk, Keeper, Resumed, SnapshotOptions, SnapshotReport } from './snapshot/keeper.ts';
+import type { Disk, Keeper, Resumed, SnapshotOptions, SnapshotReport } from './snapshot/keeper.ts';
 import { type Staged, Staging } from './staging.ts';
 import type { Prefetched, StateAnswers, StateAsk } from './state/asks.ts';
 import type { SharedState, StateMemory } from './state/memory.ts';
+import type { Sharing, SharingPort } from './state/sharing.ts';
 import type { SyncStrategy } from './state/strategy.ts';
 import type { SyncReport } from './state/sync.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
@@ -161,7 +162,8 @@ export async function memoryOf(
   engine: 'worker' | 'inline',
 ): Promise<StateMemory | null> {
   if (state === undefined) return null;
-  const { StateMemory } = await import('./state/memory.ts');
+  // The other one is for the first sync, for which the members wait.
+  const [{ StateMemory }] = await Promise.all([import('./state/memory.ts'), import('./state/sharing.ts')]);
   return new StateMemory(state, engine === 'worker');
 }
 
@@ -186,13 +188,13 @@ export class Group {
   };
   /** Calls that `leave` waits for. */
   readonly #pending: Set<Promise<void>> = new Set();
-  /** Shared states by tag, as the engine sees them. */
-  readonly #states: Map<string, StateMemory> = new Map();
-  readonly #syncing: Set<string> = new Set();
-  /** By tag: what the members agreed upon last. */
-  readonly #agreed: Map<string, Agreed> = new Map();
+  /** The shared state that this peer has joined with. */
+  #joinedWith: StateMemory | null = null;
+  /** Loaded when state is first shared. */
+  #sharing: Promise<Sharing> | null = null;
   readonly #folders: Folders | null;
   readonly #name: { readonly run: string; readonly name: string };
+  /** Loaded when a snapshot is first made. */
   #keeper: Promise<Keeper> | null = null;
   #members: readonly GroupMember[] = [];
   /** How the peers known are reached, by id. */
@@ -548,43 +550,24 @@ export class Group {
   async syncState(state: SharedState, options: SyncOptions = {}): Promise<SyncReport> {
     this.#checkOpen();
     const resolved = resolveSync(options, this.#defaults);
-    const { tag, timeoutMs, minWorldSize } = resolved;
-    if (this.#syncing.has(tag)) throw new ArgumentError('A sync of this state is under way: wait for it.');
-    this.#syncing.add(tag);
     this.#fresh = null;
-    const engine = this.#askState;
-    try {
-      const [{ checkRevision, StateMemory }, { synchronise }] = await Promise.all([
-        import('./state/memory.ts'),
-        import('./state/sync.ts'),
-      ]);
-      checkRevision(state.revision);
-      let memory = this.#states.get(tag);
-      if (memory?.isOf(state) !== true) {
-        memory = new StateMemory(state, this.#engine.isThread);
-        memory.push();
-        await engine({ type: 'attach', spec: memory.spec(tag) });
-        this.#states.set(tag, memory);
-      } else memory.push();
-      const port = {
-        self: this.peerId,
-        now: () => performance.now(),
-        engine,
-        gather: (row: Uint8Array, timeout: number) =>
-          this.#gather(row, { tag: `skein.state:${tag}`, timeout, minWorldSize }),
-      };
-      const { report, isChanged } = await synchronise(port, { ...resolved, revision: state.revision, timeoutMs });
-      if (isChanged) memory.pull();
-      state.revision = report.revision;
-      this.#agreed.set(tag, { memory, revision: report.revision, hash: report.hash });
-      return report;
-    } finally {
-      this.#syncing.delete(tag);
-    }
+    this.#sharing ??= import('./state/sharing.ts').then(
+      ({ Sharing }) => new Sharing(this.#sharingPort(), this.#joinedWith),
+    );
+    return (await this.#sharing).sync(state, resolved);
   }
 
-  readonly #askState = <T extends StateAsk['type']>(ask: Extract<StateAsk, { type: T }>): Promise<StateAnswers[T]> =>
-    this.#ask((request) => ({ type: 'state', request, ask })) as Promise<StateAnswers[T]>; // what `ask` is answered with
+  #sharingPort(): SharingPort {
+    return {
+      self: this.peerId,
+      isThread: this.#engine.isThread,
+      now: () => performance.now(),
+      engine: async <T extends StateAsk['type']>(ask: Extract<StateAsk, { type: T }>) =>
+        (await this.#ask((request) => ({ type: 'state', request, ask }))) as StateAnswers[T], // what `ask` is answered with
+      gather: (tag, row, timeout, minWorldSize) =>
+        this.#gather(row, { tag: `skein.state:${tag}`, timeout, minWorldSize }),
+    };
+  }
 
   /** Everybody's bytes, by rank. */
   async #gather(bytes: Uint8Array, options: CallOptions): Promise<ReadonlyMap<PeerId, Uint8Array>> {
@@ -607,7 +590,7 @@ export class Group {
    */
   async snapshot(options: SnapshotOptions = {}): Promise<SnapshotReport> {
     const { tag = '' } = options;
-    const agreed = this.#agreed.get(tag);
+    const agreed = (await this.#sharing)?.agreed(tag);
     if (agreed === undefined)
       throw new ArgumentError('There is no shared state that was in step: call syncState, or steps({ state }), first.');
     return (await this.#snapshots()).snapshot(agreed, options);
@@ -647,15 +630,16 @@ export class Group {
   async #openKeeper(): Promise<Keeper> {
     const { Keeper } = await import('./snapshot/keeper.ts');
     const { timeoutMs, minWorldSize } = this.#defaults;
+    const { self, isThread, engine } = this.#sharingPort();
     const group = this;
     return new Keeper({
       ...this.#name,
-      self: this.peerId,
-      isThread: this.#engine.isThread,
+      self,
+      isThread,
       timeoutMs,
       disk: this.#folders?.disk ?? null,
       resumed: this.#folders?.resumed ?? null,
-      engine: this.#askState,
+      engine,
       gather: (bytes, timeout) => this.#gather(bytes, { tag: 'skein.snapshot', timeout, minWorldSize }),
       get epoch() {
         return group.epoch;
@@ -668,7 +652,7 @@ export class Group {
 
   /** The engine has looked after a state since before this peer was a member. */
   #adopt(memory: StateMemory, prefetched: Prefetched | null): void {
-    this.#states.set('', memory);
+    this.#joinedWith = memory;
     if (prefetched === null || prefetched.bytes === 0) return;
     memory.pull();
     if (prefetched.revision !== null) memory.state.revision = prefetched.revision;

@@ -43,6 +43,7 @@ export type {
   SyncOptions,
   TransferOptions,
 } from '../options.ts';
+export type { StateStatus } from '../state/asks.ts';
 export type { SharedEntry, SharedState } from '../state/memory.ts';
 export type { SyncStrategy } from '../state/strategy.ts';
 export type { SyncReport } from '../state/sync.ts';

@@ -24,7 +24,7 @@ import { type FlowSight, LinkRates } from '../membership/link-rates.ts';
 import { type LinkSight, Paths } from '../membership/paths.ts';
 import type { SlowPeer } from '../membership/stragglers.ts';
 import { hasCut, type Pair } from '../membership/ways.ts';
-import type { Prefetched, StateAnswers, StateAsk, StateSpec } from '../state/asks.ts';
+import type { Prefetched, StateAnswers, StateAsk, StateSpec, StateStatus } from '../state/asks.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
@@ -106,6 +106,8 @@ export interface RuntimeStatus {
   /** The members in the order of the ring: each sends to the next, and the last to the first. */
   readonly ring: readonly PeerId[];
   readonly links: readonly LinkStatus[];
+  /** What is shared, by tag. */
+  readonly states: readonly StateStatus[];
   /** By what `algorithm: 'auto'` chooses: as the coordinator has told all members of the view. */
   readonly costs: WayCosts;
   readonly collectives: readonly {
@@ -875,7 +877,8 @@ export class Runtime {
       waitsFor: operation.waitsFor(),
       elapsed: Math.round(now - operation.startedAt),
     }));
-    return { ring: this.#collectives.ring, links, costs: this.#view?.costs ?? UNMEASURED, collectives };
+    const costs = this.#view?.costs ?? UNMEASURED;
+    return { ring: this.#collectives.ring, links, states: this.#states.status(), costs, collectives };
   }
 
   /** Tells the coordinator, lets what is queued leave, and closes. */

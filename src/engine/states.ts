@@ -1,5 +1,5 @@
 /** Shared state in one engine: its code is loaded when it is first needed, as most of it is for who shares state only. */
-import type { Prefetched, StateAnswers, StateAsk } from '../state/asks.ts';
+import type { Prefetched, StateAnswers, StateAsk, StateStatus } from '../state/asks.ts';
 import type { StateService } from '../state/service.ts';
 import type { Clock } from '../transport/clock.ts';
 import { bareFrame } from '../transport/lane.ts';
@@ -58,6 +58,10 @@ export class States {
 
   onLinkLost(peerId: string): void {
     this.#service?.onLinkLost(peerId);
+  }
+
+  status(): readonly StateStatus[] {
+    return this.#service?.status() ?? [];
   }
 
   close(): void {

@@ -5,6 +5,7 @@
 import { ArgumentError, MismatchError } from '../errors.ts';
 import type { Manifest } from '../state/manifest.ts';
 import { type SharedState, StateMemory } from '../state/memory.ts';
+import type { Agreed } from '../state/sharing.ts';
 import { entriesOf, type Frozen, freeze, frozenOf, hashOf, thaw } from './contents.ts';
 import { Ring, type RingPort } from './ring.ts';
 import { type Snapshot, type SnapshotEntry, SnapshotError } from './snapshot.ts';
@@ -62,13 +63,6 @@ export interface KeeperPort extends RingPort {
   readonly timeoutMs: number;
   readonly disk: Disk | null;
   readonly resumed: Resumed | null;
-}
-
-/** A state, and what the members agreed upon when they synced it last. */
-export interface Agreed {
-  readonly memory: StateMemory;
-  readonly revision: number;
-  readonly hash: string;
 }
 
 /** What each member tells: revision (−1: its copy is not what was agreed upon), bytes of its offer, hash in hex. */

@@ -194,7 +194,7 @@ async function fetchFrom(
   let holding = await engine({ type: 'begin', tag, revision: before, changed: null });
   const isHere = () => sameHash(holding.hash, hash) || (holding.ready !== null && sameHash(holding.ready, hash));
   if (!isHere()) holding = await engine({ type: 'fetch', tag, revision, hash, holders, timeoutMs });
-  if (isHere()) await engine({ type: 'settle', tag, revision, hash });
+  if (isHere()) await engine({ type: 'settle', tag, revision, hash, diverged: 0 });
   else await engine({ type: 'abandon', tag });
   return isHere();
 }

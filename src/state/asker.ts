@@ -27,9 +27,10 @@ export class Asker {
 
   /**
    * @param bytes how long the answer is
+   * @param patienceMs how long it is awaited
    * @returns memory that the caller gives back; null: the peer has no such thing, or can't be reached, or does not answer
    */
-  ask(peerId: string, ask: Ask, bytes: number): Promise<Uint8Array | null> {
+  ask(peerId: string, ask: Ask, bytes: number, patienceMs: number = PATIENCE_MS): Promise<Uint8Array | null> {
     const open = this.#requests.get(peerId) ?? new Map<number, Request>();
     if (open.size >= MAX_ASKS || !this.#port.isUp(peerId)) return Promise.resolve(null);
     this.#requests.set(peerId, open);
@@ -42,7 +43,7 @@ export class Asker {
         else resolve(answer);
       };
       const request = { ask, bytes, isArriving: false, isLate: false, end };
-      const stopTimer = this.#port.schedule(PATIENCE_MS, () => {
+      const stopTimer = this.#port.schedule(patienceMs, () => {
         request.isLate = true;
         resolve(null);
       });

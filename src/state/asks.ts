@@ -32,7 +32,14 @@ export type StateAsk =
       readonly timeoutMs: number;
     }
   /** All others are ready: holds it. */
-  | { readonly type: 'settle'; readonly tag: string; readonly revision: number; readonly hash: Uint8Array }
+  | {
+      readonly type: 'settle';
+      readonly tag: string;
+      readonly revision: number;
+      readonly hash: Uint8Array;
+      /** Members that had diverged. */
+      readonly diverged: number;
+    }
   /** A sync has failed: holds what it held. */
   | { readonly type: 'abandon'; readonly tag: string }
   /** Who of these peers holds the highest revision of a state that this one has attached. */
@@ -87,4 +94,22 @@ export interface Prefetched {
   readonly bytes: number;
   /** Of the state, if all of it is here; else null. */
   readonly revision: number | null;
+}
+
+/** A shared state as it is now, and what has become of it since this peer came. */
+export interface StateStatus {
+  readonly tag: string;
+  /** That all had after the last sync. */
+  readonly revision: number;
+  /** Of its contents then, in hex; null before the first. */
+  readonly hash: string | null;
+  /** Length of its contents, and how many pieces they are cut into. */
+  readonly bytes: number;
+  readonly pieces: number;
+  readonly syncs: number;
+  /** Bytes of contents given to others, and taken from them. */
+  readonly sent: number;
+  readonly received: number;
+  /** How often a member held something else than the others, though it was in step. */
+  readonly diverged: number;
 }

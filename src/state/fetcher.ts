@@ -16,6 +16,10 @@ const WINDOW = 4;
 /** How often a source may give a wrong piece in a sync: then it is asked no more. */
 const MAX_WRONG = 3;
 
+/** How long a summary is awaited, and how long a table before the next source is asked for it as well (ms). */
+const SUMMARY_MS = 2_000;
+const HESITATION_MS = 1_000;
+
 /** Between looks for what is late (ms). */
 const LOOK_MS = 250;
 
@@ -46,34 +50,66 @@ export class Fetcher {
   /** What a peer holds of a state; null when it can't be asked, or holds none of this shape. */
   async summary(replica: Replica, tag: string, peerId: string): Promise<Summary | null> {
     const name = hashTag(wireName(tag, replica.shape));
-    const answer = await this.#asker.ask(peerId, { kind: SUMMARY, tag: name, first: 0, count: 0 }, SUMMARY_BYTES);
+    const ask = { kind: SUMMARY, tag: name, first: 0, count: 0 };
+    const answer = await this.#asker.ask(peerId, ask, SUMMARY_BYTES, SUMMARY_MS);
     if (answer === null) return null;
     const summary = readSummary(answer);
     this.#port.giveBuffer(answer);
     return summary;
   }
 
-  /** The hashes of all pieces of a state whose hash is known, from the first source that tells the right ones; null: none does. */
-  async target(
+  /**
+   * The hashes of all pieces of a state whose hash is known, from the first source that tells the right ones; null: none does in time. One
+   * is asked after the other, the next when the one before is late.
+   */
+  target(
+    replica: Replica,
+    tag: string,
+    known: Pick<Target, 'revision' | 'hash'>,
+    sources: readonly string[],
+    until: number,
+  ): Promise<Target | null> {
+    return new Promise((resolve) => {
+      let next = 0;
+      let open = 0;
+      let isOver = false;
+      const end = (target: Target | null) => {
+        isOver = true;
+        stopTimer();
+        resolve(target);
+      };
+      const askNext = () => {
+        const source = sources[next];
+        if (isOver || source === undefined) return;
+        next += 1;
+        open += 1;
+        const stop = this.#port.schedule(HESITATION_MS, askNext);
+        void this.#targetOf(replica, tag, known, source).then((target) => {
+          stop();
+          open -= 1;
+          if (isOver) return;
+          if (target !== null || (open === 0 && next >= sources.length)) end(target);
+          else askNext();
+        });
+      };
+      const stopTimer = this.#port.schedule(Math.max(0, until - this.#port.now()), () => end(null));
+      if (sources.length === 0) end(null);
+      askNext();
+    });
+  }
+
+  async #targetOf(
     replica: Replica,
     tag: string,
     { revision, hash }: Pick<Target, 'revision' | 'hash'>,
-    sources: readonly string[],
+    source: string,
   ): Promise<Target | null> {
-    const { layout } = replica;
-    for (const source of sources) {
-      const told = await this.#table(replica, tag, source);
-      if (told === null) continue;
-      const split = 8 * layout.entries.length;
-      const target = {
-        revision,
-        hash,
-        table: told.subarray(split),
-        revisions: new Float64Array(told.buffer, 0, layout.entries.length),
-      };
-      if (checkTarget(layout, target, this.#hasher) === null) return target;
-    }
-    return null;
+    const told = await this.#table(replica, tag, source);
+    if (told === null) return null;
+    const entries = replica.layout.entries.length;
+    const revisions = new Float64Array(told.buffer, 0, entries);
+    const target = { revision, hash, table: told.subarray(8 * entries), revisions };
+    return checkTarget(replica.layout, target, this.#hasher) === null ? target : null;
   }
 
   async #table(replica: Replica, tag: string, source: string): Promise<Uint8Array | null> {

@@ -25,7 +25,7 @@ export interface Held {
   readonly replica: Replica;
   /** A sync is under way. */
   isUrgent: boolean;
-  /** Bytes of pieces that were sent. */
+  /** Bytes of pieces that were sent, in all. */
   sent: number;
 }
 

@@ -14,6 +14,9 @@ import { type Manifest, makeManifest, stateHash } from './manifest.ts';
 /** Hashed before others have a turn (bytes): a few milliseconds. */
 const TURN_BYTES: number = 8 * 1024 * 1024;
 
+/** Entries up to this length are always looked at (bytes). */
+const SMALL_BYTES: number = 64 * 1024;
+
 /** Of what the caller says it has not changed, hashed again at each sync (bytes): so a bit that flips there is found in time. */
 const AUDIT_BYTES: number = 4 * 1024 * 1024;
 
@@ -99,11 +102,14 @@ export class Replica {
   async look(revision: number, changed: readonly string[] | null, turn: () => Promise<void>): Promise<number> {
     let bytes = 0;
     let sinceTurn = 0;
+    // Others may ask for the table meanwhile: they get the last whole one.
+    const table = this.#table.slice();
     for (const [index, entry] of this.layout.entries.entries()) {
-      const isKnown = this.hash !== null && changed !== null && !changed.includes(entry.name);
+      const isSmall = entry.bytes <= SMALL_BYTES;
+      const isKnown = !isSmall && this.hash !== null && changed !== null && !changed.includes(entry.name);
       if (isKnown) continue;
       for (let piece = entry.firstPiece; piece < entry.firstPiece + entry.pieces; piece++) {
-        const length = this.#lookAt(piece, index, revision);
+        const length = this.#lookAt(table, piece, index, revision);
         bytes += length;
         sinceTurn += length;
         if (sinceTurn < TURN_BYTES) continue;
@@ -111,17 +117,19 @@ export class Replica {
         await turn();
       }
     }
-    if (bytes < this.layout.bytes) bytes += this.#audit(revision);
+    if (bytes < this.layout.bytes) bytes += this.#audit(table, revision);
+    this.#table.set(table);
+    this.revision = revision;
     this.hash = stateHash(this.layout, this.#table, this.#hasher);
     // What was here and is not any more would be missing when it is put together.
     if (this.ready !== null && this.lacks(this.ready).length > 0) this.ready = null;
     return bytes;
   }
 
-  #lookAt(piece: number, entry: number, revision: number): number {
+  #lookAt(table: Uint8Array, piece: number, entry: number, revision: number): number {
     const bytes = this.#pieceOf(piece);
     const hash = this.#hasher.of(bytes);
-    const known = this.#hashIn(this.#table, piece);
+    const known = this.#hashIn(table, piece);
     if (!sameHash(known, hash)) {
       known.set(hash);
       this.#revisions[entry] = revision;
@@ -129,12 +137,12 @@ export class Replica {
     return bytes.length;
   }
 
-  #audit(revision: number): number {
+  #audit(table: Uint8Array, revision: number): number {
     let bytes = 0;
     for (let looked = 0; looked < this.layout.pieces && bytes < AUDIT_BYTES; looked++) {
       const piece = this.#audited;
       this.#audited = (piece + 1) % this.layout.pieces;
-      bytes += this.#lookAt(piece, placeOf(this.layout, piece).entry, revision);
+      bytes += this.#lookAt(table, piece, placeOf(this.layout, piece).entry, revision);
     }
     return bytes;
   }

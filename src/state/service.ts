@@ -9,7 +9,16 @@
 import type { FrameHeader } from '../wire/frame.ts';
 import { hashTag } from '../wire/frame.ts';
 import { Asker } from './asker.ts';
-import type { Finding, Holding, Prefetched, Settlement, StateAnswers, StateAsk, StateSpec } from './asks.ts';
+import type {
+  Finding,
+  Holding,
+  Prefetched,
+  Settlement,
+  StateAnswers,
+  StateAsk,
+  StateSpec,
+  StateStatus,
+} from './asks.ts';
 import { sameHash, toHex } from './digest.ts';
 import { Fetcher } from './fetcher.ts';
 import { Hasher } from './hash.ts';
@@ -25,6 +34,9 @@ const PAUSE_MS = 50;
 const ROUND_MS = 100;
 const PASS_MS = 1_000;
 
+/** How long their tables are awaited (ms). */
+const TABLE_MS = 10_000;
+
 /** Peers that are asked for a state before this one is a member. */
 const MAX_SOURCES = 16;
 
@@ -34,13 +46,22 @@ const SOON_BYTES: number = 2 * 1024 * 1024;
 /** Rounds in which no less is missing than before: the state changes as fast as it comes. */
 const MAX_VAIN = 3;
 
+/** Rounds in which the members went on between two answers. */
+const MAX_MISSED = 20;
+
 interface Shared extends Held {
   readonly tag: string;
   /** Its name on the wire. */
   readonly name: number;
   /** Bytes by source, since the sync began. */
   readonly received: Map<string, number>;
+  /** What was sent before that. */
+  sentBefore: number;
   prefetched: number;
+  syncs: number;
+  /** Bytes in all. */
+  receivedInAll: number;
+  diverged: number;
 }
 
 export class StateService {
@@ -85,6 +106,15 @@ export class StateService {
   onLinkLost(peerId: string): void {
     this.#asker.onLinkLost(peerId);
     this.#holder.onLinkLost(peerId);
+  }
+
+  status(): StateStatus[] {
+    return [...this.#states.values()].map(({ tag, replica, syncs, sent, receivedInAll, diverged }) => {
+      const { layout, revision, hash } = replica;
+      const { bytes, pieces } = layout;
+      const told = syncs > 0 && hash !== null ? toHex(hash) : null;
+      return { tag, revision, hash: told, bytes, pieces, syncs, sent, received: receivedInAll, diverged };
+    });
   }
 
   close(): void {
@@ -132,7 +162,8 @@ export class StateService {
     if (old !== undefined) this.#holder.drop(old.name);
     const replica = new Replica(layOut(shapes), memory, revision, this.#hasher);
     const name = hashTag(wireName(tag, replica.shape));
-    const shared = { tag, name, replica, isUrgent: false, sent: 0, received: new Map(), prefetched: 0 };
+    const counts = { sent: 0, sentBefore: 0, prefetched: 0, syncs: 0, receivedInAll: 0, diverged: 0 };
+    const shared = { tag, name, replica, isUrgent: false, received: new Map(), ...counts };
     this.#states.set(tag, shared);
     this.#holder.hold(name, shared);
   }
@@ -142,11 +173,10 @@ export class StateService {
   async #begin({ tag, revision, changed }: Extract<StateAsk, { type: 'begin' }>): Promise<Holding> {
     const shared = this.#shared(tag);
     const { replica } = shared;
-    shared.sent = 0;
+    shared.sentBefore = shared.sent;
     shared.received.clear();
     // Whoever holds parts of two revisions has been given another one by its owner.
     if (revision > 0) replica.isWhole = true;
-    replica.revision = revision;
     await replica.look(revision, changed, this.#turn);
     shared.isUrgent = true;
     this.#holder.hurry();
@@ -157,22 +187,30 @@ export class StateService {
     const shared = this.#shared(tag);
     const { replica } = shared;
     const until = this.#port.now() + timeoutMs;
-    const target = await this.#fetcher.target(replica, tag, { revision, hash }, holders);
+    const target = await this.#fetcher.target(replica, tag, { revision, hash }, holders, until);
     const options = { tag, sources: holders, until, isStill: true, onBytes: counter(shared) };
     if (target !== null && (await this.#fetcher.pieces(replica, target, options))) replica.complete(target);
     else await new Promise<void>((resolve) => void this.#port.schedule(PAUSE_MS, resolve));
     return holdingOf(replica);
   }
 
-  #settle({ tag, revision, hash }: Extract<StateAsk, { type: 'settle' }>): Settlement {
+  #settle({ tag, revision, hash, diverged }: Extract<StateAsk, { type: 'settle' }>): Settlement {
     const shared = this.#shared(tag);
-    const { sent, received, prefetched, replica } = shared;
+    const { sent, sentBefore, received, prefetched, replica } = shared;
     const isChanged = replica.settle(revision, hash);
     shared.isUrgent = false;
     shared.prefetched = 0;
+    shared.syncs += 1;
+    shared.diverged += diverged;
     const bytes = [...received.values()].reduce((sum, one) => sum + one, 0);
     // What was written in place was so before, as it came.
-    return { sent, received: bytes, from: [...received.keys()], prefetched, isChanged: isChanged || bytes > 0 };
+    return {
+      sent: sent - sentBefore,
+      received: bytes,
+      from: [...received.keys()],
+      prefetched,
+      isChanged: isChanged || bytes > 0,
+    };
   }
 
   #abandon(shared: Shared): void {
@@ -206,12 +244,13 @@ export class StateService {
     const shared = this.#shared(tag);
     const { replica } = shared;
     let fewest = Number.POSITIVE_INFINITY;
-    for (let vain = 0; vain < MAX_VAIN && isWanted(); ) {
+    let missed = 0;
+    for (let vain = 0; vain < MAX_VAIN && missed < MAX_MISSED && isWanted(); ) {
       const known = await this.#told(shared, peers);
       const newest = known === null ? null : await this.#newest(shared, known);
       if (known === null) break;
       if (newest === null) {
-        vain += 1; // they have gone on between two answers
+        missed += 1; // they have gone on between two answers
       } else {
         if (newest.revision <= replica.revision) break; // what is here may be what they will take
         if (replica.revision === 0) replica.isWhole = false;
@@ -264,7 +303,8 @@ export class StateService {
     known: { readonly peers: readonly string[]; readonly revision: number; readonly hash: Uint8Array },
   ): Promise<Target | null> {
     if (replica.hash === null) await replica.look(replica.revision, null, this.#turn);
-    return this.#fetcher.target(replica, tag, known, known.peers);
+    const until = this.#port.now() + TABLE_MS;
+    return this.#fetcher.target(replica, tag, known, known.peers, until);
   }
 
   #missingBytes(replica: Replica, target: Target): number {
@@ -286,6 +326,10 @@ function holdingOf({ isWhole, isSynced, shape, hash, ready }: Replica): Holding 
   return { isWhole, isSynced, shape, hash: hash!, ready: ready?.hash ?? null }; // looked at when the sync began
 }
 
-function counter({ received }: Shared): (source: string, bytes: number) => void {
-  return (source, bytes) => void received.set(source, (received.get(source) ?? 0) + bytes);
+function counter(shared: Shared): (source: string, bytes: number) => void {
+  const { received } = shared;
+  return (source, bytes) => {
+    received.set(source, (received.get(source) ?? 0) + bytes);
+    shared.receivedInAll += bytes;
+  };
 }

@@ -67,7 +67,8 @@ export async function synchronise(
     const { revision, diverged } = plan;
     return { report: { revision, hash: toHex(plan.hash), sent, received, from, prefetched, diverged }, isChanged };
   } catch (error) {
-    await port.engine({ type: 'abandon', tag });
+    // An engine that has ended holds nothing any more.
+    await port.engine({ type: 'abandon', tag }).catch(() => null);
     throw error;
   }
 }
@@ -85,7 +86,13 @@ async function agree(port: SyncPort, call: SyncCall): Promise<{ plan: SyncPlan; 
     if ('code' in plan) throw noPlan(call, plan);
     for (const peerId of plan.diverged) diverged.add(peerId);
     if (plan.isSettled) {
-      const settlement = await port.engine({ type: 'settle', tag, revision: plan.revision, hash: plan.hash });
+      const settlement = await port.engine({
+        type: 'settle',
+        tag,
+        revision: plan.revision,
+        hash: plan.hash,
+        diverged: diverged.size,
+      });
       return { plan: { ...plan, diverged: [...diverged] }, settlement };
     }
     if (!plan.behind.includes(port.self)) continue;
