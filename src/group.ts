@@ -23,10 +23,12 @@ import {
   type SyncOptions,
   type TransferOptions,
 } from './options.ts';
+import type { Disk, Keeper, Resumed, SnapshotOptions, SnapshotReport } from './snapshot/keeper.ts';
 import { type Staged, Staging } from './staging.ts';
 import type { Prefetched, StateAnswers, StateAsk } from './state/asks.ts';
 import type { SharedState, StateMemory } from './state/memory.ts';
 import type { Sharing, SharingPort } from './state/sharing.ts';
+import type { SyncStrategy } from './state/strategy.ts';
 import type { SyncReport } from './state/sync.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
@@ -142,6 +144,19 @@ function overlap(left: readonly TensorPart[], right: readonly TensorPart[]): boo
   );
 }
 
+/** What calls take where they are told nothing else. */
+interface Defaults {
+  readonly timeoutMs: number;
+  readonly minWorldSize: number;
+  readonly strategy: SyncStrategy;
+}
+
+/** Where snapshots are on disk; there are none in a browser. */
+interface Folders {
+  readonly disk: Disk;
+  readonly resumed: Resumed | null;
+}
+
 /** @internal what `join()` is given to share */
 export async function memoryOf(
   state: SharedState | undefined,
@@ -159,7 +174,7 @@ const SHARED_RESULTS: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'broad
 export class Group {
   readonly peerId: PeerId;
   readonly #engine: Engine;
-  readonly #defaults: { readonly timeoutMs: number; readonly minWorldSize: number };
+  readonly #defaults: Defaults;
   readonly #observer: Observer | null;
   readonly #staging: Staging;
   readonly #calls: Map<number, OpenCall> = new Map();
@@ -178,6 +193,10 @@ export class Group {
   #joinedWith: StateMemory | null = null;
   /** Loaded when state is first shared. */
   #sharing: Promise<Sharing> | null = null;
+  readonly #folders: Folders | null;
+  readonly #name: { readonly run: string; readonly name: string };
+  /** Loaded when a snapshot is first made. */
+  #keeper: Promise<Keeper> | null = null;
   #members: readonly GroupMember[] = [];
   /** How the peers known are reached, by id. */
   readonly #paths: Map<PeerId, PathKind> = new Map();
@@ -194,6 +213,7 @@ export class Group {
     signal: AbortSignal | undefined,
     memory: StateMemory | null = null,
     observer: Observer | null = null,
+    folders: Folders | null = null,
   ): Promise<Group> {
     return new Promise((resolve, reject) => {
       let group: Group | null = null;
@@ -210,7 +230,7 @@ export class Group {
         else if (message.type === 'join-failed') fail(fromPlainError(message.error));
         else if (message.type === 'joined') {
           finish();
-          group = new Group(engine, message.peerId, message.admission, resolved, observer);
+          group = new Group(engine, message.peerId, message.admission, resolved, observer, folders);
           if (memory !== null) group.#adopt(memory, message.prefetched);
           for (const event of early) group.#onEvent(event);
           resolve(group);
@@ -233,13 +253,16 @@ export class Group {
     admission: Admission,
     resolved: ResolvedJoin,
     observer: Observer | null,
+    folders: Folders | null,
   ) {
     this.#engine = engine;
     this.peerId = peerId;
     this.#fresh = admission;
     this.#staging = new Staging(engine.isThread);
-    const { timeoutMs, minWorldSize } = resolved.runtime;
-    this.#defaults = { timeoutMs, minWorldSize };
+    const { timeoutMs, minWorldSize, run, name } = resolved.runtime;
+    this.#defaults = { timeoutMs, minWorldSize, strategy: resolved.strategy ?? 'majority' };
+    this.#name = { run, name };
+    this.#folders = folders;
     this.#observer = observer;
     this.#observer?.note({ type: 'joined', peerId });
     this.#observer?.note({ type: 'boundary', boundary: admission.boundary, epoch: admission.epoch });
@@ -550,14 +573,90 @@ export class Group {
       now: () => performance.now(),
       engine: async <T extends StateAsk['type']>(ask: Extract<StateAsk, { type: T }>) =>
         (await this.#ask((request) => ({ type: 'state', request, ask }))) as StateAnswers[T], // what `ask` is answered with
-      gather: async (tag, row, timeout, minWorldSize) => {
-        const all = new Uint8Array(row.length * this.worldSize);
-        const { contributors } = await this.allGather(row, all, { tag: `skein.state:${tag}`, timeout, minWorldSize });
-        return new Map(
-          contributors.map((peerId, rank) => [peerId, all.subarray(rank * row.length, (rank + 1) * row.length)]),
-        );
-      },
+      gather: (tag, row, timeout, minWorldSize) =>
+        this.#gather(row, { tag: `skein.state:${tag}`, timeout, minWorldSize }),
     };
+  }
+
+  /** Everybody's bytes, by rank. */
+  async #gather(bytes: Uint8Array, options: CallOptions): Promise<ReadonlyMap<PeerId, Uint8Array>> {
+    const all = new Uint8Array(bytes.length * this.worldSize);
+    const { contributors } = await this.allGather(bytes, all, options);
+    return new Map(
+      contributors.map((peerId, rank) => [peerId, all.subarray(rank * bytes.length, (rank + 1) * bytes.length)]),
+    );
+  }
+
+  /**
+   * Keeps the shared state as the members agreed upon it in the last sync, in this peer's memory and, with `directory`, on disk; and what
+   * is this peer's own (`own`), in the memory of the next member. A collective, which all make after the same sync and before they
+   * change the state, some with a `directory` or something of their own, others without.
+   *
+   * @returns when the copies are made and all members have the same; the disk is written in the background (`written`)
+   * @throws ArgumentError where there was no such sync, SnapshotError where the state has been changed since, or the last snapshot could not be
+   *   written; MismatchError where others make another one; what an all-gather throws
+   * @example if (step.index % 100 === 0) await group.snapshot({ directory: 'snapshots' });
+   */
+  async snapshot(options: SnapshotOptions = {}): Promise<SnapshotReport> {
+    const { tag = '' } = options;
+    const agreed = (await this.#sharing)?.agreed(tag);
+    if (agreed === undefined)
+      throw new ArgumentError('There is no shared state that was in step: call syncState, or steps({ state }), first.');
+    return (await this.#snapshots()).snapshot(agreed, options);
+  }
+
+  /**
+   * Puts this peer's last snapshot back into the shared state, with its revision: for all members together, to begin again from there.
+   *
+   * @throws SnapshotError where this peer has made none
+   */
+  async restore(state: SharedState, options: { readonly tag?: string } = {}): Promise<void> {
+    (await this.#snapshots()).restore(options.tag ?? '', state);
+  }
+
+  /**
+   * What was kept of this peer's own, by a member (under the `name` of this peer) or in the folder from which it resumed, whichever is later,
+   * put into `own`, with the revision of the shared state when it was kept. Not a collective.
+   *
+   * @param own names, types and lengths of its entries as they were
+   * @returns who gave it, a peer or a folder; null where there is nothing: then `own` is as it was
+   * @throws ArgumentError without a `name`
+   */
+  async recall(
+    own: SharedState,
+    options: Pick<CallOptions, 'timeout'> = {},
+  ): Promise<{ readonly revision: number; readonly from: string } | null> {
+    const timeoutMs = checkTimeout(options.timeout ?? this.#defaults.timeoutMs);
+    return (await this.#snapshots()).recall(own, timeoutMs);
+  }
+
+  #snapshots(): Promise<Keeper> {
+    this.#checkOpen();
+    this.#keeper ??= this.#openKeeper();
+    return this.#keeper;
+  }
+
+  async #openKeeper(): Promise<Keeper> {
+    const { Keeper } = await import('./snapshot/keeper.ts');
+    const { timeoutMs, minWorldSize } = this.#defaults;
+    const { self, isThread, engine } = this.#sharingPort();
+    const group = this;
+    return new Keeper({
+      ...this.#name,
+      self,
+      isThread,
+      timeoutMs,
+      disk: this.#folders?.disk ?? null,
+      resumed: this.#folders?.resumed ?? null,
+      engine,
+      gather: (bytes, timeout) => this.#gather(bytes, { tag: 'skein.snapshot', timeout, minWorldSize }),
+      get epoch() {
+        return group.epoch;
+      },
+      get others() {
+        return group.members.map((member) => member.peerId).filter((peerId) => peerId !== group.peerId);
+      },
+    });
   }
 
   /** The engine has looked after a state since before this peer was a member. */
@@ -573,8 +672,12 @@ export class Group {
     if (this.#closed) return;
     this.#closed = true;
     await Promise.all([...this.#pending]);
-    await this.#request((request) => ({ type: 'leave', request }));
-    await this.#engine.terminate();
+    try {
+      await (await this.#keeper)?.close();
+    } finally {
+      await this.#request((request) => ({ type: 'leave', request }));
+      await this.#engine.terminate();
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {

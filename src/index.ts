@@ -51,10 +51,13 @@ export type {
   SyncOptions,
   TransferOptions,
 } from './options.ts';
+export type { SnapshotOptions, SnapshotReport } from './snapshot/keeper.ts';
+export { SnapshotError } from './snapshot/snapshot.ts';
 export type { StateStatus } from './state/asks.ts';
 export type { SharedEntry, SharedState } from './state/memory.ts';
 export type { SyncStrategy } from './state/strategy.ts';
 export type { SyncReport } from './state/sync.ts';
+export type { EtcdAccess } from './store/etcd-access.ts';
 export type { Change, Entry, Guard, Lease, Store } from './store/store.ts';
 export type { AllReduceStream, ReducedRange } from './stream.ts';
 export {

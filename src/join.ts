@@ -6,6 +6,7 @@ import { createThreadEngine } from './engine/thread.ts';
 import { Group, memoryOf } from './group.ts';
 import { Observer } from './observe.ts';
 import { type JoinOptions, type ResolvedJoin, resolveJoin } from './options.ts';
+import { ThreadDisk } from './snapshot/disk.ts';
 
 /**
  * Joins a run and waits for its view: at the start until `minWorldSize` peers are there, later until the members' next boundary.
@@ -22,8 +23,12 @@ export async function join(address?: string | readonly string[], options: JoinOp
   const createEngine = resolved.runtime.flight === undefined ? makeEngine : dumpingOnSignal(makeEngine);
   options.signal?.throwIfAborted();
   const observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
+  const { resumeFrom } = options;
+  const resumed =
+    resumeFrom === undefined ? null : await (await import('./snapshot/resume.ts')).resume(resumeFrom, options.state);
   const memory = await memoryOf(options.state, resolved.engine);
-  return Group.join(createEngine, resolved, options.signal, memory, observer);
+  const folders = { disk: new ThreadDisk(resumed?.directory ?? null), resumed };
+  return Group.join(createEngine, resolved, options.signal, memory, observer, folders);
 }
 
 /** The engine's code is loaded where it runs: in its own thread, or here. */

@@ -62,6 +62,12 @@ export interface JoinOptions extends EncryptionOptions {
    * fetched into place; of a higher one it is replaced in the first sync, if the members' is newer.
    */
   readonly state?: SharedState;
+  /**
+   * A folder of snapshots (`group.snapshot({ directory })`), of which the latest that is whole is put into `state` before this peer joins; where it is empty,
+   * or not there, `state` stays as it is. Syncs follow the highest revision then, if they are told nothing else, so that peers whose
+   * snapshots are of different age agree on the latest: give it on all peers or on none. Not in a browser. @default none
+   */
+  readonly resumeFrom?: string;
 }
 
 export interface CallOptions {
@@ -154,7 +160,7 @@ export interface SyncOptions extends Pick<CallOptions, 'tag' | 'timeout' | 'minW
   /**
    * Whom this peer follows. `majority`: what most of those hold that were in step before. `highest-revision`: the highest revision, for
    * restarts from checkpoints of different age. `send-only`: the others take what this peer holds. `receive-only`: this peer
-   * takes what the others hold. The first two don't go together. @default 'majority'
+   * takes what the others hold. The first two don't go together. @default 'majority'; after `resumeFrom` 'highest-revision'
    */
   readonly strategy?: SyncStrategy;
   /**
@@ -216,6 +222,8 @@ function checkName(name: string): string {
 export interface ResolvedJoin {
   readonly runtime: RuntimeOptions;
   readonly engine: 'worker' | 'inline';
+  /** Of syncs that name none. @default 'majority' */
+  readonly strategy?: SyncStrategy;
   /** File to which what happens is written, for whoever watches from outside. */
   readonly observe?: string;
 }
@@ -259,6 +267,7 @@ export function resolveJoin(
   return {
     ...(observe === undefined || observe === '' ? {} : { observe }),
     engine: checkChoice(options.engine ?? 'worker', ['worker', 'inline'], 'engine'),
+    ...(options.resumeFrom === undefined ? {} : { strategy: 'highest-revision' }),
     runtime: {
       ...(probeMs === undefined ? {} : { probeMs }),
       ...(flight === '' ? {} : { flight }),
@@ -291,7 +300,7 @@ const MAX_STATE_TAG_LENGTH: number = MAX_TAG_LENGTH - 20;
 /** @throws ArgumentError */
 export function resolveSync(
   options: SyncOptions,
-  defaults: { readonly timeoutMs: number; readonly minWorldSize: number },
+  defaults: { readonly timeoutMs: number; readonly minWorldSize: number; readonly strategy: SyncStrategy },
 ): ResolvedSync {
   const tag = options.tag ?? '';
   if (typeof tag !== 'string' || tag.length > MAX_STATE_TAG_LENGTH) {
@@ -299,7 +308,7 @@ export function resolveSync(
   }
   return {
     tag,
-    strategy: checkChoice(options.strategy ?? 'majority', STRATEGIES, 'strategy'),
+    strategy: checkChoice(options.strategy ?? defaults.strategy, STRATEGIES, 'strategy'),
     changed: options.changed ?? null,
     timeoutMs: checkTimeout(options.timeout ?? defaults.timeoutMs),
     minWorldSize: checkMinWorldSize(options.minWorldSize ?? defaults.minWorldSize),

@@ -43,6 +43,8 @@ export type {
   SyncOptions,
   TransferOptions,
 } from '../options.ts';
+export type { SnapshotOptions, SnapshotReport } from '../snapshot/keeper.ts';
+export { SnapshotError } from '../snapshot/snapshot.ts';
 export type { StateStatus } from '../state/asks.ts';
 export type { SharedEntry, SharedState } from '../state/memory.ts';
 export type { SyncStrategy } from '../state/strategy.ts';

@@ -25,6 +25,8 @@ export async function join(address: string, options: JoinOptions = {}): Promise<
       'In a browser WebRTC encrypts by itself, and the way to the coordinator is encrypted by an address with wss://: leave out `encryption`, `cert`, `key` and `ca`.',
     );
   }
+  if (options.resumeFrom !== undefined)
+    throw new ArgumentError('There are no folders in a browser: leave out `resumeFrom`.');
   const missing = workerMissing();
   const engine = options.engine ?? (missing === null ? 'worker' : 'inline');
   if (!transports.includes('webrtc'))

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
 import pc from 'picocolors';
-import { Coordinator } from '../index.ts';
+import { Coordinator, type EtcdAccess } from '../index.ts';
 import { address, nonEmpty, seconds, wholeNumber } from './arguments.ts';
 
 interface CoordinatorOptions {
@@ -13,6 +13,12 @@ interface CoordinatorOptions {
   readonly store?: string;
   readonly lease: number;
   readonly advertise?: string;
+  readonly etcdUser?: string;
+  readonly etcdPassword?: string;
+  /** Paths of PEM files, as those below. */
+  readonly etcdCa?: string;
+  readonly etcdCert?: string;
+  readonly etcdKey?: string;
   readonly ice: readonly string[];
   readonly turnSecret?: string;
   readonly httpPort?: number;
@@ -71,6 +77,17 @@ Examples:
   or four of them at once:
     $ SKEIN_TOKEN=… skein launch -n 4 --coordinator tcp://host:7400 --run my-run -- node train.js`;
 
+function etcdAccess(options: CoordinatorOptions, read: (path: string) => string): EtcdAccess {
+  const { etcdUser, etcdPassword, etcdCa, etcdCert, etcdKey } = options;
+  return {
+    ...(etcdUser === undefined ? {} : { user: etcdUser }),
+    ...(etcdPassword === undefined ? {} : { password: etcdPassword }),
+    ...(etcdCa === undefined ? {} : { ca: read(etcdCa) }),
+    ...(etcdCert === undefined ? {} : { cert: read(etcdCert) }),
+    ...(etcdKey === undefined ? {} : { key: read(etcdKey) }),
+  };
+}
+
 async function serve(options: CoordinatorOptions): Promise<void> {
   const { host, port, token, store, lease, advertise, ice, turnSecret, cert, key, ca, servePage, probes } = options;
   const httpPort = options.httpPort ?? (servePage === true ? PAGE_PORT : undefined);
@@ -89,6 +106,7 @@ async function serve(options: CoordinatorOptions): Promise<void> {
     ...(token === undefined ? {} : { token }),
     ...(store === undefined ? {} : { store, leaseMs: lease }),
     ...(advertise === undefined ? {} : { advertise }),
+    etcd: etcdAccess(options, read),
     ...(httpPort === undefined
       ? {}
       : { http: { port: httpPort, ...(servePage === true ? { folder: PAGE_FOLDER } : {}) } }),
@@ -131,6 +149,11 @@ export function coordinatorCommand(): Command {
         .default(3_000, '3'),
     )
     .option('--advertise <address>', 'with etcd: where peers reach this one, if not where it listens', address)
+    .addOption(new Option('--etcd-user <name>', 'user of etcd').env('SKEIN_ETCD_USER').argParser(nonEmpty))
+    .addOption(new Option('--etcd-password <word>', 'its password').env('SKEIN_ETCD_PASSWORD').argParser(nonEmpty))
+    .option('--etcd-ca <file>', "authority of etcd's certificates, PEM", nonEmpty)
+    .option('--etcd-cert <file>', 'certificate that etcd asks for, PEM, without a common name', nonEmpty)
+    .option('--etcd-key <file>', 'its private key, PEM', nonEmpty)
     .option('--ice <url...>', 'STUN and TURN servers for peers behind NATs, as stun:host:3478', [])
     .addOption(
       new Option('--turn-secret <secret>', 'shared secret of the TURN servers')

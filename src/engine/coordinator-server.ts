@@ -13,6 +13,7 @@ import {
   type CoordinatorSnapshot,
   type PeerId,
 } from '../membership/coordinator.ts';
+import type { EtcdAccess } from '../store/etcd-access.ts';
 import { openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
 import { DEFAULT_PORT, formatTcpAddress, isLoopback, parseTcpAddress } from '../transport/address.ts';
@@ -69,6 +70,8 @@ export interface CoordinatorListenOptions extends EncryptionOptions {
    * @default none: the members' reports must do
    */
   readonly store?: string | Store;
+  /** User and certificates with which etcd lets this coordinator in. @default none */
+  readonly etcd?: EtcdAccess;
   /**
    * Where several share a store: so long after the last word of one that leads another takes over (ms). etcd counts whole seconds,
    * and no fewer than two. @default 3000
@@ -248,7 +251,7 @@ export class CoordinatorServer {
     };
     const opened: { close(): Promise<void> }[] = [...listeners];
     try {
-      const store = await openStore(options.store, leaseMs, platform.clock);
+      const store = await openStore(options.store, leaseMs, platform.clock, options.etcd);
       opened.push(store);
       const ledger = store.isShared ? null : await Ledger.open(store, null);
       const http = await listenHttp(address, options, door, source, onConnection);

@@ -42,6 +42,10 @@ export type StateAsk =
     }
   /** A sync has failed: holds what it held. */
   | { readonly type: 'abandon'; readonly tag: string }
+  /** Who of these peers holds the highest revision of a state that this one has attached. */
+  | { readonly type: 'find'; readonly tag: string; readonly peers: readonly string[] }
+  /** The engine need not look after it any more. */
+  | { readonly type: 'detach'; readonly tag: string }
   /** What was agreed last, for whoever keeps it. */
   | { readonly type: 'manifest'; readonly tag: string };
 
@@ -66,13 +70,22 @@ export interface Settlement {
   readonly isChanged: boolean;
 }
 
-/** `attach`, `abandon`: nothing. */
+/** What other peers hold. */
+export interface Finding {
+  readonly revision: number;
+  readonly hash: Uint8Array;
+  readonly holders: readonly string[];
+}
+
+/** `attach`, `abandon`, `detach`: nothing; nor `find`, where nobody holds any. */
 export interface StateAnswers {
   readonly attach: null;
   readonly begin: Holding;
   readonly fetch: Holding;
   readonly settle: Settlement;
   readonly abandon: null;
+  readonly find: Finding | null;
+  readonly detach: null;
   readonly manifest: Manifest;
 }
 

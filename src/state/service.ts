@@ -9,8 +9,17 @@
 import type { FrameHeader } from '../wire/frame.ts';
 import { hashTag } from '../wire/frame.ts';
 import { Asker } from './asker.ts';
-import type { Holding, Prefetched, Settlement, StateAnswers, StateAsk, StateSpec, StateStatus } from './asks.ts';
-import { toHex } from './digest.ts';
+import type {
+  Finding,
+  Holding,
+  Prefetched,
+  Settlement,
+  StateAnswers,
+  StateAsk,
+  StateSpec,
+  StateStatus,
+} from './asks.ts';
+import { sameHash, toHex } from './digest.ts';
 import { Fetcher } from './fetcher.ts';
 import { Hasher } from './hash.ts';
 import { type Held, Holder } from './holder.ts';
@@ -129,6 +138,12 @@ export class StateService {
       case 'abandon':
         this.#abandon(this.#shared(ask.tag));
         return null;
+      case 'find':
+        return this.#find(this.#shared(ask.tag), ask.peers);
+      case 'detach':
+        this.#holder.drop(this.#shared(ask.tag).name);
+        this.#states.delete(ask.tag);
+        return null;
       case 'manifest':
         return this.#shared(ask.tag).replica.manifest();
       default:
@@ -201,6 +216,19 @@ export class StateService {
   #abandon(shared: Shared): void {
     shared.isUrgent = false;
     shared.replica.forget();
+  }
+
+  async #find({ replica, tag }: Shared, peers: readonly string[]): Promise<Finding | null> {
+    const told = await Promise.all(peers.map((peerId) => this.#fetcher.summary(replica, tag, peerId)));
+    let best: Finding | null = null;
+    for (const [index, summary] of told.entries()) {
+      if (summary === null || !summary.isSynced || summary.revision < (best?.revision ?? 0)) continue;
+      const { revision, hash } = summary;
+      const isOfBest: boolean = best?.revision === revision && sameHash(best.hash, hash);
+      const others: readonly string[] = isOfBest ? best!.holders : [];
+      best = { revision, hash, holders: [...others, peers[index]!] };
+    }
+    return best;
   }
 
   // --- before this peer is a member --------------------------------------------------------------------------------

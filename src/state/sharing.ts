@@ -14,10 +14,19 @@ export interface SharingCall extends Omit<SyncCall, 'revision'> {
   readonly minWorldSize: number;
 }
 
+/** A state, and what the members agreed upon when they synced it last. */
+export interface Agreed {
+  readonly memory: StateMemory;
+  readonly revision: number;
+  /** In hex. */
+  readonly hash: string;
+}
+
 export class Sharing {
   readonly #port: SharingPort;
   /** By tag. */
   readonly #states: Map<string, StateMemory> = new Map();
+  readonly #agreed: Map<string, Agreed> = new Map();
   readonly #syncing: Set<string> = new Set();
 
   /** @param first under the tag '', which the engine has already */
@@ -45,10 +54,16 @@ export class Sharing {
       const { report, isChanged } = await synchronise(port, { ...call, revision: state.revision });
       if (isChanged) memory.pull();
       state.revision = report.revision;
+      this.#agreed.set(tag, { memory, revision: report.revision, hash: report.hash });
       return report;
     } finally {
       this.#syncing.delete(tag);
     }
+  }
+
+  /** For whoever keeps it. */
+  agreed(tag: string): Agreed | undefined {
+    return this.#agreed.get(tag);
   }
 
   async #memoryOf(state: SharedState, tag: string): Promise<StateMemory> {

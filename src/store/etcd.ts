@@ -2,11 +2,15 @@
  * A store in etcd (3.4 and later), through the JSON gateway that each of its members serves: `fetch` is all that it takes.
  * Keys and values are base64 there, and 64-bit numbers strings; what is zero or false is left out.
  *
+ * Where etcd asks for a password, the gateway gives a token for it, which ends after some minutes without use, when the password changes,
+ * and with the member that gave it: a call that is refused for its sake is made again with a new one, once.
+ *
  * A call that fails goes to another member next time. A member that is cut off from the others answers nothing, so each call has
  * a deadline.
  */
 import * as v from 'valibot';
 import { ArgumentError } from '../errors.ts';
+import { type EtcdAccess, type Gateway, gatewayOf } from './etcd-access.ts';
 import { type Change, type Entry, type Guard, type Lease, type Store, StoreError } from './store.ts';
 
 export interface EtcdOptions {
@@ -14,6 +18,7 @@ export interface EtcdOptions {
   readonly prefix: string;
   /** Milliseconds after which a call has failed. */
   readonly callMs: number;
+  readonly access?: EtcdAccess;
 }
 
 const int64 = v.optional(
@@ -39,14 +44,24 @@ const leaseId = v.union([v.string(), v.number()]);
 const grantAnswer = v.object({ ID: leaseId, TTL: int64 });
 const keepAliveAnswer = v.object({ result: v.object({ TTL: int64 }) });
 const watchAnswer = v.object({
-  result: v.object({ canceled: v.optional(v.boolean(), false), events: v.optional(v.array(v.unknown()), []) }),
+  result: v.object({
+    canceled: v.optional(v.boolean(), false),
+    compact_revision: int64,
+    cancel_reason: v.optional(v.string(), ''),
+    events: v.optional(v.array(v.unknown()), []),
+  }),
 });
+const authenticateAnswer = v.object({ token: v.string() });
 
 /** Longest answer, or part of a watch's, that is read (bytes). */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 /** Of etcd's errors: there is no such lease (gRPC's NOT_FOUND). */
 const NOT_FOUND = 5;
+
+/** The token is no good any more (gRPC's UNAUTHENTICATED); or users or roles have changed since it was given. */
+const UNAUTHENTICATED = 16;
+const OLD_TOKEN = /revision of auth store is old|user name is empty/;
 
 function encode(text: string): string {
   return Buffer.from(text).toString('base64');
@@ -76,13 +91,20 @@ export class EtcdStore implements Store {
   readonly isShared = true;
   readonly #endpoints: readonly string[];
   readonly #options: EtcdOptions;
+  readonly #gateway: Gateway;
   /** Index of the member that is asked. */
   #at = 0;
+  /** For the user's password; null: none yet, or it is no good any more. */
+  #token: Promise<string> | null = null;
 
-  /** @param endpoints URLs of etcd's members */
+  /**
+   * @param endpoints URLs of etcd's members
+   * @throws ArgumentError where what is given for access does not go together
+   */
   constructor(endpoints: readonly string[], options: EtcdOptions) {
     this.#endpoints = endpoints;
     this.#options = options;
+    this.#gateway = gatewayOf(options.access ?? {}, endpoints);
   }
 
   async get(key: string): Promise<Entry | null> {
@@ -142,10 +164,16 @@ export class EtcdStore implements Store {
     const deadline = AbortSignal.timeout(withinMs);
     const endpoint = this.#endpoint;
     try {
-      const response = await this.#post('watch', { create_request }, AbortSignal.any([signal, deadline]));
-      for await (const part of partsOf(response)) {
-        const { result } = v.parse(watchAnswer, part);
-        if (result.events.length > 0 || result.canceled) break;
+      const body = await this.#post('watch', { create_request }, AbortSignal.any([signal, deadline]));
+      for await (const part of partsOf(body)) {
+        const { canceled, compact_revision, cancel_reason, events } = v.parse(watchAnswer, part).result;
+        // What was compacted has changed.
+        if (events.length > 0 || compact_revision > 0) break;
+        if (!canceled) continue;
+        this.#token = null; // which may be why
+        throw new Error(
+          `it ended the watch (${cancel_reason || 'it gave no reason: perhaps the user may not read there'})`,
+        );
       }
     } catch (error) {
       if (deadline.aborted || signal.aborted) return;
@@ -153,7 +181,9 @@ export class EtcdStore implements Store {
     }
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.#gateway.close();
+  }
 
   get #endpoint(): string {
     return this.#endpoints[this.#at]!; // it is one of them
@@ -175,41 +205,81 @@ export class EtcdStore implements Store {
   /** One request and the first answer, within the deadline; the member that failed is not asked next time. */
   async #call<T>(path: string, body: object, schema: v.GenericSchema<unknown, T>): Promise<T> {
     const endpoint = this.#endpoint;
+    const deadline = AbortSignal.timeout(this.#options.callMs);
     try {
-      const response = await this.#post(path, body, AbortSignal.timeout(this.#options.callMs));
-      for await (const part of partsOf(response)) return v.parse(schema, part);
-      throw new Error('it sent nothing');
+      return await firstOf(await this.#post(path, body, deadline), schema);
     } catch (error) {
-      throw this.#failure(path, endpoint, error);
+      throw this.#failure(path, endpoint, error, deadline.aborted);
     }
   }
 
-  async #post(path: string, body: object, signal: AbortSignal): Promise<Response> {
-    const response = await fetch(`${this.#endpoint}/v3/${path}`, {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify(body),
-      signal,
-    });
-    if (response.ok) return response;
-    const text = (await response.text()).slice(0, 500);
-    const code = /"code":\s*(\d+)/.exec(text)?.[1];
-    throw new EtcdRefusal(`${response.status} ${text}`, code === undefined ? undefined : Number(code));
+  /** As the user, if there is one. */
+  async #post(path: string, body: object, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    const { user, password } = this.#options.access ?? {};
+    if (user === undefined || password === undefined) return this.#send(path, body, {}, signal);
+    for (let isFirst = true; ; isFirst = false) {
+      this.#token ??= this.#authenticate(user, password, signal);
+      const token = this.#token;
+      try {
+        return await this.#send(path, body, { Authorization: await token }, signal);
+      } catch (error) {
+        const isOld =
+          error instanceof EtcdRefusal && (error.status === UNAUTHENTICATED || OLD_TOKEN.test(error.message));
+        if (this.#token === token) this.#token = isOld ? null : this.#token;
+        if (!isOld || !isFirst) throw error;
+      }
+    }
   }
 
-  #failure(path: string, endpoint: string, error: unknown): StoreError {
+  async #authenticate(name: string, password: string, signal: AbortSignal): Promise<string> {
+    try {
+      const body = await this.#send('auth/authenticate', { name, password }, {}, signal);
+      return (await firstOf(body, authenticateAnswer)).token;
+    } catch (error) {
+      this.#token = null;
+      throw error;
+    }
+  }
+
+  async #send(
+    path: string,
+    body: object,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<Uint8Array>> {
+    const answer = await this.#gateway.post(
+      `${this.#endpoint}/v3/${path}`,
+      { 'Content-Type': 'application/json', ...headers },
+      JSON.stringify(body),
+      signal,
+    );
+    if (answer.status === 200) return answer.body;
+    let text = '';
+    const decoder = new TextDecoder();
+    for await (const bytes of answer.body) {
+      text += decoder.decode(bytes, { stream: true });
+      if (text.length > 500) break;
+    }
+    const code = /"code":\s*(\d+)/.exec(text)?.[1];
+    throw new EtcdRefusal(`${answer.status} ${text.slice(0, 500)}`, code === undefined ? undefined : Number(code));
+  }
+
+  #failure(path: string, endpoint: string, error: unknown, isLate = false): StoreError {
     if (this.#endpoint === endpoint) this.#at = (this.#at + 1) % this.#endpoints.length;
     if (error instanceof EtcdRefusal && error.status === NOT_FOUND) return error;
-    const isLate = error instanceof DOMException && error.name === 'TimeoutError';
     const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : '';
     const reason = isLate ? `no answer within ${this.#options.callMs} ms` : `${(error as Error).message}${cause}`;
     return new StoreError(`etcd at ${endpoint} failed at ${path} (${reason}).`, error);
   }
 }
 
+async function firstOf<T>(body: AsyncIterable<Uint8Array>, schema: v.GenericSchema<unknown, T>): Promise<T> {
+  for await (const part of partsOf(body)) return v.parse(schema, part);
+  throw new Error('it sent nothing');
+}
+
 /** An answer's JSON values, one a line, as they come; who stops reading closes the stream. */
-async function* partsOf({ body }: Response): AsyncGenerator<unknown, void> {
-  if (body === null) return;
+async function* partsOf(body: AsyncIterable<Uint8Array>): AsyncGenerator<unknown, void> {
   const decoder = new TextDecoder();
   let text = '';
   for await (const bytes of body) {

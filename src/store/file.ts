@@ -6,7 +6,8 @@
  *     <checksum> {"revision":7,"changes":[…]}                  one line for each transaction since
  *
  * Only the last line can be half-written, and was not acknowledged then. When the journal has become long it is begun anew, beside
- * the old one, which it replaces when it is whole. Leases, and what is bound to them, end with the process.
+ * the old one, which it replaces when it is whole. Leases, and what is bound to them, end with the process. A lock beside it keeps
+ * a second process out.
  */
 import { createHash } from 'node:crypto';
 import { dirname, resolve } from 'node:path';
@@ -14,6 +15,7 @@ import * as v from 'valibot';
 import { ArgumentError } from '../errors.ts';
 import { systemClock } from '../transport/clock.ts';
 import { type Files, type OpenFile, systemFiles } from './files.ts';
+import { type FileLock, HeldError } from './lock.ts';
 import { MemoryStore } from './memory.ts';
 import { type Change, type Entry, type Guard, type Lease, type Store, StoreError } from './store.ts';
 
@@ -116,17 +118,35 @@ function parseEarlier(path: string, text: string): readonly Entry[] {
 }
 
 /**
- * Opens a file, or begins one.
+ * Opens a file, or begins one. It is this store's alone until that is closed, or the process ends.
  *
- * @throws ArgumentError when the file holds something else, or is damaged anywhere but at its end
+ * @throws ArgumentError when another coordinator has it, or it holds something else, or is damaged anywhere but at its end
  */
 export async function fileStore(path: string, files: Files = systemFiles): Promise<Store> {
+  const lock = await files.lock(`${path}.lock`).catch((error: unknown) => {
+    throw error instanceof HeldError ? inUse(path) : error;
+  });
+  try {
+    return await openLocked(path, files, lock);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+function inUse(path: string): ArgumentError {
+  return new ArgumentError(
+    `${path} is the store of a coordinator that runs: end that one first, or name another file. Several coordinators can share an etcd.`,
+  );
+}
+
+async function openLocked(path: string, files: Files, lock: FileLock): Promise<Store> {
   const bytes = await files.read(path);
   const text = bytes === null ? '' : Buffer.from(bytes).toString();
   if (text === '' || text.startsWith('{')) {
     const memory = new MemoryStore(systemClock, false, text === '' ? [] : parseEarlier(path, text));
     const { file, length } = await begin(path, files, memory);
-    return new FileStore(path, files, memory, file, length);
+    return new FileStore(path, files, lock, memory, file, length);
   }
   const journal = parseJournal(path, text);
   const file = await files.append(path);
@@ -134,7 +154,8 @@ export async function fileStore(path: string, files: Files = systemFiles): Promi
     await file.truncate(journal.length);
     await file.sync();
   }
-  return new FileStore(path, files, new MemoryStore(systemClock, false, journal.entries), file, journal.length);
+  const memory = new MemoryStore(systemClock, false, journal.entries);
+  return new FileStore(path, files, lock, memory, file, journal.length);
 }
 
 /** Begins a journal with all that the store holds, in place of the one that is there. */
@@ -152,6 +173,7 @@ class FileStore implements Store {
   readonly isShared = false;
   readonly #path: string;
   readonly #files: Files;
+  readonly #lock: FileLock;
   readonly #memory: MemoryStore;
   #file: OpenFile;
   #length: number;
@@ -162,9 +184,10 @@ class FileStore implements Store {
   /** What is on the disk is not known any more: nothing can be acknowledged. */
   #broken: unknown = null;
 
-  constructor(path: string, files: Files, memory: MemoryStore, file: OpenFile, length: number) {
+  constructor(path: string, files: Files, lock: FileLock, memory: MemoryStore, file: OpenFile, length: number) {
     this.#path = path;
     this.#files = files;
+    this.#lock = lock;
     this.#memory = memory;
     this.#file = file;
     this.#length = length;
@@ -204,6 +227,7 @@ class FileStore implements Store {
   async close(): Promise<void> {
     await this.#last;
     await this.#file.close();
+    await this.#lock.release();
   }
 
   async #commit(guards: readonly Guard[], changes: readonly Change[]): Promise<number | null> {

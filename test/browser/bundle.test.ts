@@ -89,6 +89,7 @@ const FOR_NODE = [
   'CoordinatorListenOptions',
   'Change',
   'Entry',
+  'EtcdAccess',
   'Guard',
   'Lease',
   'Store',

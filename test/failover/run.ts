@@ -2,6 +2,7 @@
  * Leaders of coordinators that fail, again and again, with a real etcd: how long the peers wait, and whether all that must hold does.
  *
  *     npm run failover -- --fault kill --runs 20        kill, stop, or term; lease 3 s unless --lease says otherwise
+ *     npm run failover -- --fault stop --runs 10 --rounds 10 --at-once 3      a hundred stops, ten in each deployment
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command, Option } from 'commander';
@@ -14,15 +15,14 @@ interface Options {
   readonly lease: string;
   readonly peers: string;
   readonly bound: string;
+  readonly rounds: string;
+  readonly atOnce: string;
 }
 
 const PATIENCE_MS = 30_000;
 
-/** One failure of a leader: how long until the next call was over (ms), and what was wrong. */
-async function fail(
-  deployment: Deployment,
-  { fault }: Options,
-): Promise<{ readonly waitedMs: number; readonly faults: readonly string[] }> {
+/** One failure of the leader. @returns when it was (milliseconds since 1970) */
+async function fail(deployment: Deployment, { fault }: Options): Promise<number> {
   const { leader } = deployment;
   const term = leader.terms.at(-1)!;
   const at = Date.now();
@@ -33,32 +33,55 @@ async function fail(
   if (fault === 'stop') {
     leader.daemon.signal('SIGCONT');
     await delay(500); // in which it could say something wrong
+    for (const end = Date.now() + PATIENCE_MS; leader.leads && Date.now() < end; ) await delay(20);
   }
-  const histories = await deployment.stop();
-  return { waitedMs: recoveryOf(histories, at), faults: [...judge(histories), ...deployment.discords()] };
+  return at;
+}
+
+/** One deployment, whose leaders fail: how long the peers waited each time (ms), and what was wrong. */
+async function run(
+  etcd: Etcd,
+  options: Options,
+): Promise<{ readonly waitsMs: readonly number[]; readonly faults: readonly string[]; readonly story: string }> {
+  const deployment = await Deployment.start([etcd.urls, etcd.urls], Number(options.lease));
+  try {
+    await deployment.train(Number(options.peers));
+    const times: number[] = [];
+    for (let round = 1; round <= Number(options.rounds); round++) {
+      // At any time of a lease's renewals.
+      await delay(Math.random() * 1_000);
+      times.push(await fail(deployment, options));
+    }
+    const histories = await deployment.stop();
+    const faults = [...judge(histories), ...deployment.discords()];
+    return { waitsMs: times.map((at) => recoveryOf(histories, at)), faults, story: deployment.story };
+  } finally {
+    await deployment[Symbol.asyncDispose]();
+  }
 }
 
 async function main(options: Options): Promise<void> {
-  const etcd = await Etcd.start(3, 3_600_000);
+  if (options.fault !== 'stop' && options.rounds !== '1')
+    throw new Error('Only leaders that were stopped come back: with another --fault there is one round.');
+  const etcd = await Etcd.start(3, { deadlineMs: 3_600_000 });
   const waits: number[] = [];
   let bad = 0;
-  try {
-    for (let run = 1; run <= Number(options.runs); run++) {
-      const deployment = await Deployment.start([etcd.urls, etcd.urls], Number(options.lease));
-      try {
-        await deployment.train(Number(options.peers));
-        // At any time of a lease's renewals.
-        await delay(Math.random() * 1_000);
-        const { waitedMs, faults } = await fail(deployment, options);
-        waits.push(waitedMs);
-        const isLate = waitedMs > Number(options.bound);
-        if (faults.length > 0 || isLate) bad += 1;
-        console.log(`run ${run}: next call after ${waitedMs} ms${isLate ? ' LATE' : ''} ${faults.join('; ')}`);
-        if (faults.length > 0) console.log(deployment.story);
-      } finally {
-        await deployment[Symbol.asyncDispose]();
-      }
+  let begun = 0;
+  const work = async () => {
+    while (begun < Number(options.runs)) {
+      begun += 1;
+      const number = begun;
+      const { waitsMs, faults, story } = await run(etcd, options);
+      waits.push(...waitsMs);
+      const late = waitsMs.filter((waitedMs) => waitedMs > Number(options.bound)).length;
+      bad += faults.length > 0 ? waitsMs.length : late;
+      const isLate = late > 0 ? ' LATE' : '';
+      console.log(`run ${number}: next call after ${waitsMs.join(', ')} ms${isLate} ${faults.join('; ')}`);
+      if (faults.length > 0) console.log(story);
     }
+  };
+  try {
+    await Promise.all(Array.from({ length: Number(options.atOnce) }, work));
   } finally {
     await etcd[Symbol.asyncDispose]();
   }
@@ -77,6 +100,8 @@ await new Command('failover')
   .option('--runs <n>', 'how often', '20')
   .option('--lease <ms>', 'of the leader', '3000')
   .option('--peers <n>', 'how many train', '3')
+  .option('--rounds <n>', 'with stop: failures in each run, one after the other', '1')
+  .option('--at-once <n>', 'runs at the same time', '1')
   .option('--bound <ms>', 'the next call must be over within', '6000')
   .action(main)
   .parseAsync();

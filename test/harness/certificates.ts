@@ -33,12 +33,12 @@ export class TestAuthority {
   }
 
   /** A certificate for an IP address, with its key, and this authority to trust. */
-  issue(ip: string): Record<keyof Certificates, string> {
+  issue(ip: string, subject = '/CN=somebody'): Record<keyof Certificates, string> {
     return inDirectory((openssl, file) => {
       writeFileSync(file('ca'), this.ca);
       writeFileSync(file('ca-key'), this.#key);
       writeFileSync(file('extensions'), `subjectAltName=IP:${ip}\n`);
-      openssl('req', ...KEY, '-keyout', 'key', '-out', 'request', '-subj', '/CN=somebody');
+      openssl('req', ...KEY, '-keyout', 'key', '-out', 'request', '-subj', subject);
       const authority = ['-CA', 'ca', '-CAkey', 'ca-key', '-CAcreateserial'];
       openssl('x509', '-req', '-in', 'request', ...authority, ...DAYS, '-extfile', 'extensions', '-out', 'cert');
       return { cert: readFileSync(file('cert'), 'utf8'), key: readFileSync(file('key'), 'utf8'), ca: this.ca };

@@ -1,8 +1,10 @@
 /** etcd, as Debian has it: several members on this machine, with their data where it is removed at the end. Used with `await using`. */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:https';
 import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Certificates } from '../../src/transport/tls.ts';
 import { Daemon } from './daemon.ts';
 
 /** As long as the longest file of tests (ms). */
@@ -21,7 +23,28 @@ async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
-async function ask(url: string, path: string, body?: object): Promise<Record<string, unknown>> {
+type PemFiles = Record<keyof Certificates, string>;
+
+function askByTls(url: string, certificates: PemFiles, body: object | undefined): Promise<Record<string, unknown>> {
+  return new Promise((done, fail) => {
+    const method = body === undefined ? 'GET' : 'POST';
+    const asked = request(url, { ...certificates, method, signal: AbortSignal.timeout(1_000) }, async (response) => {
+      let text = '';
+      for await (const bytes of response) text += String(bytes);
+      done(JSON.parse(text) as Record<string, unknown>);
+    });
+    asked.on('error', fail);
+    asked.end(body === undefined ? '' : JSON.stringify(body));
+  });
+}
+
+async function ask(
+  url: string,
+  path: string,
+  body?: object,
+  certificates: PemFiles | null = null,
+): Promise<Record<string, unknown>> {
+  if (certificates !== null) return askByTls(`${url}${path}`, certificates, body);
   const init = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
   const response = await fetch(`${url}${path}`, { ...init, signal: AbortSignal.timeout(1_000) });
   return (await response.json()) as Record<string, unknown>;
@@ -32,14 +55,28 @@ interface Member {
   readonly daemon: Daemon;
 }
 
+interface EtcdSetup {
+  readonly deadlineMs?: number;
+  /** Its own, for 127.0.0.1, whose authority must have signed those of its clients; none: it speaks in the clear. */
+  readonly certificates?: PemFiles;
+  /** Tokens that nobody uses for so long end (s). */
+  readonly tokenSeconds?: number;
+}
+
 export class Etcd {
   readonly #folder: string;
+  readonly #certificates: PemFiles | null;
   readonly members: readonly Member[];
 
-  static async start(count: number, deadlineMs: number = DEADLINE_MS): Promise<Etcd> {
+  static async start(count: number, setup: EtcdSetup = {}): Promise<Etcd> {
+    const { deadlineMs = DEADLINE_MS, certificates = null, tokenSeconds = 300 } = setup;
     const folder = mkdtempSync(`${existsSync(MEMORY) ? MEMORY : tmpdir()}/skein-etcd-`);
     const ports = await freePorts(2 * count);
-    const urls = ports.map((port) => `http://127.0.0.1:${port}`);
+    const scheme = (index: number) => (certificates !== null && index < count ? 'https' : 'http');
+    const urls = ports.map((port, index) => `${scheme(index)}://127.0.0.1:${port}`);
+    for (const [name, text] of Object.entries(certificates ?? {})) writeFileSync(`${folder}/${name}.pem`, text);
+    const tls = ['--cert-file', `${folder}/cert.pem`, '--key-file', `${folder}/key.pem`];
+    const clients = ['--client-cert-auth', '--trusted-ca-file', `${folder}/ca.pem`];
     const peers = Array.from({ length: count }, (_, index) => `m${index}=${urls[count + index]}`).join(',');
     const members = Array.from({ length: count }, (_, index) => {
       const [client, peer] = [urls[index]!, urls[count + index]!];
@@ -48,10 +85,12 @@ export class Etcd {
         ...['--listen-client-urls', client, '--advertise-client-urls', client],
         ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
         ...['--initial-cluster', peers, '--initial-cluster-state', 'new', '--log-level', 'error'],
+        ...['--auth-token-ttl', `${tokenSeconds}`],
+        ...(certificates === null ? [] : [...tls, ...clients]),
       ] as const;
       return { url: client, daemon: new Daemon(command, process.env, deadlineMs) };
     });
-    const etcd = new Etcd(folder, members);
+    const etcd = new Etcd(folder, certificates, members);
     try {
       await etcd.#ready();
     } catch (error) {
@@ -61,8 +100,9 @@ export class Etcd {
     return etcd;
   }
 
-  private constructor(folder: string, members: readonly Member[]) {
+  private constructor(folder: string, certificates: PemFiles | null, members: readonly Member[]) {
     this.#folder = folder;
+    this.#certificates = certificates;
     this.members = members;
   }
 
@@ -74,12 +114,35 @@ export class Etcd {
     const end = Date.now() + READY_MS;
     for (const { url, daemon } of this.members) {
       for (;;) {
-        const health = await ask(url, '/health').catch(() => ({}) as Record<string, unknown>);
+        const health = await ask(url, '/health', undefined, this.#certificates).catch(
+          () => ({}) as Record<string, unknown>,
+        );
         if (health['health'] === 'true') break;
         if (Date.now() > end) throw new Error(`etcd at ${url} is not well: ${daemon.output}`);
         await delay(50);
       }
     }
+  }
+
+  /** By its gateway; with what it says it may be refused. */
+  async administer(path: string, body: object): Promise<void> {
+    const answer = await ask(this.urls[0]!, `/v3/${path}`, body, this.#certificates);
+    if ('error' in answer) throw new Error(`etcd refuses ${path}: ${JSON.stringify(answer)}`);
+  }
+
+  /** From now on it asks for passwords: of root, and of a user who may read and write below a prefix. */
+  async demandPasswords(user: string, password: string, prefix: string): Promise<void> {
+    const encode = (text: string) => Buffer.from(text).toString('base64');
+    const end = `${prefix.slice(0, -1)}${String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1)}`;
+    const perm = { permType: 'READWRITE', key: encode(prefix), range_end: encode(end) };
+    await this.administer('auth/role/add', { name: 'root' });
+    await this.administer('auth/user/add', { name: 'root', password: 'of root' });
+    await this.administer('auth/user/grant', { user: 'root', role: 'root' });
+    await this.administer('auth/role/add', { name: 'coordinators' });
+    await this.administer('auth/role/grant', { name: 'coordinators', perm });
+    await this.administer('auth/user/add', { name: user, password });
+    await this.administer('auth/user/grant', { user, role: 'coordinators' });
+    await this.administer('auth/enable', {});
   }
 
   /** The member that the others follow. */

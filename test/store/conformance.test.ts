@@ -1,22 +1,43 @@
 /** What every store promises, on each of them. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, describe, expect, onTestFinished, type TestContext, test } from 'vitest';
+import { ArgumentError } from '../../src/errors.ts';
 import { EtcdStore, parseEtcd } from '../../src/store/etcd.ts';
+import type { EtcdAccess } from '../../src/store/etcd-access.ts';
 import { fileStore } from '../../src/store/file.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { type Store, StoreError } from '../../src/store/store.ts';
 import { systemClock } from '../../src/transport/clock.ts';
+import { TestAuthority } from '../harness/certificates.ts';
 import { Etcd } from '../harness/etcd.ts';
 import { requireEtcd } from '../harness/requirements.ts';
 
 const PATIENCE_MS = 20_000;
 
 let etcd: Promise<Etcd> | null = null;
+let guarded: Promise<Guarded> | null = null;
 let stores = 0;
+
+/** One that asks for a certificate and a password; tokens end after a second in which they are not used. */
+interface Guarded {
+  readonly etcd: Etcd;
+  readonly access: Required<EtcdAccess>;
+}
+
+async function startGuarded(): Promise<Guarded> {
+  const authority = new TestAuthority();
+  const started = await Etcd.start(1, { certificates: authority.issue('127.0.0.1'), tokenSeconds: 1 });
+  const user = { user: 'skein', password: 'word "ü"' };
+  await started.demandPasswords(user.user, user.password, 'store-');
+  // etcd's gateway takes no certificate of a client that has a common name.
+  return { etcd: started, access: { ...user, ...authority.issue('127.0.0.1', '/O=coordinators') } };
+}
 
 afterAll(async () => {
   await (await etcd)?.[Symbol.asyncDispose]();
+  await (await guarded)?.etcd[Symbol.asyncDispose]();
 });
 
 const DRIVERS: Readonly<Record<string, (context: TestContext) => Promise<Store>>> = {
@@ -31,6 +52,13 @@ const DRIVERS: Readonly<Record<string, (context: TestContext) => Promise<Store>>
     etcd ??= Etcd.start(1);
     stores += 1;
     return new EtcdStore((await etcd).urls, { prefix: `store-${stores}/`, callMs: 10_000 });
+  },
+  async 'etcd, with a password and certificates'(context) {
+    requireEtcd(context);
+    guarded ??= startGuarded();
+    stores += 1;
+    const { etcd, access } = await guarded;
+    return new EtcdStore(etcd.urls, { prefix: `store-${stores}/`, callMs: 10_000, access });
   },
 };
 
@@ -152,6 +180,48 @@ describe('etcd', () => {
     const store = new EtcdStore([nobody, ...(await etcd).urls], { prefix: 'turns/', callMs: 10_000 });
     await expect(store.get('a')).rejects.toThrow(/etcd at http:\/\/127.0.0.1:9 failed at kv\/range \(fetch failed/);
     expect(await store.get('a')).toBeNull();
+  });
+
+  test('that asks for a password and a certificate is told why somebody is refused, and goes on with new tokens', async (context) => {
+    requireEtcd(context);
+    guarded ??= startGuarded();
+    const { etcd, access } = await guarded;
+    const open = (access: EtcdAccess, prefix = 'store-own/') => {
+      const store = new EtcdStore(etcd.urls, { prefix, callMs: 10_000, access });
+      onTestFinished(() => store.close());
+      return store;
+    };
+    const { user, password, ca, cert, key } = access;
+    await expect(open({ ca, cert, key, user, password: 'wrong' }).get('a')).rejects.toThrow(
+      /invalid user ID or password/,
+    );
+    await expect(open({ ca, cert, key }).get('a')).rejects.toThrow(/user name is empty|permission denied/);
+    await expect(open({ ca, user, password }).get('a')).rejects.toThrow(/certificate|handshake|EPROTO|socket/i);
+    await expect(open({ user, password }).get('a')).rejects.toThrow(/certificate/);
+    await expect(open(access, 'elsewhere/').get('a')).rejects.toThrow(/permission denied/);
+    const denied = open(access, 'elsewhere/').changed('a', 0, PATIENCE_MS, new AbortController().signal);
+    await expect(denied).rejects.toThrow(/ended the watch/);
+    const store = open(access);
+    await store.commit([], [{ put: 'a', value: '1' }]);
+    const { signal } = new AbortController();
+    const made = (await store.get('a'))!.modified;
+    await delay(2_500);
+    // The token has ended: a watch says so, and whatever is asked next has another one.
+    await expect(store.changed('a', made, PATIENCE_MS, signal)).rejects.toThrow(/ended the watch/);
+    const changed = store.changed('a', made, PATIENCE_MS, signal);
+    await store.commit([{ key: 'a', modified: made }], [{ put: 'a', value: '2' }]);
+    await changed;
+    await delay(2_500);
+    expect((await store.get('a'))!.value).toBe('2');
+  });
+
+  test('is refused what does not go together', () => {
+    const open = (access: EtcdAccess, url = 'https://a:2379') =>
+      new EtcdStore([url], { prefix: 'x/', callMs: 1_000, access });
+    expect(() => open({ user: 'a' })).toThrow(ArgumentError);
+    expect(() => open({ password: 'a' })).toThrow(/password, and a password a user/);
+    expect(() => open({ cert: 'a' })).toThrow(/needs its private key/);
+    expect(() => open({ ca: 'a' }, 'http://a:2379')).toThrow(/is in the clear/);
   });
 
   test('is named by the URLs of its members', () => {

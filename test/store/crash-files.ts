@@ -1,5 +1,5 @@
 /** A file system in memory whose process, or whose machine, ends in the middle of any one of its operations. */
-import type { Files, OpenFile } from '../../src/store/files.ts';
+import type { Files, OpenFile, ReadableFile } from '../../src/store/files.ts';
 import type { Random } from '../sim/random.ts';
 
 export class Crash extends Error {}
@@ -29,9 +29,11 @@ export class CrashFiles implements Files {
 
   /** What is found after the crash. @param power also what was not synced is lost, or part of it, or none */
   after(power: boolean, crashAfter = Number.POSITIVE_INFINITY): CrashFiles {
-    const names = power && this.#random.chance(0.5) ? this.#synced : this.#inodes;
     const found = new Map<string, Inode>();
-    for (const [path, inode] of names) {
+    for (const path of new Set([...this.#inodes.keys(), ...this.#synced.keys()])) {
+      // What happened to names since they were synced may have reached the disk in any order.
+      const inode = (power && this.#random.chance(0.5) ? this.#synced : this.#inodes).get(path);
+      if (inode === undefined) continue;
       const data = power ? this.#torn(inode) : inode.data;
       found.set(path, { data, synced: data });
     }
@@ -65,6 +67,32 @@ export class CrashFiles implements Files {
     return this.#inodes.get(path)?.data ?? null;
   }
 
+  async open(path: string): Promise<ReadableFile | null> {
+    const data = this.#inodes.get(path)?.data;
+    if (data === undefined) return null;
+    return {
+      length: data.length,
+      read: async (into, position) => {
+        if (position + into.length > data.length) return false;
+        into.set(data.subarray(position, position + into.length));
+        return true;
+      },
+      close: async () => {},
+    };
+  }
+
+  async list(folder: string): Promise<readonly string[]> {
+    const paths = [...this.#inodes.keys()].filter((path) => path.startsWith(`${folder}/`));
+    return paths.map((path) => path.slice(folder.length + 1));
+  }
+
+  async makeFolder(): Promise<void> {}
+
+  /** Ends with the process. */
+  async lock(): Promise<{ release(): Promise<void> }> {
+    return { release: async () => {} };
+  }
+
   async append(path: string): Promise<OpenFile> {
     return this.#open(this.#inodes.get(path)!);
   }
@@ -83,6 +111,12 @@ export class CrashFiles implements Files {
       this.#inodes.set(to, this.#inodes.get(from)!);
       this.#inodes.delete(from);
     }
+    this.#end(isLast);
+  }
+
+  async remove(path: string): Promise<void> {
+    const isLast = this.#count();
+    if (!isLast || this.#random.chance(0.5)) this.#inodes.delete(path);
     this.#end(isLast);
   }
 

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { Ledger } from '../../src/engine/ledger.ts';
@@ -107,7 +108,9 @@ describe('a file', () => {
     await store.close();
     const text = readFileSync(file, 'utf8');
     appendFileSync(file, text.split('\n')[1]!.slice(0, 30));
-    expect((await (await fileStore(file)).get('a'))!.value).toBe('3'); // only the end was half-written
+    const mended = await fileStore(file);
+    expect((await mended.get('a'))!.value).toBe('3'); // only the end was half-written
+    await mended.close();
     expect(readFileSync(file, 'utf8')).toBe(text);
     for (const wrong of [
       text.replace('"1"', '"7"'),
@@ -118,6 +121,30 @@ describe('a file', () => {
       writeFileSync(file, wrong);
       await expect(fileStore(file)).rejects.toThrow(ArgumentError);
     }
+  });
+
+  test('has one coordinator at a time: a second one, here or in another process, is refused', async () => {
+    const file = path();
+    const other = spawn(process.execPath, [built('test/store/writer.ts'), file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const deadline = setTimeout(() => other.kill('SIGKILL'), 20_000);
+    await once(other.stdout, 'data');
+    await expect(fileStore(file)).rejects.toThrow(/is the store of a coordinator that runs/);
+    other.kill('SIGSTOP');
+    await expect(fileStore(file)).rejects.toThrow(ArgumentError);
+    other.kill('SIGKILL');
+    await once(other, 'close');
+    clearTimeout(deadline);
+    for (let round = 0; round < 5; round++) {
+      // Of many that come after it, one gets what it left.
+      const attempts = await Promise.allSettled(Array.from({ length: 8 }, () => fileStore(file)));
+      const opened = attempts.filter((attempt) => attempt.status === 'fulfilled');
+      expect(opened).toHaveLength(1);
+      await opened[0]!.value.close();
+    }
+    expect(readdirSync(dirname(file))).toEqual(['store']);
+    await (await fileStore(file)).close();
   });
 
   test('of an earlier release is read, with its passes or without', async () => {
