@@ -8,7 +8,7 @@
  *                else the document has its reader save; alone, run by a shell block only), `until=/text/` (asked to end once it wrote
  *                that), `coordinator=none` (it starts its own, at a free port), `then="text"` (what is added at its end),
  *                `types-only="why"`
- * `sh`           `run`: run in the folder of those files. `check="why it can't be run"`: see `shell.ts`. One of the two.
+ * `sh`           `run`: run in the folder of those files, `until=/text/` as above, `needs=openssl`. `check="why it can't be run"`: see `shell.ts`. One of the two.
  * `text`         `output`: each line was written by the block before it, with anything for `…`. Else it is a picture.
  * `yaml`, `json` parsed
  */
@@ -36,7 +36,7 @@ import { Workshop } from './workshop.ts';
 const WORDS: Readonly<Record<string, readonly string[]>> = {
   ts: ['peers', 'prelude', 'file', 'until', 'coordinator', 'then', 'types-only'],
   js: ['peers', 'prelude', 'file', 'until', 'coordinator', 'then', 'types-only'],
-  sh: ['run', 'check', 'until'],
+  sh: ['run', 'check', 'until', 'needs'],
   text: ['output'],
   yaml: [],
   json: [],
@@ -224,7 +224,10 @@ describe('code blocks', () => {
   it.concurrent.for(tried.map((block) => [`${block.document}:${block.line}`, block] as const))(
     '%s',
     { timeout: PATIENCE_MS },
-    ([, block]) => queue.add(() => tryBlock(block)),
+    ([, block], context) => {
+      if (block.words.get('needs') === 'openssl') requireOpenssl(context);
+      return queue.add(() => tryBlock(block));
+    },
   );
 });
 
