@@ -19,6 +19,7 @@ import PQueue from 'p-queue';
 import { Coordinator } from 'skein';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
+import { requireOpenssl } from '../harness/requirements.ts';
 import { DOCUMENTS, ROOT, read } from './documents.ts';
 import { type Block, blocksOf, headingsOf, linksOf } from './markdown.ts';
 import {
@@ -56,6 +57,8 @@ const wrong = workshop.build();
 const binaries = installBinaries(join(workshop.path, 'bin'));
 const queue = new PQueue({ concurrency: AT_ONCE });
 const commands = new CommandCheck();
+/** Programs that readers are told to write: a later page may start one of an earlier one. */
+const written = blocks.flatMap(({ words }) => words.get('file') ?? []);
 afterAll(() => workshop[Symbol.dispose]());
 
 type Trial =
@@ -116,12 +119,12 @@ async function runAsPeers(block: Block, program: string): Promise<Ended[]> {
   const isServer = block.words.get('coordinator') === 'none';
   const coordinator = isServer ? null : await Coordinator.listen({ port: 0, http: { port: 0 } });
   try {
-    const port = coordinator === null ? await freePort() : new URL(coordinator.address).port;
-    const httpPort = coordinator === null ? await freePort() : new URL(coordinator.httpAddress!).port;
-    const text = readFileSync(program, 'utf8')
-      .replaceAll(/\b7400\b/g, port)
-      .replaceAll(/\b7401\b/g, httpPort);
-    writeFileSync(program, text);
+    const portOf = (address: string | null) => Number(new URL(address ?? '').port);
+    const ports =
+      coordinator === null
+        ? await freePorts()
+        : { control: portOf(coordinator.address), http: portOf(coordinator.httpAddress) };
+    writeFileSync(program, withPorts(readFileSync(program, 'utf8'), SHOWN_PORTS, ports));
     const environment = {
       ...plainEnvironment(),
       SKEIN_COORDINATOR: coordinator?.address,
@@ -173,7 +176,7 @@ async function tryBlock(block: Block): Promise<void> {
       break;
     case 'checked':
       expect(words.get('check'), 'a shell block is run, or says why it is not').toBeTruthy();
-      expect(await commands.check(text, workshop.programs(document))).toEqual([]);
+      expect(await commands.check(text, written)).toEqual([]);
       break;
     case 'compiled only':
       expect(words.get('types-only')).not.toBe('');

@@ -3,7 +3,7 @@
  * one run of the compiler checks all of them and strips their types. Removed when the tests are done.
  */
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { ROOT } from './documents.ts';
 import type { Block } from './markdown.ts';
@@ -104,11 +104,6 @@ export class Workshop {
     const found = /^source\/(.+?)\((\d+),\d+\)(.*)$/.exec(line);
     const block = this.#sources.get(found?.[1] ?? '');
     return block === undefined ? line : `${block.document}:${block.line + Number(found![2])}${found![3]}`;
-  }
-
-  /** Files of a document's folder, by their names. */
-  programs(document: string): string[] {
-    return readdirSync(this.folder(document));
   }
 
   [Symbol.dispose](): void {
