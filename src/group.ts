@@ -25,6 +25,7 @@ import { type Staged, Staging } from './staging.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
 
+/** A member of the view, as this peer sees it. */
 export interface GroupMember {
   readonly peerId: PeerId;
   readonly rank: Rank;
@@ -36,6 +37,7 @@ export interface GroupMember {
   readonly path: PathKind | null;
 }
 
+/** What `group.status()` tells: plain data, for logs and pages. */
 export interface GroupStatus extends RuntimeStatus {
   readonly peerId: PeerId;
   readonly epoch: number;
@@ -49,6 +51,7 @@ export interface Step extends Admission {
   readonly index: number;
 }
 
+/** What `group.on` tells of, by name. */
 export interface GroupEvents {
   view: { readonly epoch: number; readonly members: readonly GroupMember[] };
   'peer-lost': { readonly peerId: PeerId; readonly reason: string; readonly epoch: number };
@@ -123,6 +126,7 @@ function overlap(left: readonly TensorPart[], right: readonly TensorPart[]): boo
 /** Collectives after which all members hold the same result. */
 const SHARED_RESULTS: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'broadcast', 'allGather']);
 
+/** This peer's membership of a run, made by `join()`: its collectives, its view, and its way out. */
 export class Group {
   readonly peerId: PeerId;
   readonly #engine: Engine;
@@ -212,6 +216,7 @@ export class Group {
     return this.#members.findIndex((member) => member.peerId === this.peerId);
   }
 
+  /** Members in the view. */
   get worldSize(): number {
     return this.#members.length;
   }
@@ -221,6 +226,7 @@ export class Group {
     return this.#epoch;
   }
 
+  /** The view, by rank. */
   get members(): readonly GroupMember[] {
     return this.#members;
   }
@@ -233,6 +239,7 @@ export class Group {
     return this;
   }
 
+  /** Takes back what `on` has set. */
   off<E extends keyof GroupEvents>(event: E, listener: Listener<E>): this {
     this.#listeners[event].delete(listener);
     return this;
@@ -471,6 +478,7 @@ export class Group {
     await this.#engine.terminate();
   }
 
+  /** As `leave()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.leave();
   }

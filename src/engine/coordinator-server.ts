@@ -49,6 +49,7 @@ import { type RunState, runState } from './run-state.ts';
 import type { EncryptionOptions } from './security.ts';
 import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
 
+/** Options of `Coordinator.listen`. */
 export interface CoordinatorListenOptions extends EncryptionOptions {
   /** TCP port; 0 takes a free one. @default 7400 */
   readonly port?: number;

@@ -61,6 +61,7 @@ export interface RuntimeOptions {
   readonly probeMs?: number;
 }
 
+/** A boundary that was passed: the view from here on, and what has changed. */
 export interface Admission {
   /** Number of the boundary, the same on all members that pass it; it only grows. */
   readonly boundary: number;
@@ -85,6 +86,7 @@ export type RuntimeEvent =
   | { readonly type: 'refused'; readonly reason: string }
   | { readonly type: 'evicted'; readonly reason: string };
 
+/** How another peer is reached, or why it is not. */
 export interface LinkStatus {
   readonly peerId: PeerId;
   readonly path: string | null;

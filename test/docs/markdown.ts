@@ -83,7 +83,7 @@ export function linksOf(text: string): string[] {
   return tokens.flatMap((token) =>
     (token.children ?? []).flatMap((child) => {
       const target = child.attrGet(child.type === 'image' ? 'src' : 'href');
-      return target === null ? [] : [decodeURI(target)];
+      return target === null ? [] : [decodeURI(String(target))];
     }),
   );
 }
