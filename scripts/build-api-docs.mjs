@@ -11,6 +11,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Extractor, ExtractorConfig } from '@microsoft/api-extractor';
 
+const require = createRequire(import.meta.url);
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DECLARATIONS = join(ROOT, 'dist/src');
 
@@ -178,10 +179,7 @@ try {
     console.error(faults.join('\n'));
     process.exitCode = 1;
   } else {
-    const documenter = join(
-      dirname(createRequire(import.meta.url).resolve('@microsoft/api-documenter/package.json')),
-      'bin/api-documenter',
-    );
+    const documenter = join(dirname(require.resolve('@microsoft/api-documenter/package.json')), 'bin/api-documenter');
     rmSync(output, { recursive: true, force: true });
     execFileSync(process.execPath, [documenter, 'markdown', '-i', models, '-o', output], {
       stdio: ['ignore', 'ignore', 'inherit'],

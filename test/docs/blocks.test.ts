@@ -246,4 +246,10 @@ describe.each(DOCUMENTS)('%s', (document) => {
     });
     expect(dead).toEqual([]);
   });
+
+  it('names only scripts that package.json has', () => {
+    const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
+    const named = [...read(document).matchAll(/\bnpm run ([\w:-]+)/g)].map((match) => match[1]!);
+    expect(named.filter((script) => scripts[script] === undefined)).toEqual([]);
+  });
 });

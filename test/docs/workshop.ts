@@ -27,7 +27,7 @@ function preludeImport(block: Block): string {
 }
 
 /** `docs/guide/churn.md` → `docs-guide-churn`. */
-export function folderOf(document: string): string {
+function folderOf(document: string): string {
   return document.replace(/\.md$/, '').replaceAll('/', '-');
 }
 
