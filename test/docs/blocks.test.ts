@@ -7,7 +7,7 @@
  *                `peers=2`, `prelude=name` (declares what the text leaves to its reader), `file=train.js` (what it is saved as, beside what
  *                else the document has its reader save; alone, run by a shell block only), `until=/text/` (asked to end once it wrote
  *                that), `coordinator=none` (it starts its own, at a free port), `then="text"` (what is added at its end),
- *                `types-only="why"`
+ *                `types-only="why"`. With `prelude=group` it is one call or a few; two members make all of these.
  * `sh`           `run`: run in the folder of those files, `until=/text/` as above, `needs=openssl`. `check="why it can't be run"`: see `shell.ts`. One of the two.
  * `text`         `output`: each line was written by the block before it, with anything for `…`. Else it is a picture.
  * `yaml`, `json` parsed
@@ -54,6 +54,14 @@ const programs = new Map<Block, string>();
 for (const block of blocks)
   if (block.language === 'ts' || block.language === 'js') programs.set(block, workshop.add(block));
 const wrong = workshop.build();
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
 const binaries = installBinaries(join(workshop.path, 'bin'));
 const queue = new PQueue({ concurrency: AT_ONCE });
 const commands = new CommandCheck();
@@ -114,9 +122,13 @@ function untilOf({ words }: Block): { readonly until?: RegExp } {
   return text === undefined ? {} : { until: new RegExp(text.replace(/^\/|\/$/g, '')) };
 }
 
-async function runAsPeers(block: Block, program: string): Promise<Ended[]> {
-  const peers = Number(block.words.get('peers') ?? 1);
-  const isServer = block.words.get('coordinator') === 'none';
+interface Setting {
+  readonly until?: RegExp;
+  /** It starts a coordinator of its own. */
+  readonly isServer?: boolean;
+}
+
+async function runAsPeers(peers: number, program: string, { until, isServer = false }: Setting): Promise<Ended[]> {
   const coordinator = isServer ? null : await Coordinator.listen({ port: 0, http: { port: 0 } });
   try {
     const portOf = (address: string | null) => Number(new URL(address ?? '').port);
@@ -134,7 +146,7 @@ async function runAsPeers(block: Block, program: string): Promise<Ended[]> {
       runProgram([process.execPath, program], {
         cwd: dirname(program),
         environment: { ...environment, SKEIN_LOCAL_RANK: String(index) },
-        ...untilOf(block),
+        ...(until === undefined ? {} : { until }),
       }),
     );
     return await Promise.all(started);
@@ -162,12 +174,48 @@ async function runInShell(block: Block): Promise<void> {
   compare(block, withPorts(output, ports, SHOWN_PORTS));
 }
 
+/** Examples of single calls need a group, and nothing else: one pair of processes makes them all, one after the other. */
+const calls = [...programs].filter(([{ words }]) => words.get('prelude') === 'group');
+
+const mark = (block: Block): string => `@@ ${block.document}:${block.line}\n`;
+
+/** Runs them. @returns what each of the two wrote */
+const callsMade = once(async () => {
+  const steps = calls.map(([block, program]) => [mark(block).trim(), program]);
+  const runner = workshop.write(
+    'calls.mjs',
+    `import { gradients, group } from './preludes/group.js';
+for (const [title, program] of ${JSON.stringify(steps)}) {
+  gradients.fill(group.rank + 1);
+  console.log(title);
+  await import(program);
+}
+await group.leave();
+console.log('@@ end');
+`,
+  );
+  return runAsPeers(2, runner, {});
+});
+
+async function tryCall(block: Block): Promise<void> {
+  for (const { output } of await callsMade()) {
+    const [, rest] = output.split(mark(block));
+    expect(rest, `it came to this: ${output}`).toBeDefined();
+    // Whoever ends before the next one has failed here.
+    expect(rest).toContain('@@ ');
+    compare(block, rest!.split('@@ ', 1)[0]!);
+  }
+}
+
 async function tryBlock(block: Block): Promise<void> {
   const { language, words, text, document } = block;
   const trial = trialOf(block);
   switch (trial) {
     case 'compiled and run': {
-      const ended = await runAsPeers(block, programs.get(block)!);
+      if (words.get('prelude') === 'group') return tryCall(block);
+      const peers = Number(words.get('peers') ?? 1);
+      const isServer = words.get('coordinator') === 'none';
+      const ended = await runAsPeers(peers, programs.get(block)!, { ...untilOf(block), isServer });
       for (const { code, output } of ended) expect(code, output).toBe(0);
       compare(block, ended.map(({ output }) => output).join('\n'));
       break;

@@ -67,6 +67,13 @@ export class Workshop {
     return path;
   }
 
+  /** Writes a program of the test's own, beside the preludes. @returns where it is */
+  write(name: string, text: string): string {
+    const path = join(this.path, 'built', name);
+    writeFileSync(path, text);
+    return path;
+  }
+
   /** Checks and compiles all. @returns what is wrong, by document and line; an empty list is good */
   build(): string[] {
     const config = {
