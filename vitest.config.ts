@@ -20,7 +20,7 @@ const WAITING = [
   'test/group/{calls,codecs,collectives,costs,lists,long-pipe,programs,ring,robust,stream}.test.ts',
   'test/store/conformance.test.ts',
   'test/conformance/**/*.test.ts',
-  ...['cli', 'launch', 'engine', 'benchmark', 'transport'].map((folder) => `test/${folder}/**/*.test.ts`),
+  ...['cli', 'docs', 'launch', 'engine', 'benchmark', 'transport'].map((folder) => `test/${folder}/**/*.test.ts`),
   'test/fuzz/parsers.test.ts',
   'test/state/sync.test.ts',
   'test/security/{passes,tls}.test.ts',

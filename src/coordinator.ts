@@ -1,6 +1,7 @@
 /** The public face of a coordinator. What serves it is loaded when one is started, so that peers don't carry it. */
 import type { CoordinatorListenOptions, CoordinatorServer } from './engine/coordinator-server.ts';
 
+/** The process that peers must be able to find: it says who is a member, and what becomes of a call when one is lost. `skein coordinator` is one. */
 export class Coordinator {
   readonly #server: CoordinatorServer;
 
@@ -45,6 +46,7 @@ export class Coordinator {
     return this.#server.close();
   }
 
+  /** As `close()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -24,6 +24,7 @@ function nameOf(code: string): string {
   return `${words.map((word) => word[0] + word.slice(1).toLowerCase()).join('')}Error`;
 }
 
+/** What all errors of this library are. docs/troubleshooting.md has a section for each code. */
 export class SkeinError extends Error {
   /** Stable, for programs: `SKEIN_…`. */
   readonly code: string;

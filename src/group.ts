@@ -34,6 +34,7 @@ import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
 import type { FlightDump } from './wire/flight.ts';
 
+/** A member of the view, as this peer sees it. */
 export interface GroupMember {
   readonly peerId: PeerId;
   readonly rank: Rank;
@@ -45,6 +46,7 @@ export interface GroupMember {
   readonly path: PathKind | null;
 }
 
+/** What `group.status()` tells: plain data, for logs and pages. */
 export interface GroupStatus extends RuntimeStatus {
   readonly peerId: PeerId;
   readonly epoch: number;
@@ -73,6 +75,7 @@ export interface StepsOptions {
   readonly sync?: SyncOptions;
 }
 
+/** What `group.on` tells of, by name. */
 export interface GroupEvents {
   view: { readonly epoch: number; readonly members: readonly GroupMember[] };
   'peer-lost': { readonly peerId: PeerId; readonly reason: string; readonly epoch: number };
@@ -171,6 +174,7 @@ export async function memoryOf(
 /** Collectives after which all members hold the same result. */
 const SHARED_RESULTS: ReadonlySet<CollectiveKind> = new Set(['allReduce', 'broadcast', 'allGather']);
 
+/** This peer's membership of a run, made by `join()`: its collectives, its view, and its way out. */
 export class Group {
   readonly peerId: PeerId;
   readonly #engine: Engine;
@@ -275,6 +279,7 @@ export class Group {
     return this.#members.findIndex((member) => member.peerId === this.peerId);
   }
 
+  /** Members in the view. */
   get worldSize(): number {
     return this.#members.length;
   }
@@ -284,6 +289,7 @@ export class Group {
     return this.#epoch;
   }
 
+  /** The view, by rank. */
   get members(): readonly GroupMember[] {
     return this.#members;
   }
@@ -296,6 +302,7 @@ export class Group {
     return this;
   }
 
+  /** Takes back what `on` has set. */
   off<E extends keyof GroupEvents>(event: E, listener: Listener<E>): this {
     this.#listeners[event].delete(listener);
     return this;
@@ -680,6 +687,7 @@ export class Group {
     }
   }
 
+  /** As `leave()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.leave();
   }

@@ -15,6 +15,7 @@ import { type Dtype, isFloat, isRobust, REDUCE_OPS, type ReduceOp, type Tensor }
 import { parseCoordinatorAddress } from './transport/address.ts';
 import { MAX_STRIPES, MAX_TAG_LENGTH, MAX_WORLD_SIZE } from './wire/limits.ts';
 
+/** Options of `join()`. What is left out comes from the environment, which `skein launch` sets. */
 export interface JoinOptions extends EncryptionOptions {
   /** Name of the job. @default SKEIN_RUN, else 'default' */
   readonly run?: string;
@@ -70,6 +71,7 @@ export interface JoinOptions extends EncryptionOptions {
   readonly resumeFrom?: string;
 }
 
+/** Options of every collective. */
 export interface CallOptions {
   /** Tells concurrent collectives apart: calls with one tag are matched in order, calls with different tags in any order. @default '' */
   readonly tag?: string;
@@ -96,6 +98,7 @@ export interface GuardOptions {
   readonly maxNorm?: number;
 }
 
+/** Options of collectives that move tensors. */
 export interface TransferOptions extends CallOptions {
   /** How it travels: README.md says which are for what. In all-reduces also a program of your own (`defineProgram`). @default 'auto' */
   readonly algorithm?: Algorithm | 'auto' | Program;
@@ -116,6 +119,7 @@ export interface TransferOptions extends CallOptions {
   readonly onProgress?: (share: number) => void;
 }
 
+/** Options of collectives that combine tensors. */
 export interface ReduceOptions extends TransferOptions {
   /**
    * `median`, `trimmed-mean` and `centered-clip` withstand some poisoned contributions: f32 and f64, in `allReduce` and
@@ -136,6 +140,7 @@ export interface ReduceOptions extends TransferOptions {
   readonly out?: Tensor;
 }
 
+/** Options of `allReduce` and `allReduceSync`. */
 export interface AllReduceOptions extends ReduceOptions {
   /**
    * With a codec that drops bits: what this peer's encodings drop is kept under the call's tag (as much memory as the
@@ -156,6 +161,7 @@ export interface AllReduceOptions extends ReduceOptions {
 /** As for `allReduce`, but for `guard`, which looks at the whole tensor before anything of it is sent. */
 export type AllReduceStreamOptions = Omit<AllReduceOptions, 'guard'>;
 
+/** Options of `syncState`, and of the syncs that `steps` makes. */
 export interface SyncOptions extends Pick<CallOptions, 'tag' | 'timeout' | 'minWorldSize'> {
   /**
    * Whom this peer follows. `majority`: what most of those hold that were in step before. `highest-revision`: the highest revision, for
@@ -170,11 +176,13 @@ export interface SyncOptions extends Pick<CallOptions, 'tag' | 'timeout' | 'minW
   readonly changed?: readonly string[];
 }
 
+/** Options of collectives in which one member is special. */
 export interface RootOptions extends TransferOptions {
   /** Rank or id of the root peer. An id is safer: ranks shift when a peer is lost. @default 0 */
   readonly root?: Rank | PeerId;
 }
 
+/** Options of `reduce`. */
 export interface RootedReduceOptions extends ReduceOptions {
   /** Rank or id of the root peer. @default 0 */
   readonly root?: Rank | PeerId;

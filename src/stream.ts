@@ -153,6 +153,7 @@ export class AllReduceStream implements AsyncIterable<ReducedRange> {
     this.ready(start, (this.#starts[index + 1] ?? this.#total) - start);
   }
 
+  /** Parts of the result, as they come: see `ReducedRange`. */
   async *[Symbol.asyncIterator](): AsyncGenerator<ReducedRange, void, undefined> {
     for (;;) {
       const span = this.#done.take();

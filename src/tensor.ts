@@ -68,6 +68,7 @@ export interface HalfTensor {
   readonly data: Uint16Array;
 }
 
+/** One tensor, of a call that takes one or a list. */
 export type SingleTensor = PlainTensor | HalfTensor;
 
 /** One tensor, or several of one dtype that are reduced as one. */

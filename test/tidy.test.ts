@@ -1,6 +1,6 @@
 /** The house rules that neither the compiler nor the linter checks. */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -295,33 +295,4 @@ it('scripts of package.json run files that exist', () => {
   const run = Object.values(scripts).flatMap((line) => [...line.matchAll(/\bnode (\S+)/g)].map((match) => match[1]!));
   const sources = run.map((path) => path.replace(/^dist\/(.*)\.js$/, '$1.ts'));
   expect(sources.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
-});
-
-/** What the examples leave to the reader. */
-const LEFT_TO_THE_READER = `
-declare const model: unknown;
-declare function batch(step: number, rank: number, worldSize: number): unknown;
-declare function backward(model: unknown, batch: unknown): Float32Array;
-declare function backwardOf(layer: number, gradients: readonly Float32Array[]): void;
-declare function update(model: unknown, gradients: Float32Array): void;
-declare const weights: Float32Array;
-declare const biases: Float32Array;
-declare function innerStep(): void;
-`;
-
-it('the examples of README.md compile', () => {
-  const examples = [...read('README.md').matchAll(/^```ts\n([\s\S]*?)^```/gm)].map((match) => match[1]!);
-  expect(examples.length).toBeGreaterThan(0);
-  // Inside the package, whose name an example imports; dist/ is not tracked.
-  const folder = mkdtempSync(join(ROOT, 'dist', 'readme-'));
-  try {
-    writeFileSync(join(folder, 'reader.d.ts'), LEFT_TO_THE_READER);
-    for (const [index, example] of examples.entries()) writeFileSync(join(folder, `example-${index}.ts`), example);
-    const config = { extends: '../../tsconfig.json', compilerOptions: { noUnusedLocals: false }, include: ['*.ts'] };
-    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
-    const tsc = join(ROOT, 'node_modules/.bin/tsc');
-    expect(execFileSync(tsc, ['-p', folder], { encoding: 'utf8', timeout: 50_000 })).toBe('');
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
 });

@@ -6,6 +6,7 @@ import type { Guard } from './guard.ts';
 import type { Algorithm, AlgorithmLabel, CollectiveKind } from './program.ts';
 import type { CallProgram } from './program-code.ts';
 
+/** Names a peer in its run; another one after each `join()`. */
 export type PeerId = string;
 
 /**
@@ -68,6 +69,7 @@ export interface CallSpec {
   readonly atomic: boolean;
 }
 
+/** What became of a call that succeeded. */
 export interface Report {
   /** `generation:tag:sequence`: names the collective in the whole run. */
   readonly id: string;

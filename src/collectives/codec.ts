@@ -23,6 +23,7 @@
 import type { ChanceCodec, LossyCodec } from '../kernels/kernels.ts';
 import { DTYPE_BYTES, type Dtype } from '../tensor.ts';
 
+/** How f32 values travel. */
 export type Codec = 'f32' | LossyCodec;
 
 export const CODECS: readonly Codec[] = ['f32', 'bf16', 'f16', 'int8', 'int4', 'e3m0', 'topk'];

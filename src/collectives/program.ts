@@ -22,6 +22,7 @@ export type Rank = number;
 /** For each rank the number of its site: from 0, in the order in which ranks name them first. */
 export type Sites = readonly number[];
 
+/** What a rank does with a chunk, in one step of a program. */
 export type Instruction =
   | { readonly do: 'send'; readonly to: Rank }
   | { readonly do: 'reduce'; readonly from: Rank }
@@ -64,6 +65,7 @@ export function isProgramLabel(label: string): label is ProgramLabel {
   return label.startsWith('program:');
 }
 
+/** The collectives, as they are called. */
 export type CollectiveKind =
   | 'allReduce'
   | 'broadcast'

@@ -29,6 +29,7 @@ import { pairing } from './pairing.ts';
 /** In a census, the round of a peer that has no slow parameters yet. */
 const NEWCOMER = -1;
 
+/** Options of `createGossip`. */
 export interface GossipOptions {
   /** Inner steps of a round. @default 100 */
   readonly every?: number;
@@ -42,6 +43,7 @@ export interface GossipOptions {
   readonly wire?: Pick<WireOptions, 'tag' | 'timeout' | 'minWorldSize'> & { readonly codec?: Codec };
 }
 
+/** What one call of `step()` did. */
 export interface GossipReport {
   /** Rounds done. */
   readonly round: number;
@@ -109,6 +111,7 @@ export class Gossip {
     gather(parameters, this.#layout, this.#slow);
   }
 
+  /** Rounds done. */
   get round(): number {
     return this.#round;
   }

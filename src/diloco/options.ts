@@ -3,6 +3,7 @@ import { type AllReduceOptions, ArgumentError, type Codec, type Rounding } from 
 import type { FragmentPattern } from './layout.ts';
 import { type OuterOptions, type ResolvedOuter, resolveOuter } from './outer.ts';
 
+/** Options of `createDiloco`. */
 export interface DilocoOptions {
   /**
    * Inner steps of a round (H). A function of the round's number, the same on all peers, makes rounds of unequal length.
@@ -37,6 +38,7 @@ export interface FragmentOptions {
   readonly mixing?: number;
 }
 
+/** How DiLoCo communicates. */
 export interface WireOptions {
   /** How outer gradients travel; one for each fragment, or one for all. @default 'f32' */
   readonly codec?: Codec | readonly Codec[];

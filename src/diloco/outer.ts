@@ -12,6 +12,7 @@
  */
 import { ArgumentError } from '../index.ts';
 
+/** The outer optimiser. */
 export interface OuterOptions {
   /** @default 0.7, as in DiLoCo (arXiv 2311.08105, section 3) */
   readonly learningRate?: number;

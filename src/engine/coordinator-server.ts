@@ -53,6 +53,7 @@ import { controlAcceptor, resolveSecurity } from './resolve-security.ts';
 import type { EncryptionOptions } from './security.ts';
 import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
 
+/** Options of `Coordinator.listen`. */
 export interface CoordinatorListenOptions extends EncryptionOptions {
   /** TCP port; 0 takes a free one. @default 7400 */
   readonly port?: number;

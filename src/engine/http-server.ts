@@ -13,6 +13,7 @@ import { acceptWebSockets, formatUrl } from '../transport/websocket-node.ts';
 import { MAX_HANDSHAKE_BYTES } from '../wire/limits.ts';
 import { type ApiSource, isOfThisMachine, serveApi } from './http-api.ts';
 
+/** A coordinator's HTTP port: peers in browsers, observers, and files for them. */
 export interface CoordinatorHttpOptions {
   /** 0 takes a free one. */
   readonly port: number;

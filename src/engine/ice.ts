@@ -4,6 +4,7 @@ import { ArgumentError } from '../errors.ts';
 import { MAX_ICE_SERVERS } from '../wire/limits.ts';
 import type { IceServers } from '../wire/messages.ts';
 
+/** A STUN or TURN server. */
 export interface IceServerOptions {
   /** `stun:host:port`, `turn:host:port` or `turn:host:port?transport=tcp` (RFC 7064, RFC 7065). */
   readonly url: string;

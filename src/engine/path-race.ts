@@ -47,6 +47,7 @@ export interface PathOptions {
 /** How a peer is reached: as its addresses say, or by WebRTC through a TURN server. */
 export type PathKind = Address['kind'] | 'turn';
 
+/** A way to a peer that did not work. */
 export interface PathFailure {
   readonly path: Address['kind'];
   readonly reason: string;

@@ -70,6 +70,7 @@ export interface RuntimeOptions {
   readonly flight?: string;
 }
 
+/** A boundary that was passed: the view from here on, and what has changed. */
 export interface Admission {
   /** Number of the boundary, the same on all members that pass it; it only grows. */
   readonly boundary: number;
@@ -94,6 +95,7 @@ export type RuntimeEvent =
   | { readonly type: 'refused'; readonly reason: string }
   | { readonly type: 'evicted'; readonly reason: string };
 
+/** How another peer is reached, or why it is not. */
 export interface LinkStatus {
   readonly peerId: PeerId;
   readonly path: string | null;

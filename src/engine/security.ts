@@ -4,6 +4,7 @@ import { controlPsk, pairPsk } from '../transport/psk.ts';
 import type { Certificates, TlsAcceptor, TlsDialer } from '../transport/tls.ts';
 import { tokenKey } from './token-key.ts';
 
+/** Which TCP is TLS: all that leaves the machine, or loopback, too. */
 export type Encryption = 'off-loopback' | 'always';
 
 export interface EncryptionOptions {

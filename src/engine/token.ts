@@ -30,6 +30,7 @@ const claimsSchema = v.strictObject({
 
 export type Claims = v.InferOutput<typeof claimsSchema>;
 
+/** What a pass lets its bearer do. */
 export interface PassOptions {
   /** @default 'peer' */
   readonly role?: Role;

@@ -1,6 +1,10 @@
-/** The manifests in deploy/kubernetes: well-formed, consistent with one another, and with the command line that they use. */
+/** The manifests in deploy/kubernetes: as Kubernetes' own schemas want them, consistent with one another, and with the command line that they use. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { Deployment, StatefulSet } from 'kubernetes-models/apps/v1';
+import { Job } from 'kubernetes-models/batch/v1';
+import { PodDisruptionBudget } from 'kubernetes-models/policy/v1';
+import { Secret, Service } from 'kubernetes-models/v1';
 import * as v from 'valibot';
 import { describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
@@ -124,21 +128,54 @@ const resource = v.variant('kind', [
 
 type Resource = v.InferOutput<typeof resource>;
 
-function read(): Resource[] {
+function documents(): { readonly name: string; readonly plain: unknown }[] {
   return readdirSync(FOLDER)
     .filter((name) => name.endsWith('.yaml'))
     .flatMap((name) =>
       parseAllDocuments(readFileSync(`${FOLDER}${name}`, 'utf8')).map((document) => {
         expect(document.errors, name).toEqual([]);
-        const parsed = v.safeParse(resource, document.toJS());
-        expect(parsed.issues?.map((issue) => `${v.getDotPath(issue)}: ${issue.message}`) ?? [], name).toEqual([]);
-        return parsed.output as Resource; // without issues it is one
+        return { name, plain: document.toJS() as unknown };
       }),
     );
 }
 
+function read(): Resource[] {
+  return documents().map(({ name, plain }) => {
+    const parsed = v.safeParse(resource, plain);
+    expect(parsed.issues?.map((issue) => `${v.getDotPath(issue)}: ${issue.message}`) ?? [], name).toEqual([]);
+    return parsed.output as Resource; // without issues it is one
+  });
+}
+
+/** By kind, with the schemas that Kubernetes publishes. They say what each field must be; what they don't know passes, so we look ourselves (above). */
+const MODELS = { Secret, Service, PodDisruptionBudget, Deployment, StatefulSet, Job };
+
+/** @throws what the schema finds wrong */
+function validate(plain: Resource): void {
+  const model = new (MODELS[plain.kind] as new (data: unknown) => { validate(): void })(plain); // each takes what it is of
+  model.validate();
+}
+
+function spec(one: Resource): object {
+  return 'spec' in one ? one.spec : {};
+}
+
 describe('the manifests for Kubernetes', () => {
   const resources = read();
+
+  test("are as Kubernetes' schemas want them", () => {
+    for (const one of resources) expect(() => validate(one), `${one.kind} ${one.metadata.name}`).not.toThrow();
+  });
+
+  test.each([
+    ['a string for a number', (one: Resource) => Object.assign(one, { spec: { ...spec(one), replicas: 'two' } })],
+    ['no selector', (one: Resource) => Object.assign(one, { spec: { ...spec(one), selector: undefined } })],
+    ['a label that is a number', (one: Resource) => Object.assign(one.metadata, { labels: { app: 1 } })],
+  ])('are refused with %s', (_, spoil) => {
+    const one = structuredClone(resources.find(({ kind }) => kind === 'Deployment')!);
+    spoil(one);
+    expect(() => validate(one)).toThrow(/^data\//);
+  });
 
   test('select the pods that they make, and name only what is there', () => {
     const podLabels = resources.flatMap((one) =>

@@ -1,4 +1,4 @@
-/** Skein's peers behind NATs: which way each pair finds, and that sums are right by it. The table in README.md is from here. */
+/** Skein's peers behind NATs: which way each pair finds, and that sums are right by it. The table in docs/guide/webrtc-and-nat.md is from here. */
 import type { GroupMember } from 'skein';
 import { afterAll, expect, test } from 'vitest';
 import { built } from '../harness/built.ts';
