@@ -66,7 +66,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   launch: ['index'],
   chaos: ['errors', 'observe', 'launch'],
   benchmark: ['costs', 'errors', 'tensor', 'collectives', 'index'],
-  cli: ['errors', 'tensor', 'launch', 'chaos', 'benchmark', 'index'],
+  cli: ['errors', 'tensor', 'eyes', 'launch', 'chaos', 'benchmark', 'index'],
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */
