@@ -25,12 +25,16 @@ const HEIGHT = 128;
 const LONGEST = 300;
 const SHORTEST = 60;
 
+/** What is shown of latencies (s) where there are none: uPlot tells null then. */
+const NO_LATENCY: [number, number] = [1e-3, 1];
+
 const TIME = { hour: '2-digit', minute: '2-digit', second: '2-digit' } as const;
 
 /** Round numbers, few of them. */
 function logarithmicSplits(min: number, max: number): number[] {
   const steps = max / min > 50 ? [1] : [1, 2, 5];
   const splits: number[] = [];
+  if (!(min > 0)) return splits;
   for (let exponent = Math.floor(Math.log10(min)); exponent <= Math.log10(max); exponent++)
     for (const step of steps) {
       const split = Number(`${step}e${exponent}`);
@@ -81,9 +85,9 @@ class Chart {
         legend: { show: false },
         cursor: { y: false, points: { size: 6 } },
         scales: {
-          x: { range: (_, min, max) => [Math.min(min, max - SHORTEST), max] },
+          x: { range: (_, min, max) => (max > 0 ? [Math.min(min, max - SHORTEST), max] : [0, SHORTEST]) },
           y: isLogarithmic
-            ? { distr: 3, range: (_, min, max) => [min / 1.6, max * 1.6] }
+            ? { distr: 3, range: (_, min, max) => (min > 0 ? [min / 1.6, max * 1.6] : NO_LATENCY) }
             : { range: (_, __, max) => [0, Math.max(1, max * 1.15)] },
         },
         axes: [
