@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Nothing in these depends on the time that anything takes: they may compete with one another. */
 const PATIENT = [
-  ...['collectives', 'deploy', 'diloco', 'executor', 'kernels', 'membership', 'ring', 'wire'].map(
+  ...['collectives', 'deploy', 'diloco', 'executor', 'eyes', 'kernels', 'membership', 'ring', 'wire'].map(
     (folder) => `test/${folder}/**/*.test.ts`,
   ),
   'test/sim/{cuts,leaders,scale}.test.ts',

@@ -98,7 +98,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   chaos: ['errors', 'observe', 'launch'],
   benchmark: ['costs', 'errors', 'tensor', 'collectives', 'index'],
   doctor: ['errors', 'wire'],
-  cli: ['errors', 'tensor', 'launch', 'chaos', 'benchmark', 'doctor', 'index'],
+  cli: ['errors', 'tensor', 'eyes', 'launch', 'chaos', 'benchmark', 'doctor', 'index'],
 };
 
 /** Rooms without time, randomness, sockets, or anything else of the world outside. */

@@ -23,6 +23,8 @@ interface CoordinatorOptions {
   readonly turnSecret?: string;
   readonly httpPort?: number;
   readonly servePage?: boolean;
+  readonly dashboard?: boolean;
+  readonly peerSeries: number;
   readonly probes: boolean;
   /** Paths of PEM files. */
   readonly cert?: string;
@@ -30,8 +32,8 @@ interface CoordinatorOptions {
   readonly ca?: string;
 }
 
-/** Where the page is served unless a port is named. */
-const PAGE_PORT = 7401;
+/** Where HTTP is served unless a port is named. */
+const HTTP_PORT = 7401;
 
 /** What the build put together for browsers, beside what it compiled. */
 const PAGE_FOLDER: string = fileURLToPath(new URL('../../browser/', import.meta.url));
@@ -45,6 +47,10 @@ Connections from other machines are TLS 1.3, with keys that come from the token,
 
 Without a token it listens on the loopback interface only. Give the token by SKEIN_TOKEN: unlike an option, it is
 not shown in the list of processes.
+
+With an HTTP port it shows its runs there: /dashboard is a page, /metrics is for Prometheus, /api/state and /api/events are for
+programs. Where there is a token, all but the page itself asks for it, or for a pass: skein token --role observer to look,
+--role admin to dismiss peers, too.
 
 It prints a line for whoever joins, is lost, or is turned away.
 
@@ -69,6 +75,9 @@ Examples:
   For peers behind NATs, who use WebRTC (transports: ['unix', 'tcp', 'webrtc']):
     $ SKEIN_TOKEN=… SKEIN_TURN_SECRET=… skein coordinator --host 0.0.0.0 --ice stun:turn.example:3478 turn:turn.example:3478
 
+  With a page that shows its runs, figures for Prometheus (/metrics), and the same in a terminal by skein top:
+    $ skein coordinator --dashboard
+
   For peers in browsers, with a page by which visitors join a run:
     $ skein coordinator --serve-page
 
@@ -90,7 +99,9 @@ function etcdAccess(options: CoordinatorOptions, read: (path: string) => string)
 
 async function serve(options: CoordinatorOptions): Promise<void> {
   const { host, port, token, store, lease, advertise, ice, turnSecret, cert, key, ca, servePage, probes } = options;
-  const httpPort = options.httpPort ?? (servePage === true ? PAGE_PORT : undefined);
+  const { dashboard, peerSeries } = options;
+  const isServed = servePage === true || dashboard === true;
+  const httpPort = options.httpPort ?? (isServed ? HTTP_PORT : undefined);
   const iceServers = ice.map((url) =>
     turnSecret !== undefined && url.startsWith('turn') ? { url, secret: turnSecret } : { url },
   );
@@ -109,7 +120,7 @@ async function serve(options: CoordinatorOptions): Promise<void> {
     etcd: etcdAccess(options, read),
     ...(httpPort === undefined
       ? {}
-      : { http: { port: httpPort, ...(servePage === true ? { folder: PAGE_FOLDER } : {}) } }),
+      : { http: { port: httpPort, peerSeries, ...(servePage === true ? { folder: PAGE_FOLDER } : {}) } }),
     ...(cert === undefined ? {} : { cert: read(cert) }),
     ...(key === undefined ? {} : { key: read(key) }),
     ...(ca === undefined ? {} : { ca: read(ca) }),
@@ -126,6 +137,9 @@ async function serve(options: CoordinatorOptions): Promise<void> {
   if (token !== undefined) console.log('Both need the same token, for example in SKEIN_TOKEN.');
   const { httpAddress } = coordinator;
   if (httpAddress !== null) {
+    console.log(
+      `${pc.bold('Dashboard')} at ${pc.cyan(`${httpAddress}/dashboard`)}, figures for Prometheus at ${httpAddress}/metrics`,
+    );
     console.log(`Peers in browsers join it by ${pc.cyan(httpAddress.replace(/^http/, 'ws'))}`);
     const link = `${httpAddress}/#run=picture${token === undefined ? '' : '&token=…'}`;
     if (servePage === true) console.log(`Visitors of ${pc.cyan(link)} join the run of that name.`);
@@ -162,10 +176,17 @@ export function coordinatorCommand(): Command {
     )
     .option(
       '--http-port <port>',
-      'also listen on HTTP, for peers in browsers; 0 takes a free port',
+      'also listen on HTTP, for the dashboard, figures, and peers in browsers; 0 takes a free port',
       wholeNumber(0, 65_535),
     )
-    .option('--serve-page', `serve a page by which visitors join a run (HTTP port ${PAGE_PORT} unless named)`)
+    .option('--serve-page', `serve a page by which visitors join a run (HTTP port ${HTTP_PORT} unless named)`)
+    .option('--dashboard', `show the runs in a page, and figures for Prometheus (HTTP port ${HTTP_PORT} unless named)`)
+    .option(
+      '--peer-series <count>',
+      'members of each run that have series of their own in /metrics',
+      wholeNumber(0, 1_024),
+      64,
+    )
     .option('--no-probes', 'measure no ways between peers that carry nothing, for the order of the ring')
     .option('--cert <file>', 'certificate for TLS, PEM, made out for the host that peers dial', nonEmpty)
     .option('--key <file>', 'its private key, PEM', nonEmpty)

@@ -10,6 +10,7 @@ import { coordinatorCommand } from './coordinator.ts';
 import { doctorCommand } from './doctor.ts';
 import { launchCommand } from './launch.ts';
 import { tokenCommand } from './token.ts';
+import { topCommand } from './top.ts';
 
 const FAILURE = 1;
 const USAGE = 2;
@@ -49,6 +50,7 @@ for (const command of [
   tokenCommand(),
   launchCommand(),
   doctorCommand(),
+  topCommand(),
   chaosCommand(),
   benchCommand(),
 ])

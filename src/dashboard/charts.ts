@@ -1,7 +1,7 @@
 /** What was sent, how long calls took, and how many were committed, over time. */
 import uPlot from 'uplot';
+import { bytes, count, seconds as secondsText } from '../eyes/format.ts';
 import type { Second } from '../eyes/timeline.ts';
-import { bytes, count, seconds as secondsText } from './format.ts';
 
 type Values = (number | null)[];
 
@@ -21,8 +21,27 @@ interface ChartOptions {
 
 const HEIGHT = 128;
 
-/** At most so many minutes are shown. */
-const MINUTES = 5;
+/** At most and at least so much is shown (s). */
+const LONGEST = 300;
+const SHORTEST = 60;
+
+/** What is shown of latencies (s) where there are none: uPlot tells null then. */
+const NO_LATENCY: [number, number] = [1e-3, 1];
+
+const TIME = { hour: '2-digit', minute: '2-digit', second: '2-digit' } as const;
+
+/** Round numbers, few of them. */
+function logarithmicSplits(min: number, max: number): number[] {
+  const steps = max / min > 50 ? [1] : [1, 2, 5];
+  const splits: number[] = [];
+  if (!(min > 0)) return splits;
+  for (let exponent = Math.floor(Math.log10(min)); exponent <= Math.log10(max); exponent++)
+    for (const step of steps) {
+      const split = Number(`${step}e${exponent}`);
+      if (split >= min && split <= max) splits.push(split);
+    }
+  return splits;
+}
 
 function property(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -66,20 +85,25 @@ class Chart {
         legend: { show: false },
         cursor: { y: false, points: { size: 6 } },
         scales: {
-          x: { range: (_, __, max) => [max - 60 * MINUTES, max] },
-          y: isLogarithmic ? { distr: 3 } : { range: (_, __, max) => [0, Math.max(1, max * 1.15)] },
+          x: { range: (_, min, max) => (max > 0 ? [Math.min(min, max - SHORTEST), max] : [0, SHORTEST]) },
+          y: isLogarithmic
+            ? { distr: 3, range: (_, min, max) => (min > 0 ? [min / 1.6, max * 1.6] : NO_LATENCY) }
+            : { range: (_, __, max) => [0, Math.max(1, max * 1.15)] },
         },
         axes: [
           {
             ...axis,
-            space: 70,
+            space: 84,
             size: 22,
-            values: (_, at) =>
-              at.map((one) =>
-                new Date(one * 1_000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' }),
-              ),
+            values: (_, at) => at.map((one) => new Date(one * 1_000).toLocaleTimeString('en-GB', TIME)),
           },
-          { ...axis, space: 34, size: 62, values: (_, all) => all.map((one) => (one === null ? '' : format(one))) },
+          {
+            ...axis,
+            space: 34,
+            size: 62,
+            values: (_, all) => all.map((one) => (one === null ? '' : format(one))),
+            ...(isLogarithmic ? { splits: (_, __, min, max) => logarithmicSplits(min, max) } : {}),
+          },
         ],
         series: [
           {},
@@ -127,7 +151,7 @@ export class Charts {
   }
 
   show(seconds: readonly Second[]): void {
-    const from = (seconds.at(-1)?.at ?? 0) - 60_000 * MINUTES;
+    const from = (seconds.at(-1)?.at ?? 0) - 1_000 * LONGEST;
     const shown = seconds.filter(({ at }) => at >= from);
     for (const chart of this.#all) chart.show(shown);
   }

@@ -1,10 +1,10 @@
 /** The page that a coordinator serves at `/dashboard`: what its runs do, live. It asks for all that it shows as whoever looks at it. */
 import type { CoordinatorState } from '../eyes/coordinator-state.ts';
+import { clock, count, rate, seconds, span } from '../eyes/format.ts';
 import type { RunState } from '../eyes/run-state.ts';
 import { Charts } from './charts.ts';
 import { Dismissal } from './dismissal.ts';
 import { find, Keyed, setAttributes, setText } from './dom.ts';
-import { clock, count, rate, seconds, span } from './format.ts';
 import type { Shape } from './layout.ts';
 import { keepToken, type LinkState, Live, token } from './live.ts';
 import { Model } from './model.ts';

@@ -3,7 +3,7 @@ import type { CoordinatorState } from '../eyes/coordinator-state.ts';
 import type { RunState } from '../eyes/run-state.ts';
 import type { Happening, Second } from '../eyes/timeline.ts';
 
-/** Each second, and at once when something happens. */
+/** Twice a second, and at once when something happens. */
 export interface StateEvent {
   /** Milliseconds since 1970, by the coordinator's clock. */
   readonly at: number;

@@ -1,7 +1,8 @@
 /** A row for each peer. */
+
+import { bytes, count, milliseconds, rate } from '../eyes/format.ts';
 import type { LinkState, MemberState, RunState } from '../eyes/run-state.ts';
 import { find, Keyed, setAttributes, setText } from './dom.ts';
-import { bytes, count, milliseconds, rate } from './format.ts';
 import { type Sites, siteName } from './sites.ts';
 
 interface Column {

@@ -1,7 +1,8 @@
 /** Epochs and faults on a line, and in words. */
+
+import { clock, shortName } from '../eyes/format.ts';
 import type { Happening, HappeningKind, Second } from '../eyes/timeline.ts';
 import { setAttributes, setText, svg } from './dom.ts';
-import { clock, shortName } from './format.ts';
 
 /** How each kind is called, and in which row it stands. */
 const KINDS: Readonly<Record<HappeningKind, { readonly name: string; readonly row: number; readonly mark: string }>> = {

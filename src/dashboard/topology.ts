@@ -1,8 +1,9 @@
 /** The drawing of members and links. */
+
+import { milliseconds, rate, shortName } from '../eyes/format.ts';
 import type { LinkState, MemberState, RunState } from '../eyes/run-state.ts';
 import type { Happening } from '../eyes/timeline.ts';
 import { Keyed, setAttributes, setText, svg } from './dom.ts';
-import { milliseconds, rate, shortName } from './format.ts';
 import { type Layout, type Point, ringLayout, type Shape, treeLayout } from './layout.ts';
 import { type Sites, siteName } from './sites.ts';
 
@@ -73,7 +74,7 @@ export class Topology {
     this.#layout = this.#shape === 'ring' ? ringLayout(ring) : treeLayout(ids, this.#shape === 'tree-0' ? 0 : 1);
     this.#showLinks(state, chosen);
     this.#showCuts(state);
-    this.#showNodes(members, state?.joining.length ?? 0, chosen);
+    this.#showNodes(members, chosen);
     this.#showGhosts();
     const isRing = this.#layout.radius !== null;
     setText(this.#centre, !isRing ? '' : members.length === 0 ? 'Nobody yet' : String(members.length));
@@ -181,7 +182,7 @@ export class Topology {
     this.#cuts.show(this.#layers.cuts, keys);
   }
 
-  #showNodes(members: readonly MemberState[], joining: number, chosen: string | null): void {
+  #showNodes(members: readonly MemberState[], chosen: string | null): void {
     const { places, radius } = this.#layout;
     const size = members.length <= 12 ? 15 : members.length <= 24 ? 11 : members.length <= MOST_NAMED ? 8 : 5;
     const keys: string[] = [];
@@ -202,17 +203,16 @@ export class Topology {
       setAttributes(halo, { r: size + lag });
       setAttributes(body, { r: size });
       const isNamed = members.length <= MOST_NAMED || member.slow || isChosen;
-      const outside =
-        radius === null
-          ? { x: 0, y: -size - 9 }
-          : { x: (place.x / radius) * (size + 20), y: (place.y / radius) * (size + 16) };
-      setAttributes(name, { x: outside.x, y: outside.y });
+      const away = size + Math.max(lag, member.slow ? 3 : 0) + 9;
+      const [x, y] = radius === null ? [0, -1] : [place.x / radius, place.y / radius];
+      const anchor = Math.abs(x) < 0.25 ? 'middle' : x > 0 ? 'start' : 'end';
+      setAttributes(name, { x: x * away, y: y * (away + 3), 'text-anchor': anchor });
       setText(name, isNamed ? shortName(member.peerId) : '');
       const lags = member.lagMs < LAG_MS ? '' : `, others waited ${milliseconds(member.lagMs)} for it`;
       const slow = member.slow ? ', holds the others up' : '';
       setText(
         title,
-        `${member.peerId}, rank ${member.rank}, ${siteName(member.site)}, sends ${rate(member.sentPerSecond)}${lags}${slow}${joining > 0 ? '' : ''}`,
+        `${member.peerId}, rank ${member.rank}, ${siteName(member.site)}, sends ${rate(member.sentPerSecond)}${lags}${slow}`,
       );
     }
     this.#nodes.show(this.#layers.nodes, keys);

@@ -1,5 +1,5 @@
 /**
- * What is live: Server-Sent Events to whoever looks on. A listener is first told the last minutes (`history`), then each second, and at
+ * What is live: Server-Sent Events to whoever looks on. A listener is first told the last minutes (`history`), then twice a second, and at
  * once when something happens, how the run is (`state`) and what happened since (`happenings`).
  *
  * What is kept for a listener is bounded: as long as one state has not left, it is not given another; who reads none for long is dropped.
@@ -7,9 +7,9 @@
 import type { ServerResponse } from 'node:http';
 import type { ApiSource } from './http-api.ts';
 
-/** Between looks at whether something has happened (ms), and between states where nothing has. */
-const LOOK_MS = 200;
-const STATE_MS = 1_000;
+/** Between looks at whether something has happened (ms), and between states where nothing has: what is shown is never a second old. */
+const LOOK_MS = 150;
+const STATE_MS = 450;
 
 /** A listener that takes nothing for so long is dropped (ms). */
 const STALLED_MS = 10_000;

@@ -169,7 +169,10 @@ class HttpApi implements Api {
   handle(request: IncomingMessage, response: ServerResponse): boolean {
     const [path = ''] = (request.url ?? '').split('?', 1);
     if (!path.startsWith('/api/') && path !== '/metrics') return false;
-    void this.#answerTo(path, request, response).then((answer) => {
+    const answered = this.#answerTo(path, request, response).catch((error: unknown) =>
+      fails(500, `The coordinator failed to answer: ${error instanceof Error ? error.message : String(error)}`),
+    );
+    void answered.then((answer) => {
       if (answer === null) return;
       const { status, body, headers } = answer;
       if (status === 401 || status === 403) this.#events.onRefused(request, Object.values(body).join());

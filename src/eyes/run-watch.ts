@@ -72,7 +72,8 @@ const SLOW_MS = 12_000;
 /** Seconds over which recent percentiles are told. */
 const RECENT_SECONDS = 10;
 
-/** Longest text of a line of the timeline. */
+/** Names in one line of the timeline, and its longest text. */
+const MAX_LISTED = 6;
 const MAX_LINE = 300;
 
 const NOTHING: Omit<Figures, 'calls'> = {
@@ -298,15 +299,11 @@ export class RunWatch {
         this.#add(
           'slow',
           message.peerId,
-          `${message.waiting.length} wait for it, ${Math.round(message.waitedMs)} ms of the last second`,
+          `${listOf(message.waiting)} wait for it, ${Math.round(message.waitedMs)} ms of the last second`,
         );
         break;
       case 'exclude':
-        this.#add(
-          'excluded',
-          message.peers.at(-1) ?? null,
-          `${message.id} goes on without ${message.peers.join(', ')}`,
-        );
+        this.#add('excluded', message.peers.at(-1) ?? null, `${message.id} goes on without ${listOf(message.peers)}`);
         break;
       default: // nothing that is worth a line
     }
@@ -337,13 +334,19 @@ function stillOf(flows: Figures['flows']): Figures['flows'] {
   return flows.map((flow) => ({ ...flow, bytesPerSecond: 0, queuedBytes: 0 }));
 }
 
+/** The first few names. */
+function listOf(peerIds: readonly PeerId[]): string {
+  const more = peerIds.length - MAX_LISTED;
+  return more > 0 ? `${peerIds.slice(0, MAX_LISTED).join(', ')} and ${more} others` : peerIds.join(', ');
+}
+
 function viewText({ members }: WireView, joined: readonly PeerId[]): string {
-  const who = joined.length === 0 ? 'another order or other figures' : `joined ${joined.join(', ')}`;
+  const who = joined.length === 0 ? 'another order or other figures' : `joined ${listOf(joined)}`;
   return `${members.length} members, ${who}`;
 }
 
 function lossText({ lost, broken, resumed }: Extract<CoordinatorMessage, { type: 'loss' }>): string {
-  if (lost.length > 0) return `goes on without ${lost.map(({ peerId }) => peerId).join(', ')}`;
+  if (lost.length > 0) return `goes on without ${listOf(lost.map(({ peerId }) => peerId))}`;
   if (broken !== null) return `the link between ${broken.join(' and ')} is made anew`;
   return resumed ? 'somebody came back: what was open is decided anew' : 'what was open is decided anew';
 }
