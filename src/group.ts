@@ -25,6 +25,7 @@ import { type Staged, Staging } from './staging.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
 import type { FlightDump } from './wire/flight.ts';
+import type { NotesMessage } from './wire/messages.ts';
 
 export interface GroupMember {
   readonly peerId: PeerId;
@@ -150,6 +151,7 @@ export class Group {
   /** The boundary just passed, until the first collective after it. */
   #fresh: Admission | null;
   #closed = false;
+  #onNotes: ((message: NotesMessage) => void) | null = null;
 
   /** @internal use `join()` */
   static join(
@@ -251,6 +253,18 @@ export class Group {
    */
   async flight(): Promise<FlightDump> {
     return (await this.#ask((request) => ({ type: 'flight', request }))) as FlightDump; // what `flight` is answered with
+  }
+
+  /**
+   * @internal the way of `skein/notes` to the coordinator: `onMessage` hears what comes
+   * @returns sends a message; null says that one that came was read
+   */
+  notesPort(onMessage: (message: NotesMessage) => void): (message: NotesMessage | null) => void {
+    this.#checkOpen();
+    this.#onNotes = onMessage;
+    return (message) => {
+      if (!this.#closed) this.#engine.post({ type: 'notes', message });
+    };
   }
 
   // --- collectives -------------------------------------------------------------------------------------------------
@@ -699,6 +713,9 @@ export class Group {
       case 'coordinator-back':
         this.#observer?.note({ type: 'coordinator-back' });
         this.#emit('coordinator-back', {});
+        break;
+      case 'notes':
+        this.#onNotes?.(event.message);
         break;
       case 'refused':
         this.#emit('refused', { reason: event.reason });

@@ -25,6 +25,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   collectives: ['costs', 'errors', 'lifecycle', 'recent', 'ring', 'tensor', 'kernels', 'wire'],
   transport: ['errors', 'lifecycle', 'wire'],
   store: ['errors', 'transport'],
+  'notes-document': ['wire'],
   engine: [
     'costs',
     'errors',
@@ -36,6 +37,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'collectives',
     'transport',
     'store',
+    'notes-document',
   ],
   staging: ['tensor', 'kernels', 'engine'],
   options: ['errors', 'tensor', 'wire', 'collectives', 'transport', 'engine'],
@@ -61,6 +63,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'diagnose',
   ],
   diloco: ['index'],
+  notes: ['wire', 'notes-document', 'index'],
   launch: ['index'],
   chaos: ['errors', 'observe', 'launch'],
   benchmark: ['costs', 'errors', 'tensor', 'collectives', 'index'],

@@ -31,6 +31,7 @@ import {
   type CoordinatorMessage,
   encodeControl,
   type IceServers,
+  type NotesMessage,
   PEER_MESSAGES,
   type PeerMessage,
   type RunReport,
@@ -42,11 +43,12 @@ import type { ApiSource } from './http-api.ts';
 import type { CoordinatorHttpOptions, HttpListener } from './http-server.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
 import { Ledger, NotLeader } from './ledger.ts';
+import type { NotesDesk } from './notes-desk.ts';
 import { type Fences, Outbox } from './outbox.ts';
 import { JOIN_RATE, type Platform, systemPlatform } from './platform.ts';
 import { oneLine, Refusals } from './refusals.ts';
 import { controlAcceptor, resolveSecurity } from './resolve-security.ts';
-import { type RunState, runState } from './run-state.ts';
+import { runState } from './run-state.ts';
 import type { EncryptionOptions } from './security.ts';
 import { type Claims, keyOfClaims, readClaims, UsedPasses } from './token.ts';
 
@@ -118,6 +120,8 @@ interface Run {
   readonly outbox: Outbox;
   readonly peers: Map<PeerId, Session>;
   readonly flights: FlightDesk;
+  /** null until a peer has something to do with them. */
+  notes: NotesDesk | null;
 }
 
 type PeerConnection = ControlConnection<PeerMessage, CoordinatorMessage>;
@@ -302,10 +306,11 @@ export class CoordinatorServer {
   }
 
   /** The same, as whoever looks on by HTTP is shown it. */
-  runStates(): readonly RunState[] {
-    return [...this.#runs].map(([name, { machine, peers }]) =>
-      runState(name, machine.snapshot(), (peerId) => peers.get(peerId)?.connection.remote ?? null),
-    );
+  runStates(): ReturnType<ApiSource['runs']> {
+    return [...this.#runs].map(([name, { machine, peers, notes }]) => ({
+      ...runState(name, machine.snapshot(), (peerId) => peers.get(peerId)?.connection.remote ?? null),
+      notes: notes?.state ?? null,
+    }));
   }
 
   /** By an administrator. */
@@ -429,6 +434,7 @@ export class CoordinatorServer {
       }
       const { run, peerId } = session;
       if (message.type === 'signal') this.#passOn(run, peerId, message);
+      else if (message.type === 'notes') void this.#note(run, peerId, message);
       else if (message.type === 'ask-flights' || message.type === 'flight') run.flights.onMessage(peerId, message);
       else if (message.type === 'ice') this.#sendNow(run, peerId, { type: 'ice', ice: this.#iceServers(peerId) });
       else this.#step(run, { type: 'message', peerId, message });
@@ -567,6 +573,7 @@ export class CoordinatorServer {
     if (run.peers.get(peerId) !== session) return;
     run.peers.delete(peerId);
     run.flights.left(peerId);
+    run.notes?.left(peerId);
     if (!this.#closed) this.#step(run, { type: 'closed', peerId });
     if (run.machine.empty && run.machine.epoch === 0) this.#runs.delete(run.name);
   }
@@ -601,7 +608,7 @@ export class CoordinatorServer {
         isConnected: (peerId) => peers.has(peerId),
         send: (peerId, message) => this.#sendNow(made, peerId, message),
       });
-      const made: Run = { name, machine, outbox, peers, flights };
+      const made: Run = { name, machine, outbox, peers, flights, notes: null };
       this.#runs.set(name, made);
       run = made;
     }
@@ -621,6 +628,18 @@ export class CoordinatorServer {
       };
       this.#sendNow(run, from, { type: 'signal', from: to, signal: end });
     }
+  }
+
+  /** What merges notes is loaded with the first of them. */
+  async #note(run: Run, from: PeerId, message: NotesMessage): Promise<void> {
+    const { NotesDesk } = await import('./notes-desk.ts');
+    run.notes ??= new NotesDesk({
+      peers: () =>
+        run.machine.snapshot().recovering ? null : run.machine.snapshot().peers.map(({ peerId }) => peerId),
+      send: (peerId, answer) => this.#sendNow(run, peerId, answer),
+      refuse: (peerId, reason) => run.peers.get(peerId)?.connection.refuse(reason),
+    });
+    if (run.peers.has(from)) run.notes.onMessage(from, message, this.#platform.clock.now());
   }
 
   #iceServers(peerId: PeerId): IceServers {
@@ -649,7 +668,11 @@ export class CoordinatorServer {
   }
 
   #tick(): void {
-    if (this.isLeading) for (const run of this.#runs.values()) this.#step(run, { type: 'tick' });
+    if (!this.isLeading) return;
+    for (const run of this.#runs.values()) {
+      this.#step(run, { type: 'tick' });
+      run.notes?.tick(this.#platform.clock.now());
+    }
   }
 
   #step(run: Run, event: CoordinatorEvent): readonly CoordinatorEffect[] {

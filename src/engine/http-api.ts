@@ -8,6 +8,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import * as v from 'valibot';
+import type { NotesState } from '../notes-document.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKE_BYTES } from '../wire/limits.ts';
 import { type Rights, rightsOf } from './bearer.ts';
 import type { RunState } from './run-state.ts';
@@ -17,7 +18,7 @@ export interface ApiSource {
   /** Its token; empty when it has none. */
   readonly secret: string;
   /** Every run, as it is now. */
-  runs(): readonly RunState[];
+  runs(): readonly (RunState & { readonly notes: NotesState | null })[];
   /** The peer is there. */
   dismiss(run: string, peerId: string): void;
 }

@@ -1,6 +1,7 @@
 /** What the training thread and the engine tell one another, as data that can cross threads. */
 import type { CallSpec, PeerId, Report } from '../collectives/call.ts';
 import type { PlainError } from '../errors.ts';
+import type { NotesMessage } from '../wire/messages.ts';
 import type { Admission, RuntimeEvent, RuntimeOptions } from './runtime.ts';
 
 export type EngineRequest =
@@ -20,6 +21,8 @@ export type EngineRequest =
   | { readonly type: 'admit'; readonly request: number; readonly minWorldSize: number; readonly timeoutMs: number }
   | { readonly type: 'status'; readonly request: number }
   | { readonly type: 'flight'; readonly request: number }
+  /** To the coordinator; null: one that came was read. */
+  | { readonly type: 'notes'; readonly message: NotesMessage | null }
   /** Write the flight record to its folder, if there is one. */
   | { readonly type: 'dump'; readonly reason: string }
   | { readonly type: 'leave'; readonly request: number }

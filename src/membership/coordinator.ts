@@ -731,6 +731,7 @@ export class CoordinatorMachine {
         break;
       case 'signal':
       case 'ice':
+      case 'notes':
       case 'ask-flights':
       case 'flight':
         break; // the server's affair: they change nothing

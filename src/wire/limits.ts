@@ -119,3 +119,16 @@ export const MAX_FLIGHT_BYTES: number = 512 * 1024;
 /** Flight records that a coordinator fetches at once for one who asks, and how many may ask at once in a run. */
 export const MAX_FLIGHTS_AT_ONCE = 16;
 export const MAX_FLIGHT_ASKERS = 4;
+
+/** A run's notes: one value as JSON and its key; all of them together as an update, for peers that write, and for a coordinator. */
+export const MAX_NOTE_BYTES: number = 16 * 1024;
+export const MAX_NOTE_KEY_LENGTH = 200;
+export const NOTES_ROOM_BYTES: number = 192 * 1024;
+export const MAX_NOTES_BYTES: number = 256 * 1024;
+
+/** Updates of notes that a peer may send at once, and in a second. */
+export const NOTES_BURST = 100;
+export const NOTES_PER_SECOND = 40;
+
+/** Messages about notes that a program has not read yet, above which they are fetched anew when it has. */
+export const MAX_UNREAD_NOTES = 256;

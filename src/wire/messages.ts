@@ -21,6 +21,7 @@ import {
   MAX_FLIGHT_CALLS,
   MAX_ICE_SERVERS,
   MAX_KEPT_RANGES,
+  MAX_NOTES_BYTES,
   MAX_OPEN_COLLECTIVES,
   MAX_REPORTED_FAILURES,
   MAX_REPORTED_VIEWS,
@@ -178,13 +179,18 @@ const ice = v.strictObject({
   validMs: milliseconds,
 });
 
+/** Bytes that mean something to others only. */
+function bytesUpTo(limit: number): v.GenericSchema<unknown, Uint8Array> {
+  return v.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length <= limit);
+}
 /** JSON, in which only the one who asked for it looks (`flight.ts`). */
-const flightDump = v.custom<Uint8Array>(
-  (value) => value instanceof Uint8Array && value.length <= MAX_FLIGHT_BYTES,
-  'a flight record is too long',
-);
+const flightDump = /* @__PURE__ */ bytesUpTo(MAX_FLIGHT_BYTES);
 /** Calls that have ended of which a flight record is to tell. */
 const flightCalls = v.pipe(u32, v.maxValue(MAX_FLIGHT_CALLS));
+
+const noteBytes = /* @__PURE__ */ v.nullable(/* @__PURE__ */ bytesUpTo(MAX_NOTES_BYTES));
+/** `vector`: what the sender has; a peer's asks for the rest, and for what comes later. `update`: what the receiver may lack. */
+const notes = { vector: noteBytes, update: noteBytes };
 
 const peerMessage = v.variant('type', [
   /**
@@ -264,6 +270,7 @@ const peerMessage = v.variant('type', [
   v.strictObject({ type: v.literal('ask-flights'), calls: flightCalls }),
   /** One's own, for the peer that asked for it. */
   v.strictObject({ type: v.literal('flight'), to: name, dump: flightDump }),
+  v.strictObject({ type: v.literal('notes'), ...notes }),
   v.strictObject({ type: v.literal('leave') }),
 ]);
 
@@ -338,6 +345,7 @@ const coordinatorMessage = v.variant('type', [
   /** Somebody asks for this peer's flight record. */
   v.strictObject({ type: v.literal('flight-wanted'), by: name, calls: flightCalls }),
   v.strictObject({ type: v.literal('flight-of'), from: name, dump: flightDump }),
+  v.strictObject({ type: v.literal('noted'), ...notes }),
   v.strictObject({ type: v.literal('evicted'), reason: text }),
   v.strictObject({ type: v.literal('beat') }),
 ]);
@@ -372,6 +380,7 @@ export type Exclusion = v.InferOutput<typeof exclusion>;
 export type RunReport = v.InferOutput<typeof runReport>;
 export type MeasuredLink = v.InferOutput<typeof measuredLink>;
 export type WireView = v.InferOutput<typeof view>;
+export type NotesMessage = Omit<Extract<PeerMessage, { type: 'notes' }>, 'type'>;
 export type WireMember = v.InferOutput<typeof member>;
 
 /** Both fences and the message they protect. */

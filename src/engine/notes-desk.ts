@@ -1,0 +1,157 @@
+/**
+ * Where a coordinator merges what the peers of a run note down, and passes it on. It believes none of them: an update that is too long,
+ * too frequent, no update, or that builds on what its sender never told is undone, and its sender is cut off.
+ */
+import type { PeerId } from '../membership/coordinator.ts';
+import { mergeUpdates, NotesDocument, type NotesState } from '../notes-document.ts';
+import { MAX_NOTES_BYTES, NOTES_BURST, NOTES_PER_SECOND } from '../wire/limits.ts';
+import type { CoordinatorMessage, NotesMessage } from '../wire/messages.ts';
+
+/** What it needs of a run. */
+interface Around {
+  /** All peers of the run; null while the run is not rebuilt yet, and nobody knows. */
+  peers(): readonly PeerId[] | null;
+  send(peerId: PeerId, message: CoordinatorMessage): void;
+  /** Ends a peer's connection. */
+  refuse(peerId: PeerId, reason: string): void;
+}
+
+/** Between looks for peers that are gone (ms). */
+const SWEEP_MS = 1_000;
+
+/** Updates that are kept one by one, so that the next can be undone. */
+const MAX_UPDATES = 64;
+
+interface Reader {
+  /** So many messages it may send now. */
+  left: number;
+  at: number;
+}
+
+export class NotesDesk {
+  readonly #around: Around;
+  #document: NotesDocument;
+  /** Its content is that of these, the oldest first. */
+  #updates: Uint8Array[] = [];
+  /** Bytes of the document when it was last measured, and of what came since. */
+  #size = 0;
+  /** Peers that have asked for what is noted, on the connections that they have. */
+  readonly #readers: Map<PeerId, Reader> = new Map();
+  /** To be passed on with the next tick. */
+  #news: { readonly from: PeerId | null; readonly update: Uint8Array }[] = [];
+  #sweptAt = Number.NEGATIVE_INFINITY;
+
+  constructor(around: Around) {
+    this.#around = around;
+    this.#document = this.#make();
+  }
+
+  #make(): NotesDocument {
+    const document = new NotesDocument();
+    document.onWritten((update) => {
+      this.#updates.push(update);
+      this.#news.push({ from: null, update });
+    });
+    return document;
+  }
+
+  get state(): NotesState {
+    return this.#document.state;
+  }
+
+  /** A peer's connection is gone: it will ask again on the next one. */
+  left(peerId: PeerId): void {
+    this.#readers.delete(peerId);
+  }
+
+  onMessage(from: PeerId, { vector, update }: NotesMessage, now: number): void {
+    const reader = this.#readers.get(from) ?? { left: NOTES_BURST, at: now };
+    reader.left = Math.min(NOTES_BURST, reader.left + ((now - reader.at) * NOTES_PER_SECOND) / 1_000) - 1;
+    reader.at = now;
+    if (reader.left < 0) {
+      this.#refuse(from, 'it sends notes more often than the protocol allows');
+      return;
+    }
+    // What was on its way from an earlier connection may build on what only that coordinator knew.
+    if (vector === null && !this.#readers.has(from)) return;
+    if (update !== null && !this.#merge(from, update)) return;
+    if (vector === null) return;
+    this.#tell();
+    this.#readers.set(from, reader);
+    const answer = this.#updateFor(vector);
+    if (answer === undefined) this.#refuse(from, 'it asked for notes with what is no vector');
+    else
+      this.#around.send(from, {
+        type: 'noted',
+        vector: this.#document.vector,
+        update: answer ?? new Uint8Array([0, 0]),
+      });
+  }
+
+  #updateFor(vector: Uint8Array): Uint8Array | null | undefined {
+    try {
+      return this.#document.updateFor(vector);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Whether it is part of the document now. */
+  #merge(from: PeerId, update: Uint8Array): boolean {
+    const wrong = this.#wrongWith(update);
+    if (wrong !== null) {
+      this.#rebuild();
+      this.#refuse(from, wrong);
+      return false;
+    }
+    this.#updates.push(update);
+    if (this.#updates.length > MAX_UPDATES) this.#updates = [this.#document.updateFor(null) ?? update];
+    this.#news.push({ from, update });
+    return true;
+  }
+
+  #wrongWith(update: Uint8Array): string | null {
+    try {
+      this.#document.apply(update);
+    } catch (error) {
+      return `its notes can't be merged: ${error}`;
+    }
+    if (this.#document.isStrange) return 'its notes build on what it has not told';
+    this.#size += update.length;
+    if (this.#size > MAX_NOTES_BYTES) this.#size = this.#document.size;
+    return this.#size > MAX_NOTES_BYTES ? `with its notes there are more than ${MAX_NOTES_BYTES} bytes of them` : null;
+  }
+
+  /** As it was before the last update. */
+  #rebuild(): void {
+    this.#document.destroy();
+    this.#document = this.#make();
+    for (const update of this.#updates) this.#document.apply(update);
+    this.#size = this.#document.size;
+  }
+
+  #refuse(peerId: PeerId, reason: string): void {
+    this.#readers.delete(peerId);
+    this.#around.refuse(peerId, reason);
+  }
+
+  /** To be called every few dozen milliseconds. */
+  tick(now: number): void {
+    if (now - this.#sweptAt >= SWEEP_MS) {
+      this.#sweptAt = now;
+      const peers = this.#around.peers();
+      if (peers !== null) this.#document.sweep(new Set(peers));
+    }
+    this.#tell();
+  }
+
+  /** Passes on what has come since the last time: all of it in one message, to all but its only author. */
+  #tell(): void {
+    const news = this.#news.splice(0);
+    if (news.length === 0) return;
+    const [author] = new Set(news.map(({ from }) => from));
+    const isOnly = news.every(({ from }) => from === author);
+    const message = { type: 'noted', vector: null, update: mergeUpdates(news.map(({ update }) => update)) } as const;
+    for (const peerId of this.#readers.keys()) if (!isOnly || peerId !== author) this.#around.send(peerId, message);
+  }
+}
