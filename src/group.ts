@@ -25,7 +25,7 @@ import { type Staged, Staging } from './staging.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
 import type { FlightDump } from './wire/flight.ts';
-import type { NotesMessage } from './wire/messages.ts';
+import type { NotedMessage, NotesMessage } from './wire/messages.ts';
 
 export interface GroupMember {
   readonly peerId: PeerId;
@@ -151,7 +151,7 @@ export class Group {
   /** The boundary just passed, until the first collective after it. */
   #fresh: Admission | null;
   #closed = false;
-  #onNotes: ((message: NotesMessage) => void) | null = null;
+  #onNotes: ((message: NotedMessage | null) => void) | null = null;
 
   /** @internal use `join()` */
   static join(
@@ -256,10 +256,10 @@ export class Group {
   }
 
   /**
-   * @internal the way of `skein/notes` to the coordinator: `onMessage` hears what comes
+   * @internal the way of `skein/notes` to the coordinator: `onMessage` hears what comes, and null where some was left out
    * @returns sends a message; null says that one that came was read
    */
-  notesPort(onMessage: (message: NotesMessage) => void): (message: NotesMessage | null) => void {
+  notesPort(onMessage: (message: NotedMessage | null) => void): (message: NotesMessage | null) => void {
     this.#checkOpen();
     this.#onNotes = onMessage;
     return (message) => {

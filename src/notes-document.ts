@@ -19,6 +19,12 @@ export interface NotePlace {
   readonly key: string;
 }
 
+/** Of something written: the how manieth by whom. */
+export interface NoteNumber {
+  readonly client: number;
+  readonly clock: number;
+}
+
 /** An update that says nothing. */
 const EMPTY_BYTES = 2;
 
@@ -61,17 +67,14 @@ export class NotesDocument {
     return parseNote(this.#mapOf(place).get(textOf(place)));
   }
 
-  has(place: NotePlace): boolean {
-    return this.#mapOf(place).has(textOf(place));
-  }
-
-  /** @param json of the value */
-  set(place: NotePlace, json: string): void {
+  /**
+   * @param json of the value; nothing deletes it: what is not JSON is no note, and unlike a deletion it has a number
+   * @returns the number
+   */
+  set(place: NotePlace, json: string): NoteNumber {
     this.#mapOf(place).set(textOf(place), json);
-  }
-
-  delete(place: NotePlace): void {
-    this.#mapOf(place).delete(textOf(place));
+    const { store, clientID } = this.#doc;
+    return { client: clientID, clock: Y.getState(store, clientID) - 1 };
   }
 
   /** Deletes all of peers that are not among these, and what is no note. */
@@ -85,21 +88,25 @@ export class NotesDocument {
     });
   }
 
+  /** All notes, as JSON. */
+  *entries(): Generator<readonly [NotePlace, string]> {
+    for (const map of [this.#shared, this.#own]) {
+      for (const [text, json] of map) {
+        const place = map === this.#shared ? { peerId: null, key: text } : placeOf(text);
+        if (place !== null && isNote(place.key, json)) yield [place, json as string]; // a note is one
+      }
+    }
+  }
+
   get state(): NotesState {
     const shared: Record<string, NoteValue> = {};
     const own: Record<string, Record<string, NoteValue>> = {};
     const put = (record: Record<string, unknown>, key: string, value: unknown) =>
       // Also one that is called as something that all objects have.
       Object.defineProperty(record, key, { value, enumerable: true, configurable: true, writable: true });
-    for (const [key, text] of this.#shared) {
-      const value = parseNote(text);
-      if (value !== undefined) put(shared, key, value);
-    }
-    for (const [where, text] of this.#own) {
-      const [place, value] = [placeOf(where), parseNote(text)];
-      if (place === null || value === undefined) continue;
-      if (!Object.hasOwn(own, place.peerId!)) put(own, place.peerId!, {});
-      put(own[place.peerId!]!, place.key, value); // made above
+    for (const [{ peerId, key }, json] of this.entries()) {
+      if (peerId !== null && !Object.hasOwn(own, peerId)) put(own, peerId, {});
+      put(peerId === null ? shared : own[peerId]!, key, parseNote(json)); // made above
     }
     return { shared, own };
   }
@@ -167,4 +174,10 @@ export class NotesDocument {
 /** One update of several. */
 export function mergeUpdates(updates: readonly Uint8Array[]): Uint8Array {
   return updates.length === 1 ? updates[0]! : Y.mergeUpdates([...updates]); // there is one
+}
+
+/** Tells of what somebody has written whether it is in a document of this vector. */
+export function readVector(vector: Uint8Array): (number: NoteNumber) => boolean {
+  const clocks = Y.decodeStateVector(vector);
+  return ({ client, clock }) => clock < (clocks.get(client) ?? 0);
 }

@@ -5,7 +5,7 @@
 import type { PeerId } from '../membership/coordinator.ts';
 import { mergeUpdates, NotesDocument, type NotesState } from '../notes-document.ts';
 import { MAX_NOTES_BYTES, NOTES_BURST, NOTES_PER_SECOND } from '../wire/limits.ts';
-import type { CoordinatorMessage, NotesMessage } from '../wire/messages.ts';
+import type { CoordinatorMessage, NotedMessage, NotesMessage } from '../wire/messages.ts';
 
 /** What it needs of a run. */
 interface Around {
@@ -22,6 +22,14 @@ const SWEEP_MS = 1_000;
 /** Updates that are kept one by one, so that the next can be undone. */
 const MAX_UPDATES = 64;
 
+const COMPACT_BYTES: number = MAX_NOTES_BYTES / 4;
+
+/** What a note costs beside its key and value, about. */
+const NOTE_OVERHEAD_BYTES = 40;
+
+/** All of a document of which nothing is missing. */
+const NOTHING = new Uint8Array([0, 0]);
+
 interface Reader {
   /** So many messages it may send now. */
   left: number;
@@ -30,7 +38,10 @@ interface Reader {
 
 export class NotesDesk {
   readonly #around: Around;
+  readonly #compactBytes: number;
   #document: NotesDocument;
+  /** null: none is known; the first peer that comes tells. */
+  #edition: number | null = null;
   /** Its content is that of these, the oldest first. */
   #updates: Uint8Array[] = [];
   /** Bytes of the document when it was last measured, and of what came since. */
@@ -41,8 +52,10 @@ export class NotesDesk {
   #news: { readonly from: PeerId | null; readonly update: Uint8Array }[] = [];
   #sweptAt = Number.NEGATIVE_INFINITY;
 
-  constructor(around: Around) {
+  /** @param compactBytes a document that is longer is written anew when less than half of it is notes */
+  constructor(around: Around, compactBytes: number = COMPACT_BYTES) {
     this.#around = around;
+    this.#compactBytes = compactBytes;
     this.#document = this.#make();
   }
 
@@ -55,6 +68,11 @@ export class NotesDesk {
     return document;
   }
 
+  /** Bytes of all that it keeps, about. */
+  get size(): number {
+    return this.#size;
+  }
+
   get state(): NotesState {
     return this.#document.state;
   }
@@ -64,7 +82,7 @@ export class NotesDesk {
     this.#readers.delete(peerId);
   }
 
-  onMessage(from: PeerId, { vector, update }: NotesMessage, now: number): void {
+  onMessage(from: PeerId, { edition, vector, update }: NotesMessage, now: number): void {
     const reader = this.#readers.get(from) ?? { left: NOTES_BURST, at: now };
     reader.left = Math.min(NOTES_BURST, reader.left + ((now - reader.at) * NOTES_PER_SECOND) / 1_000) - 1;
     reader.at = now;
@@ -74,18 +92,32 @@ export class NotesDesk {
     }
     // What was on its way from an earlier connection may build on what only that coordinator knew.
     if (vector === null && !this.#readers.has(from)) return;
+    this.#edition ??= edition;
+    if (edition < this.#edition) {
+      // What it has is of a document that was given up: it must write again what that did not have.
+      this.#tell();
+      this.#readers.set(from, reader);
+      this.#around.send(from, this.#fresh(null));
+      return;
+    }
+    this.#edition = edition; // of the same coordinator's run, before it died
     if (update !== null && !this.#merge(from, update)) return;
     if (vector === null) return;
     this.#tell();
     this.#readers.set(from, reader);
     const answer = this.#updateFor(vector);
     if (answer === undefined) this.#refuse(from, 'it asked for notes with what is no vector');
-    else
-      this.#around.send(from, {
-        type: 'noted',
-        vector: this.#document.vector,
-        update: answer ?? new Uint8Array([0, 0]),
-      });
+    else this.#around.send(from, this.#noted({ vector: this.#document.vector, update: answer ?? NOTHING }));
+  }
+
+  #noted(rest: Pick<NotedMessage, 'vector' | 'update'>): CoordinatorMessage {
+    return { type: 'noted', edition: this.#edition ?? 0, fresh: false, ...rest };
+  }
+
+  /** The whole document; `vector`: what it has of the edition before, if that is known. */
+  #fresh(vector: Uint8Array | null): CoordinatorMessage {
+    const update = this.#document.updateFor(null) ?? NOTHING;
+    return { type: 'noted', edition: this.#edition ?? 0, fresh: true, vector, update };
   }
 
   #updateFor(vector: Uint8Array): Uint8Array | null | undefined {
@@ -141,8 +173,31 @@ export class NotesDesk {
       this.#sweptAt = now;
       const peers = this.#around.peers();
       if (peers !== null) this.#document.sweep(new Set(peers));
+      this.#tell();
+      if (this.#size > this.#compactBytes) this.#compact();
     }
     this.#tell();
+  }
+
+  /**
+   * A key that is written over or deleted leaves a trace for ever. So a document of which most is traces gives way to another, with what is
+   * noted and nothing else.
+   */
+  #compact(): void {
+    this.#size = this.#document.size;
+    const notes = [...this.#document.entries()];
+    const bytes = notes.reduce((sum, [{ peerId, key }, json]) => {
+      return sum + json.length + key.length + (peerId?.length ?? 0) + NOTE_OVERHEAD_BYTES;
+    }, 0);
+    if (this.#size <= this.#compactBytes || this.#size < 2 * bytes) return;
+    const { vector } = this.#document;
+    const next = new NotesDocument();
+    for (const [place, json] of notes) next.set(place, json);
+    this.#updates = [next.updateFor(null) ?? NOTHING];
+    this.#edition = (this.#edition ?? 0) + 1;
+    this.#rebuild();
+    const message = this.#fresh(vector);
+    for (const peerId of this.#readers.keys()) this.#around.send(peerId, message);
   }
 
   /** Passes on what has come since the last time: all of it in one message, to all but its only author. */
@@ -151,7 +206,7 @@ export class NotesDesk {
     if (news.length === 0) return;
     const [author] = new Set(news.map(({ from }) => from));
     const isOnly = news.every(({ from }) => from === author);
-    const message = { type: 'noted', vector: null, update: mergeUpdates(news.map(({ update }) => update)) } as const;
+    const message = this.#noted({ vector: null, update: mergeUpdates(news.map(({ update }) => update)) });
     for (const peerId of this.#readers.keys()) if (!isOnly || peerId !== author) this.#around.send(peerId, message);
   }
 }

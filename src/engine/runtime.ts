@@ -29,7 +29,14 @@ import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
 import type { FlightDump } from '../wire/flight.ts';
 import { MAX_CORES, MAX_FLIGHT_CALLS, MAX_TEXT_LENGTH, MAX_TOLD_WAITING, MAX_UNREAD_NOTES } from '../wire/limits.ts';
-import type { CoordinatorMessage, NotesMessage, PeerDescription, RunReport, WireView } from '../wire/messages.ts';
+import type {
+  CoordinatorMessage,
+  NotedMessage,
+  NotesMessage,
+  PeerDescription,
+  RunReport,
+  WireView,
+} from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
 import { encodeFlight } from './flight-dump.ts';
 import type { FlightFiles } from './flight-files.ts';
@@ -86,8 +93,8 @@ export type RuntimeEvent =
   | { readonly type: 'peer-lost'; readonly peerId: PeerId; readonly reason: string; readonly epoch: number }
   | { readonly type: 'slow-peer'; readonly slow: SlowPeer; readonly epoch: number }
   | { readonly type: 'path'; readonly peerId: PeerId; readonly path: PathKind | null }
-  /** `update` null: some were left out, as too many were unread. */
-  | { readonly type: 'notes'; readonly message: NotesMessage }
+  /** null: some were left out, as too many were unread. */
+  | { readonly type: 'notes'; readonly message: NotedMessage | null }
   | { readonly type: 'coordinator-lost'; readonly reason: string }
   | { readonly type: 'coordinator-back' }
   | { readonly type: 'refused'; readonly reason: string }
@@ -508,7 +515,7 @@ export class Runtime {
         break;
       }
       case 'noted':
-        if (this.#unreadNotes < MAX_UNREAD_NOTES) this.#handOn({ vector: message.vector, update: message.update });
+        if (this.#unreadNotes < MAX_UNREAD_NOTES) this.#handOn(message);
         else this.#missedNotes = true;
         break;
       case 'flights-asked':
@@ -896,10 +903,10 @@ export class Runtime {
     this.#unreadNotes -= 1;
     if (!this.#missedNotes || this.#unreadNotes > 0) return;
     this.#missedNotes = false;
-    this.#handOn({ vector: null, update: null });
+    this.#handOn(null);
   }
 
-  #handOn(message: NotesMessage): void {
+  #handOn(message: NotedMessage | null): void {
     this.#unreadNotes += 1;
     this.#emit({ type: 'notes', message });
   }

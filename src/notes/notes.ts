@@ -8,14 +8,28 @@
  *        └────────────────────── coordinator lost, or messages left out ────────┘
  */
 import { ArgumentError } from '../index.ts';
-import { mergeUpdates, type NotePlace, NotesDocument, type NotesState, type NoteValue } from '../notes-document.ts';
+import {
+  mergeUpdates,
+  type NoteNumber,
+  type NotePlace,
+  NotesDocument,
+  type NotesState,
+  type NoteValue,
+  readVector,
+} from '../notes-document.ts';
 import { MAX_NOTE_BYTES, MAX_NOTE_KEY_LENGTH, NOTES_ROOM_BYTES } from '../wire/limits.ts';
-import type { NotesMessage } from '../wire/messages.ts';
+import type { NotedMessage, NotesMessage } from '../wire/messages.ts';
 
 /** Between messages with what was written here (ms): half as many as a coordinator allows. */
 export const PACE_MS = 50;
 
 const MAX_DEPTH = 32;
+
+/** Of a document without anything. */
+const EMPTY = new Uint8Array([0, 0]);
+
+/** What stands for messages that were left out. */
+const LEFT_OUT: NotedMessage = { edition: 0, fresh: false, vector: null, update: null };
 
 export interface NoteChange extends NotePlace {
   /** undefined: it was deleted. */
@@ -60,6 +74,14 @@ function checkKey(key: string): void {
     throw new ArgumentError(`The key of a note is a string of 1 to ${MAX_NOTE_KEY_LENGTH} characters.`);
 }
 
+interface Written {
+  readonly place: NotePlace;
+  readonly json: string;
+  readonly number: NoteNumber;
+  /** While there was no coordinator. */
+  readonly isApart: boolean;
+}
+
 interface Waiter {
   readonly resolve: () => void;
   /** Answers on one connection that it waits for. */
@@ -70,8 +92,12 @@ interface Waiter {
 export class Notes {
   /** This peer's own notes: others see them, and they are gone when it is. */
   readonly own: OwnNotes;
+  readonly #peerId: string;
   readonly #port: NotesPort;
-  readonly #document: NotesDocument = new NotesDocument();
+  #document: NotesDocument;
+  #edition = 0;
+  /** What was last written here to each place that the coordinator may not have yet. */
+  readonly #unsure: Map<string, Written> = new Map();
   /** This peer's own notes, as JSON. */
   readonly #mine: Map<string, string> = new Map();
   readonly #listeners: Set<(change: NoteChange) => void> = new Set();
@@ -92,21 +118,33 @@ export class Notes {
       set: (key, value) => this.#mine.set(key, this.#set({ peerId, key }, value)),
       delete: (key) => {
         this.#mine.delete(key);
-        this.#document.delete({ peerId, key });
+        this.#delete({ peerId, key });
       },
     };
-    this.#document.onWritten((update) => this.#onWritten(update));
-    this.#document.onChange((place, isRemote) => {
-      // A coordinator that was restarted may have taken this peer to be gone.
-      const mine = place.peerId === peerId && isRemote ? this.#mine.get(place.key) : undefined;
-      if (mine !== undefined && !this.#document.has(place))
-        queueMicrotask(() => {
-          if (this.#mine.get(place.key) === mine) this.#document.set(place, mine);
-        });
-      if (this.#listeners.size === 0) return;
-      const change = { ...place, value: this.#document.get(place), isRemote };
-      for (const listener of [...this.#listeners]) listener(change);
-    });
+    this.#peerId = peerId;
+    this.#document = this.#makeDocument(EMPTY);
+  }
+
+  #makeDocument(content: Uint8Array): NotesDocument {
+    const document = new NotesDocument();
+    document.apply(content);
+    document.onWritten((update) => this.#onWritten(update));
+    document.onChange((place, isRemote) => this.#tell(place, isRemote));
+    return document;
+  }
+
+  #tell(place: NotePlace, isRemote: boolean): void {
+    const { peerId, key } = place;
+    const value = this.#document.get(place);
+    // A coordinator that was restarted may have taken this peer to be gone.
+    if (isRemote && peerId === this.#peerId && value === undefined && this.#mine.has(key))
+      queueMicrotask(() => this.#renew(place));
+    for (const listener of [...this.#listeners]) listener({ ...place, value, isRemote });
+  }
+
+  #renew(place: NotePlace): void {
+    const mine = this.#mine.get(place.key);
+    if (mine !== undefined && this.#document.get(place) === undefined) this.#write(place, mine);
   }
 
   // --- reading and writing -----------------------------------------------------------------------------------------
@@ -127,7 +165,7 @@ export class Notes {
   }
 
   delete(key: string): void {
-    this.#document.delete({ peerId: null, key });
+    this.#delete({ peerId: null, key });
   }
 
   /** Another peer's own notes; null where it has none. */
@@ -174,8 +212,17 @@ export class Notes {
       throw new ArgumentError(
         `There are ${this.#size} bytes of notes in this run, and at most ${NOTES_ROOM_BYTES}: delete some, or write fewer.`,
       );
-    this.#document.set(place, json);
+    this.#write(place, json);
     return json;
+  }
+
+  #delete(place: NotePlace): void {
+    if (this.#document.get(place) !== undefined) this.#write(place, '');
+  }
+
+  #write(place: NotePlace, json: string): void {
+    const number = this.#document.set(place, json);
+    this.#unsure.set(JSON.stringify(place), { place, json, number, isApart: !this.#inStep });
   }
 
   // --- the coordinator ---------------------------------------------------------------------------------------------
@@ -193,22 +240,27 @@ export class Notes {
     this.#pending = [];
   }
 
-  /** @internal */
-  onMessage({ vector, update }: NotesMessage): void {
+  /** @internal `message` null: some were left out */
+  onMessage(message: NotedMessage | null): void {
     this.#port.send(null);
-    if (update === null) {
+    const { edition, fresh, vector, update } = message ?? LEFT_OUT;
+    if (fresh && edition > this.#edition) this.#replace(edition, vector, update ?? EMPTY);
+    if (fresh || update === null) {
+      // The next answer tells what is missing.
       this.onLost();
       this.onConnected();
       return;
     }
+    this.#edition = edition;
     this.#size += update.length;
     this.#document.apply(update);
     if (vector === null) return;
     this.#questions -= 1;
+    this.#forget(readVector(vector));
     const rest = this.#document.updateFor(vector);
     this.#pending = [];
     this.#inStep = true;
-    if (rest !== null) this.#port.send({ vector: null, update: rest });
+    if (rest !== null) this.#send(null, rest);
     for (const waiter of this.#waiters) {
       waiter.left -= 1;
       if (waiter.left === 0) waiter.resolve();
@@ -217,9 +269,39 @@ export class Notes {
     if (this.#waiters.length > 0 && this.#questions === 0) this.#ask();
   }
 
+  #forget(isThere: (number: NoteNumber) => boolean): void {
+    for (const [where, { number }] of this.#unsure) if (isThere(number)) this.#unsure.delete(where);
+  }
+
+  /** The coordinator has begun another edition. What was written here and is not in it is written again. */
+  #replace(edition: number, vector: Uint8Array | null, update: Uint8Array): void {
+    const before = new Map([...this.#document.entries()].map((entry) => [JSON.stringify(entry[0]), entry]));
+    // One that missed an edition knows only of what it wrote apart that nobody has it.
+    if (vector !== null && edition === this.#edition + 1) this.#forget(readVector(vector));
+    else for (const [where, { isApart }] of this.#unsure) if (!isApart) this.#unsure.delete(where);
+    const unsure = [...this.#unsure.values()];
+    this.#unsure.clear();
+    this.#edition = edition;
+    this.#document.destroy();
+    this.#document = this.#makeDocument(update);
+    this.#size = this.#document.size;
+    this.#inStep = false;
+    for (const { place, json } of unsure) this.#write(place, json);
+    for (const [place, json] of [...this.#document.entries()]) {
+      const where = JSON.stringify(place);
+      if (before.get(where)?.[1] !== json) this.#tell(place, true);
+      before.delete(where);
+    }
+    for (const [place] of before.values()) this.#tell(place, true);
+  }
+
+  #send(vector: Uint8Array | null, update: Uint8Array | null): void {
+    this.#port.send({ edition: this.#edition, vector, update });
+  }
+
   #ask(): void {
     this.#questions += 1;
-    this.#port.send({ vector: this.#document.vector, update: null });
+    this.#send(this.#document.vector, null);
   }
 
   /** @internal */
@@ -242,7 +324,7 @@ export class Notes {
     this.#cancel ??= this.#port.schedule(PACE_MS, () => {
       this.#cancel = null;
       const pending = this.#pending.splice(0);
-      if (pending.length > 0) this.#port.send({ vector: null, update: mergeUpdates(pending) });
+      if (pending.length > 0) this.#send(null, mergeUpdates(pending));
     });
   }
 }

@@ -189,8 +189,11 @@ const flightDump = /* @__PURE__ */ bytesUpTo(MAX_FLIGHT_BYTES);
 const flightCalls = v.pipe(u32, v.maxValue(MAX_FLIGHT_CALLS));
 
 const noteBytes = /* @__PURE__ */ v.nullable(/* @__PURE__ */ bytesUpTo(MAX_NOTES_BYTES));
-/** `vector`: what the sender has; a peer's asks for the rest, and for what comes later. `update`: what the receiver may lack. */
-const notes = { vector: noteBytes, update: noteBytes };
+/**
+ * `vector`: what the sender has; a peer's asks for the rest, and for what comes later. `update`: what the receiver may lack.
+ * `edition`: of the document; with `fresh` the update is all of a new one, which has what `vector` says of the edition before.
+ */
+const notes = { edition: u32, vector: noteBytes, update: noteBytes };
 
 const peerMessage = v.variant('type', [
   /**
@@ -345,7 +348,7 @@ const coordinatorMessage = v.variant('type', [
   /** Somebody asks for this peer's flight record. */
   v.strictObject({ type: v.literal('flight-wanted'), by: name, calls: flightCalls }),
   v.strictObject({ type: v.literal('flight-of'), from: name, dump: flightDump }),
-  v.strictObject({ type: v.literal('noted'), ...notes }),
+  v.strictObject({ type: v.literal('noted'), fresh: v.boolean(), ...notes }),
   v.strictObject({ type: v.literal('evicted'), reason: text }),
   v.strictObject({ type: v.literal('beat') }),
 ]);
@@ -381,6 +384,7 @@ export type RunReport = v.InferOutput<typeof runReport>;
 export type MeasuredLink = v.InferOutput<typeof measuredLink>;
 export type WireView = v.InferOutput<typeof view>;
 export type NotesMessage = Omit<Extract<PeerMessage, { type: 'notes' }>, 'type'>;
+export type NotedMessage = Omit<Extract<CoordinatorMessage, { type: 'noted' }>, 'type'>;
 export type WireMember = v.InferOutput<typeof member>;
 
 /** Both fences and the message they protect. */
