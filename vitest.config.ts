@@ -7,6 +7,8 @@ const PATIENT = [
   ),
   'test/sim/{cuts,leaders,scale}.test.ts',
   'test/store/{file,leadership}.test.ts',
+  'test/doctor/verdicts.test.ts',
+  'test/notes/merge.test.ts',
   'test/examples/diloco-*.test.ts',
 ];
 
@@ -20,6 +22,8 @@ const WAITING = [
   'test/conformance/**/*.test.ts',
   ...['cli', 'launch', 'engine', 'benchmark', 'transport'].map((folder) => `test/${folder}/**/*.test.ts`),
   'test/fuzz/parsers.test.ts',
+  'test/doctor/hangs.test.ts',
+  'test/notes/processes.test.ts',
   'test/security/{passes,tls}.test.ts',
 ];
 

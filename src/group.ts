@@ -24,6 +24,7 @@ import {
 import { type Staged, Staging } from './staging.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
+import type { CallSpan, traceCall } from './trace.ts';
 import type { FlightDump } from './wire/flight.ts';
 import type { NotedMessage, NotesMessage } from './wire/messages.ts';
 
@@ -90,6 +91,7 @@ interface Shape {
 /** A call that can be handed to the engine. */
 interface Prepared {
   readonly staged: Staged;
+  readonly span: CallSpan | null;
   readonly request: Extract<EngineRequest, { type: 'call' }>;
 }
 
@@ -130,6 +132,7 @@ export class Group {
   readonly #engine: Engine;
   readonly #defaults: { readonly timeoutMs: number; readonly minWorldSize: number };
   readonly #observer: Observer | null;
+  readonly #trace: typeof traceCall | null;
   readonly #staging: Staging;
   readonly #calls: Map<number, OpenCall> = new Map();
   readonly #requests: Map<number, (reply: Reply) => void> = new Map();
@@ -159,6 +162,7 @@ export class Group {
     resolved: ResolvedJoin,
     signal: AbortSignal | undefined,
     observer: Observer | null = null,
+    trace: typeof traceCall | null = null,
   ): Promise<Group> {
     return new Promise((resolve, reject) => {
       let group: Group | null = null;
@@ -175,7 +179,7 @@ export class Group {
         else if (message.type === 'join-failed') fail(fromPlainError(message.error));
         else if (message.type === 'joined') {
           finish();
-          group = new Group(engine, message.peerId, message.admission, resolved, observer);
+          group = new Group(engine, message.peerId, message.admission, resolved, observer, trace);
           for (const event of early) group.#onEvent(event);
           resolve(group);
         }
@@ -196,6 +200,7 @@ export class Group {
     admission: Admission,
     resolved: ResolvedJoin,
     observer: Observer | null,
+    trace: typeof traceCall | null,
   ) {
     this.#engine = engine;
     this.peerId = peerId;
@@ -204,6 +209,7 @@ export class Group {
     const { timeoutMs, minWorldSize } = resolved.runtime;
     this.#defaults = { timeoutMs, minWorldSize };
     this.#observer = observer;
+    this.#trace = trace;
     this.#observer?.note({ type: 'joined', peerId });
     this.#observer?.note({ type: 'boundary', boundary: admission.boundary, epoch: admission.epoch });
   }
@@ -295,10 +301,11 @@ export class Group {
     }
     this.#checkOpen();
     const shape = this.#allReduceShape(tensor, options);
-    const { staged, request } = this.#prepare(shape, options, null, null);
+    const prepared = this.#prepare(shape, options, null, null);
+    const { staged, request } = prepared;
     const wake = new Int32Array(new SharedArrayBuffer(4));
     try {
-      return this.#conclude(shape, staged, this.#engine.callSync({ ...request, wake }));
+      return this.#conclude(shape, prepared, this.#engine.callSync({ ...request, wake }));
     } finally {
       staged.release();
     }
@@ -554,15 +561,18 @@ export class Group {
     const guard = resolved.guard === null ? null : { ...resolved.guard, tensors };
     const spec = { ...resolved, kind, dtype, op, guard, count, root, laidOutFor, stream, input, output, atomic };
     const request = { type: 'call' as const, call, spec, progress: options.onProgress !== undefined, wake };
-    return { staged, request };
+    const span = this.#trace?.(() => ({ ...spec, bytes: bytesOf(shape.input) })) ?? null;
+    return { staged, request, span };
   }
 
   /** @param fetched the result is where the caller wants it */
-  #conclude(shape: Shape, staged: Staged, outcome: PlainOutcome, fetched = false): Report {
+  #conclude(shape: Shape, { staged, span }: Prepared, outcome: PlainOutcome, fetched = false): Report {
     if (!outcome.ok) {
       const { code, message } = outcome.error;
       this.#observer?.note({ type: 'failed', code, message });
-      throw fromPlainError(outcome.error);
+      const error = fromPlainError(outcome.error);
+      span?.failed(error);
+      throw error;
     }
     const { report } = outcome;
     const rank = report.contributors.indexOf(this.peerId);
@@ -571,6 +581,7 @@ export class Group {
     const sizes = tensorSizes({ kind, worldSize: report.worldSize, count, root }, rank);
     if (!fetched) staged.fetch(0, sizes.output * DTYPE_BYTES[dtype]);
     this.#observer?.settled(report, SHARED_RESULTS.has(kind) ? shape.output : null);
+    span?.done(report);
     return report;
   }
 
@@ -580,12 +591,8 @@ export class Group {
   }
 
   /** @param done where it is told of parts of the result; null: nobody asks for them */
-  #run(
-    shape: Shape,
-    options: AllReduceOptions,
-    { staged, request }: Prepared,
-    done: DoneQueue | null,
-  ): Promise<Report> {
+  #run(shape: Shape, options: AllReduceOptions, prepared: Prepared, done: DoneQueue | null): Promise<Report> {
+    const { staged, request } = prepared;
     const { signal, onProgress } = options;
     const { call, spec } = request;
     const handsBack = spec.stream?.handsBack === true;
@@ -601,7 +608,7 @@ export class Group {
         settle: (outcome) => {
           signal?.removeEventListener('abort', onAbort);
           try {
-            const report = this.#conclude(shape, staged, outcome, handsBack);
+            const report = this.#conclude(shape, prepared, outcome, handsBack);
             if (!handsBack) done?.push({ start: 0, end: shape.count, retry: report.retries });
             resolve(report);
           } catch (error) {

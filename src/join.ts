@@ -18,11 +18,11 @@ import { type JoinOptions, type ResolvedJoin, resolveJoin } from './options.ts';
 export async function join(address?: string | readonly string[], options: JoinOptions = {}): Promise<Group> {
   const resolved = resolveJoin(address, options, process.env, resolveSecurity);
   options.signal?.throwIfAborted();
-  const makeEngine = await engineMaker(resolved);
+  const [makeEngine, { traceCall }] = await Promise.all([engineMaker(resolved), import('./trace.ts')]);
   const createEngine = resolved.runtime.flight === undefined ? makeEngine : dumpingOnSignal(makeEngine);
   options.signal?.throwIfAborted();
   const observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
-  return Group.join(createEngine, resolved, options.signal, observer);
+  return Group.join(createEngine, resolved, options.signal, observer, traceCall);
 }
 
 /** The engine's code is loaded where it runs: in its own thread, or here. */
