@@ -8,6 +8,8 @@ const PATIENT = [
   'test/sim/{cuts,leaders,scale}.test.ts',
   'test/state/{census,schedule,service}.test.ts',
   'test/store/{file,leadership}.test.ts',
+  'test/doctor/verdicts.test.ts',
+  'test/notes/merge.test.ts',
   'test/examples/diloco-*.test.ts',
 ];
 
@@ -23,6 +25,8 @@ const WAITING = [
   ...['cli', 'docs', 'launch', 'engine', 'benchmark', 'transport'].map((folder) => `test/${folder}/**/*.test.ts`),
   'test/fuzz/parsers.test.ts',
   'test/state/sync.test.ts',
+  'test/doctor/hangs.test.ts',
+  'test/notes/processes.test.ts',
   'test/security/{passes,tls}.test.ts',
 ];
 

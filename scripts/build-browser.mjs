@@ -63,6 +63,7 @@ const library = {
   skein: browserFace,
   worker,
   diloco: 'src/diloco/index.ts',
+  notes: 'src/notes/index.ts',
   program: 'src/collectives/user-program.ts',
   page: 'src/browser/page.ts',
 };

@@ -32,7 +32,9 @@ import type { SyncStrategy } from './state/strategy.ts';
 import type { SyncReport } from './state/sync.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
+import type { CallSpan, traceCall } from './trace.ts';
 import type { FlightDump } from './wire/flight.ts';
+import type { NotedMessage, NotesMessage } from './wire/messages.ts';
 
 /** A member of the view, as this peer sees it. */
 export interface GroupMember {
@@ -115,6 +117,7 @@ interface Shape {
 /** A call that can be handed to the engine. */
 interface Prepared {
   readonly staged: Staged;
+  readonly span: CallSpan | null;
   readonly request: Extract<EngineRequest, { type: 'call' }>;
 }
 
@@ -180,6 +183,7 @@ export class Group {
   readonly #engine: Engine;
   readonly #defaults: Defaults;
   readonly #observer: Observer | null;
+  readonly #trace: typeof traceCall | null;
   readonly #staging: Staging;
   readonly #calls: Map<number, OpenCall> = new Map();
   readonly #requests: Map<number, (reply: Reply) => void> = new Map();
@@ -209,6 +213,7 @@ export class Group {
   /** The boundary just passed, until the first collective after it. */
   #fresh: Admission | null;
   #closed = false;
+  #onNotes: ((message: NotedMessage | null) => void) | null = null;
 
   /** @internal use `join()` */
   static join(
@@ -218,6 +223,7 @@ export class Group {
     memory: StateMemory | null = null,
     observer: Observer | null = null,
     folders: Folders | null = null,
+    trace: typeof traceCall | null = null,
   ): Promise<Group> {
     return new Promise((resolve, reject) => {
       let group: Group | null = null;
@@ -234,7 +240,7 @@ export class Group {
         else if (message.type === 'join-failed') fail(fromPlainError(message.error));
         else if (message.type === 'joined') {
           finish();
-          group = new Group(engine, message.peerId, message.admission, resolved, observer, folders);
+          group = new Group(engine, message.peerId, message.admission, resolved, observer, folders, trace);
           if (memory !== null) group.#adopt(memory, message.prefetched);
           for (const event of early) group.#onEvent(event);
           resolve(group);
@@ -258,6 +264,7 @@ export class Group {
     resolved: ResolvedJoin,
     observer: Observer | null,
     folders: Folders | null,
+    trace: typeof traceCall | null,
   ) {
     this.#engine = engine;
     this.peerId = peerId;
@@ -268,6 +275,7 @@ export class Group {
     this.#name = { run, name };
     this.#folders = folders;
     this.#observer = observer;
+    this.#trace = trace;
     this.#observer?.note({ type: 'joined', peerId });
     this.#observer?.note({ type: 'boundary', boundary: admission.boundary, epoch: admission.epoch });
   }
@@ -322,6 +330,18 @@ export class Group {
     return (await this.#ask((request) => ({ type: 'flight', request }))) as FlightDump; // what `flight` is answered with
   }
 
+  /**
+   * @internal the way of `skein/notes` to the coordinator: `onMessage` hears what comes, and null where some was left out
+   * @returns sends a message; null says that one that came was read
+   */
+  notesPort(onMessage: (message: NotedMessage | null) => void): (message: NotesMessage | null) => void {
+    this.#checkOpen();
+    this.#onNotes = onMessage;
+    return (message) => {
+      if (!this.#closed) this.#engine.post({ type: 'notes', message });
+    };
+  }
+
   // --- collectives -------------------------------------------------------------------------------------------------
 
   /**
@@ -350,10 +370,11 @@ export class Group {
     }
     this.#checkOpen();
     const shape = this.#allReduceShape(tensor, options);
-    const { staged, request } = this.#prepare(shape, options, null, null);
+    const prepared = this.#prepare(shape, options, null, null);
+    const { staged, request } = prepared;
     const wake = new Int32Array(new SharedArrayBuffer(4));
     try {
-      return this.#conclude(shape, staged, this.#engine.callSync({ ...request, wake }));
+      return this.#conclude(shape, prepared, this.#engine.callSync({ ...request, wake }));
     } finally {
       staged.release();
     }
@@ -748,15 +769,18 @@ export class Group {
     const guard = resolved.guard === null ? null : { ...resolved.guard, tensors };
     const spec = { ...resolved, kind, dtype, op, guard, count, root, laidOutFor, stream, input, output, atomic };
     const request = { type: 'call' as const, call, spec, progress: options.onProgress !== undefined, wake };
-    return { staged, request };
+    const span = this.#trace?.(() => ({ ...spec, bytes: bytesOf(shape.input) })) ?? null;
+    return { staged, request, span };
   }
 
   /** @param fetched the result is where the caller wants it */
-  #conclude(shape: Shape, staged: Staged, outcome: PlainOutcome, fetched = false): Report {
+  #conclude(shape: Shape, { staged, span }: Prepared, outcome: PlainOutcome, fetched = false): Report {
     if (!outcome.ok) {
       const { code, message } = outcome.error;
       this.#observer?.note({ type: 'failed', code, message });
-      throw fromPlainError(outcome.error);
+      const error = fromPlainError(outcome.error);
+      span?.failed(error);
+      throw error;
     }
     const { report } = outcome;
     const rank = report.contributors.indexOf(this.peerId);
@@ -765,6 +789,7 @@ export class Group {
     const sizes = tensorSizes({ kind, worldSize: report.worldSize, count, root }, rank);
     if (!fetched) staged.fetch(0, sizes.output * DTYPE_BYTES[dtype]);
     this.#observer?.settled(report, SHARED_RESULTS.has(kind) ? shape.output : null);
+    span?.done(report);
     return report;
   }
 
@@ -774,12 +799,8 @@ export class Group {
   }
 
   /** @param done where it is told of parts of the result; null: nobody asks for them */
-  #run(
-    shape: Shape,
-    options: AllReduceOptions,
-    { staged, request }: Prepared,
-    done: DoneQueue | null,
-  ): Promise<Report> {
+  #run(shape: Shape, options: AllReduceOptions, prepared: Prepared, done: DoneQueue | null): Promise<Report> {
+    const { staged, request } = prepared;
     const { signal, onProgress } = options;
     const { call, spec } = request;
     const handsBack = spec.stream?.handsBack === true;
@@ -795,7 +816,7 @@ export class Group {
         settle: (outcome) => {
           signal?.removeEventListener('abort', onAbort);
           try {
-            const report = this.#conclude(shape, staged, outcome, handsBack);
+            const report = this.#conclude(shape, prepared, outcome, handsBack);
             if (!handsBack) done?.push({ start: 0, end: shape.count, retry: report.retries });
             resolve(report);
           } catch (error) {
@@ -907,6 +928,9 @@ export class Group {
       case 'coordinator-back':
         this.#observer?.note({ type: 'coordinator-back' });
         this.#emit('coordinator-back', {});
+        break;
+      case 'notes':
+        this.#onNotes?.(event.message);
         break;
       case 'refused':
         this.#emit('refused', { reason: event.reason });

@@ -19,7 +19,7 @@ import { ThreadDisk } from './snapshot/disk.ts';
 export async function join(address?: string | readonly string[], options: JoinOptions = {}): Promise<Group> {
   const resolved = resolveJoin(address, options, process.env, resolveSecurity);
   options.signal?.throwIfAborted();
-  const makeEngine = await engineMaker(resolved);
+  const [makeEngine, { traceCall }] = await Promise.all([engineMaker(resolved), import('./trace.ts')]);
   const createEngine = resolved.runtime.flight === undefined ? makeEngine : dumpingOnSignal(makeEngine);
   options.signal?.throwIfAborted();
   const observer = resolved.observe === undefined ? null : new Observer(resolved.observe);
@@ -28,7 +28,7 @@ export async function join(address?: string | readonly string[], options: JoinOp
     resumeFrom === undefined ? null : await (await import('./snapshot/resume.ts')).resume(resumeFrom, options.state);
   const memory = await memoryOf(options.state, resolved.engine);
   const folders = { disk: new ThreadDisk(resumed?.directory ?? null), resumed };
-  return Group.join(createEngine, resolved, options.signal, memory, observer, folders);
+  return Group.join(createEngine, resolved, options.signal, memory, observer, folders, traceCall);
 }
 
 /** The engine's code is loaded where it runs: in its own thread, or here. */

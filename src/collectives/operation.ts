@@ -163,10 +163,9 @@ export class Operation {
   awaits(self: PeerId): PeerId[] {
     const { attempt, ready } = this;
     if (this.state !== 'running' || attempt === null) return [];
-    const silent = [...attempt.ports].filter(([, port]) => !port.allowed).map(([peerId]) => peerId);
-    const owing = attempt.transfer.waitsFor.flatMap((rank) => attempt.members[rank]?.peerId ?? []);
-    const lacks = ready !== null && ready.total < this.call.count;
-    return [...new Set([...silent, ...owing, ...(lacks ? [self] : [])])];
+    const owing = attempt.transfer.waitsFor.map((rank) => attempt.members[rank]?.peerId ?? self);
+    if (ready !== null && ready.total < this.call.count) owing.push(self);
+    return [...new Set([...silentOf(attempt), ...owing])];
   }
 
   /** What the call is waiting for, in words. */
@@ -176,7 +175,7 @@ export class Operation {
     if (this.state === 'frozen') return 'the coordinator to decide what becomes of it after a loss';
     const attempt = this.attempt;
     if (attempt === null) return 'nothing';
-    const silent = [...attempt.ports].filter(([, port]) => !port.allowed).map(([peerId]) => peerId);
+    const silent = silentOf(attempt);
     if (silent.length > 0) return `${silent.join(', ')} to make the same call`;
     const names = attempt.transfer.waitsFor.map((rank) => attempt.members[rank]?.peerId ?? `rank ${rank}`);
     const lacking = this.ready === null ? 0 : this.call.count - this.ready.total;
@@ -203,4 +202,9 @@ export class Operation {
       phase: 'transfer',
     });
   }
+}
+
+/** Those who have not made the same call yet. */
+function silentOf({ ports }: Attempt): PeerId[] {
+  return [...ports].filter(([, port]) => !port.allowed).map(([peerId]) => peerId);
 }

@@ -35,6 +35,7 @@ import {
   type CoordinatorMessage,
   encodeControl,
   type IceServers,
+  type NotesMessage,
   PEER_MESSAGES,
   type PeerMessage,
   type RunReport,
@@ -46,6 +47,7 @@ import type { ApiSource } from './http-api.ts';
 import type { CoordinatorHttpOptions, HttpListener } from './http-server.ts';
 import { checkIceServers, type IceServerOptions, iceServersFor } from './ice.ts';
 import { Ledger, NotLeader } from './ledger.ts';
+import type { NotesDesk } from './notes-desk.ts';
 import { type Fences, Outbox } from './outbox.ts';
 import { JOIN_RATE, type Platform, systemPlatform } from './platform.ts';
 import { oneLine, Refusals } from './refusals.ts';
@@ -131,6 +133,8 @@ interface Run {
   readonly flights: FlightDesk;
   /** What is told by HTTP; null: nobody can ask. */
   readonly watch: RunWatch | null;
+  /** null until a peer has something to do with them. */
+  notes: NotesDesk | null;
 }
 
 const WATCH: CoordinatorMessage = { type: 'watch' };
@@ -247,6 +251,7 @@ export class CoordinatorServer {
       names: () => started.server?.runNames() ?? [],
       run: (name) => started.server?.runState(name) ?? null,
       watch: (name) => started.server?.watchOf(name) ?? null,
+      notes: (name) => started.server?.notesOf(name) ?? null,
       coordinator: () => started.server?.state() ?? null,
       dismiss: (run, peerId) => started.server?.dismiss(run, peerId),
     };
@@ -340,6 +345,11 @@ export class CoordinatorServer {
   /** What was counted of a run for those who look on. */
   watchOf(name: string): RunWatch | null {
     return this.#runs.get(name)?.watch ?? null;
+  }
+
+  /** What its peers have noted; null: nothing. */
+  notesOf(name: string): NotesState | null {
+    return this.#runs.get(name)?.notes?.state ?? null;
   }
 
   /** The coordinator itself, for the same. */
@@ -481,6 +491,7 @@ export class CoordinatorServer {
       const wrong = run.watch?.onMessage(peerId, message, this.#platform.clock.now()) ?? null;
       if (wrong !== null) session.connection.refuse(wrong);
       else if (message.type === 'signal') this.#passOn(run, peerId, message);
+      else if (message.type === 'notes') void this.#note(run, peerId, message);
       else if (message.type === 'ask-flights' || message.type === 'flight') run.flights.onMessage(peerId, message);
       else if (message.type === 'ice') this.#sendNow(run, peerId, { type: 'ice', ice: this.#iceServers(peerId) });
       else this.#step(run, { type: 'message', peerId, message });
@@ -619,6 +630,7 @@ export class CoordinatorServer {
     if (run.peers.get(peerId) === session) {
       run.peers.delete(peerId);
       run.flights.left(peerId);
+      run.notes?.left(peerId);
     }
     this.#onLeft(run, peerId, session.number);
     if (run.machine.empty && run.machine.epoch === 0) this.#runs.delete(run.name);
@@ -662,7 +674,7 @@ export class CoordinatorServer {
         send: (peerId, message) => this.#sendNow(made, peerId, message),
       });
       const watch = this.#http === null ? null : new RunWatch(() => Date.now());
-      const made: Run = { name, machine, outbox, peers, connections: new Map(), flights, watch };
+      const made: Run = { name, machine, outbox, peers, connections: new Map(), flights, watch, notes: null };
       this.#runs.set(name, made);
       run = made;
     }
@@ -682,6 +694,18 @@ export class CoordinatorServer {
       };
       this.#sendNow(run, from, { type: 'signal', from: to, signal: end });
     }
+  }
+
+  /** What merges notes is loaded with the first of them. */
+  async #note(run: Run, from: PeerId, message: NotesMessage): Promise<void> {
+    const { NotesDesk } = await import('./notes-desk.ts');
+    run.notes ??= new NotesDesk({
+      peers: () =>
+        run.machine.snapshot().recovering ? null : run.machine.snapshot().peers.map(({ peerId }) => peerId),
+      send: (peerId, answer) => this.#sendNow(run, peerId, answer),
+      refuse: (peerId, reason) => run.peers.get(peerId)?.connection.refuse(reason),
+    });
+    if (run.peers.has(from)) run.notes.onMessage(from, message, this.#platform.clock.now());
   }
 
   #iceServers(peerId: PeerId): IceServers {
@@ -711,7 +735,11 @@ export class CoordinatorServer {
   }
 
   #tick(): void {
-    if (this.isLeading) for (const run of this.#runs.values()) this.#step(run, { type: 'tick' });
+    if (!this.isLeading) return;
+    for (const run of this.#runs.values()) {
+      this.#step(run, { type: 'tick' });
+      run.notes?.tick(this.#platform.clock.now());
+    }
   }
 
   #tickWatches(): void {

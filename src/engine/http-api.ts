@@ -15,6 +15,7 @@ import type { CoordinatorState } from '../eyes/coordinator-state.ts';
 import { MAX_METRIC_RUNS, METRICS_TYPE, metricsText } from '../eyes/metrics.ts';
 import type { RunState } from '../eyes/run-state.ts';
 import type { RunWatch } from '../eyes/run-watch.ts';
+import type { NotesState } from '../notes-document.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKE_BYTES } from '../wire/limits.ts';
 import { type Rights, rightsOf } from './bearer.ts';
 import { Feed } from './feed.ts';
@@ -31,6 +32,8 @@ export interface ApiSource {
   watch(name: string): RunWatch | null;
   /** null: it is not there yet. */
   coordinator(): CoordinatorState | null;
+  /** What its peers have noted; null: nothing. */
+  notes(run: string): NotesState | null;
   /** The peer is there. */
   dismiss(run: string, peerId: string): void;
 }
@@ -146,9 +149,12 @@ function dismiss(source: ApiSource, allowed: string | null, body: Buffer | null)
 }
 
 /** @param allowed the only one that is told; null: all */
-function runsOf(source: ApiSource, allowed: string | null): RunState[] {
+function runsOf(source: ApiSource, allowed: string | null): (RunState & { readonly notes: NotesState | null })[] {
   const names = source.names().filter(({ run }) => allowed === null || run === allowed);
-  return names.flatMap(({ run }) => source.run(run) ?? []);
+  return names.flatMap(({ run }) => {
+    const state = source.run(run);
+    return state === null ? [] : [{ ...state, notes: source.notes(run) }];
+  });
 }
 
 class HttpApi implements Api {

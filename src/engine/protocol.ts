@@ -2,6 +2,7 @@
 import type { CallSpec, PeerId, Report } from '../collectives/call.ts';
 import type { PlainError } from '../errors.ts';
 import type { Prefetched, StateAsk, StateSpec } from '../state/asks.ts';
+import type { NotesMessage } from '../wire/messages.ts';
 import type { Admission, RuntimeEvent, RuntimeOptions } from './runtime.ts';
 
 export type EngineRequest =
@@ -23,6 +24,8 @@ export type EngineRequest =
   | { readonly type: 'state'; readonly request: number; readonly ask: StateAsk }
   | { readonly type: 'status'; readonly request: number }
   | { readonly type: 'flight'; readonly request: number }
+  /** To the coordinator; null: one that came was read. */
+  | { readonly type: 'notes'; readonly message: NotesMessage | null }
   /** Write the flight record to its folder, if there is one. */
   | { readonly type: 'dump'; readonly reason: string }
   | { readonly type: 'leave'; readonly request: number }

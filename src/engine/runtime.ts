@@ -30,8 +30,15 @@ import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
 import type { FlightDump } from '../wire/flight.ts';
-import { MAX_CORES, MAX_FLIGHT_CALLS, MAX_TEXT_LENGTH, MAX_TOLD_WAITING } from '../wire/limits.ts';
-import type { CoordinatorMessage, PeerDescription, RunReport, WireView } from '../wire/messages.ts';
+import { MAX_CORES, MAX_FLIGHT_CALLS, MAX_TEXT_LENGTH, MAX_TOLD_WAITING, MAX_UNREAD_NOTES } from '../wire/limits.ts';
+import type {
+  CoordinatorMessage,
+  NotedMessage,
+  NotesMessage,
+  PeerDescription,
+  RunReport,
+  WireView,
+} from '../wire/messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
 import { encodeFlight } from './flight-dump.ts';
 import type { FlightFiles } from './flight-files.ts';
@@ -90,6 +97,8 @@ export type RuntimeEvent =
   | { readonly type: 'peer-lost'; readonly peerId: PeerId; readonly reason: string; readonly epoch: number }
   | { readonly type: 'slow-peer'; readonly slow: SlowPeer; readonly epoch: number }
   | { readonly type: 'path'; readonly peerId: PeerId; readonly path: PathKind | null }
+  /** null: some were left out, as too many were unread. */
+  | { readonly type: 'notes'; readonly message: NotedMessage | null }
   | { readonly type: 'coordinator-lost'; readonly reason: string }
   | { readonly type: 'coordinator-back' }
   | { readonly type: 'refused'; readonly reason: string }
@@ -188,6 +197,9 @@ export class Runtime {
   readonly #memory: EngineMemory;
   readonly #run: string;
   #flightFiles: FlightFiles | null = null;
+  /** Messages about notes that the training thread has not read yet. */
+  #unreadNotes = 0;
+  #missedNotes = false;
   /** Asks for the others' flight records. */
   #inquiry: FlightInquiry | null = null;
   /** Stop what runs again and again. */
@@ -552,6 +564,10 @@ export class Runtime {
         this.#client.send({ type: 'flight', to: message.by, dump });
         break;
       }
+      case 'noted':
+        if (this.#unreadNotes < MAX_UNREAD_NOTES) this.#handOn(message);
+        else this.#missedNotes = true;
+        break;
       case 'flights-asked':
       case 'flight-of':
         this.#inquiry?.onMessage(message);
@@ -956,6 +972,23 @@ export class Runtime {
   #openFlightFiles(path: string | undefined): void {
     if (path === undefined) return;
     this.#flightFiles = this.#platform.openFlightFiles?.(path, (reason) => this.flight(reason)) ?? null;
+  }
+
+  /** Sends a message about notes; null: the training thread has read one. */
+  notes(message: NotesMessage | null): void {
+    if (message !== null) {
+      this.#client.send({ type: 'notes', ...message });
+      return;
+    }
+    this.#unreadNotes -= 1;
+    if (!this.#missedNotes || this.#unreadNotes > 0) return;
+    this.#missedNotes = false;
+    this.#handOn(null);
+  }
+
+  #handOn(message: NotedMessage | null): void {
+    this.#unreadNotes += 1;
+    this.#emit({ type: 'notes', message });
   }
 
   /** Writes the flight record, if there is a folder for it. */

@@ -50,6 +50,9 @@ export class EngineServer {
       case 'flight':
         this.#reply(request.request, Promise.resolve(this.#joined.flight('asked by its own program')));
         break;
+      case 'notes':
+        this.#runtime?.notes(request.message);
+        break;
       case 'dump':
         this.#runtime?.dump(request.reason);
         break;

@@ -742,6 +742,7 @@ export class CoordinatorMachine {
         break;
       case 'signal':
       case 'ice':
+      case 'notes':
       case 'ask-flights':
       case 'flight':
       case 'figures':

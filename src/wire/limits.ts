@@ -126,3 +126,16 @@ export const LATENCY_BUCKETS = 32;
 export const MAX_TOLD_FLOWS = 32;
 /** Pieces of which shared state is made (bytes): what is moved and checked by itself, and the most that one answer brings. */
 export const STATE_PIECE_BYTES: number = 1024 * 1024;
+
+/** A run's notes: one value as JSON and its key; all of them together as an update, for peers that write, and for a coordinator. */
+export const MAX_NOTE_BYTES: number = 16 * 1024;
+export const MAX_NOTE_KEY_LENGTH = 200;
+export const NOTES_ROOM_BYTES: number = 192 * 1024;
+export const MAX_NOTES_BYTES: number = 256 * 1024;
+
+/** Updates of notes that a peer may send at once, and in a second. */
+export const NOTES_BURST = 100;
+export const NOTES_PER_SECOND = 40;
+
+/** Messages about notes that a program has not read yet, above which they are fetched anew when it has. */
+export const MAX_UNREAD_NOTES = 256;

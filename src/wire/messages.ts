@@ -22,6 +22,7 @@ import {
   MAX_FLIGHT_CALLS,
   MAX_ICE_SERVERS,
   MAX_KEPT_RANGES,
+  MAX_NOTES_BYTES,
   MAX_OPEN_COLLECTIVES,
   MAX_REPORTED_FAILURES,
   MAX_REPORTED_VIEWS,
@@ -228,13 +229,21 @@ const ice = v.strictObject({
   validMs: milliseconds,
 });
 
+/** Bytes that mean something to others only. */
+function bytesUpTo(limit: number): v.GenericSchema<unknown, Uint8Array> {
+  return v.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length <= limit);
+}
 /** JSON, in which only the one who asked for it looks (`flight.ts`). */
-const flightDump = v.custom<Uint8Array>(
-  (value) => value instanceof Uint8Array && value.length <= MAX_FLIGHT_BYTES,
-  'a flight record is too long',
-);
+const flightDump = /* @__PURE__ */ bytesUpTo(MAX_FLIGHT_BYTES);
 /** Calls that have ended of which a flight record is to tell. */
 const flightCalls = v.pipe(u32, v.maxValue(MAX_FLIGHT_CALLS));
+
+const noteBytes = /* @__PURE__ */ v.nullable(/* @__PURE__ */ bytesUpTo(MAX_NOTES_BYTES));
+/**
+ * `vector`: what the sender has; a peer's asks for the rest, and for what comes later. `update`: what the receiver may lack.
+ * `edition`: of the document; with `fresh` the update is all of a new one, which has what `vector` says of the edition before.
+ */
+const notes = { edition: u32, vector: noteBytes, update: noteBytes };
 
 const peerMessage = v.variant('type', [
   /**
@@ -316,6 +325,7 @@ const peerMessage = v.variant('type', [
   v.strictObject({ type: v.literal('flight'), to: name, dump: flightDump }),
   /** What this peer has done, and what it is doing: to a coordinator that watches, about once a second while that changes. */
   v.strictObject({ type: v.literal('figures'), ...figures.entries }),
+  v.strictObject({ type: v.literal('notes'), ...notes }),
   v.strictObject({ type: v.literal('leave') }),
 ]);
 
@@ -392,6 +402,7 @@ const coordinatorMessage = v.variant('type', [
   v.strictObject({ type: v.literal('flight-of'), from: name, dump: flightDump }),
   /** It wants to be told `figures`, all of them once and then what changes. */
   v.strictObject({ type: v.literal('watch') }),
+  v.strictObject({ type: v.literal('noted'), fresh: v.boolean(), ...notes }),
   v.strictObject({ type: v.literal('evicted'), reason: text }),
   v.strictObject({ type: v.literal('beat') }),
 ]);
@@ -427,6 +438,8 @@ export type RunReport = v.InferOutput<typeof runReport>;
 export type MeasuredLink = v.InferOutput<typeof measuredLink>;
 export type Figures = v.InferOutput<typeof figures>;
 export type WireView = v.InferOutput<typeof view>;
+export type NotesMessage = Omit<Extract<PeerMessage, { type: 'notes' }>, 'type'>;
+export type NotedMessage = Omit<Extract<CoordinatorMessage, { type: 'noted' }>, 'type'>;
 export type WireMember = v.InferOutput<typeof member>;
 
 /** Both fences and the message they protect. */

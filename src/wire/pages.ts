@@ -12,7 +12,7 @@
  * All pages but the last are full, and all have the same fences. The first tells how long the whole is, so one that is too long for
  * its kind is refused before more of it is kept. What is not whole is never read.
  */
-import { MAX_CONTROL_BYTES, MAX_FLIGHT_BYTES } from './limits.ts';
+import { MAX_CONTROL_BYTES, MAX_FLIGHT_BYTES, MAX_NOTES_BYTES } from './limits.ts';
 
 const MIB = 1024 * 1024;
 
@@ -29,6 +29,7 @@ export const LONG_FROM_PEERS: readonly LongMessage[] = [
   { type: 'resume', kind: 1, limit: 12 * MIB },
   { type: 'progress', kind: 2, limit: 12 * MIB },
   { type: 'waits', kind: 3, limit: 4 * MIB },
+  { type: 'notes', kind: 17, limit: 2 * MAX_NOTES_BYTES + 1024 },
   { type: 'flight', kind: 16, limit: MAX_FLIGHT_BYTES + 1024 },
 ];
 
@@ -41,6 +42,7 @@ export const LONG_FROM_COORDINATOR: readonly LongMessage[] = [
   { type: 'decide', kind: 69, limit: 8 * MIB },
   { type: 'exclude', kind: 70, limit: MIB },
   { type: 'slow', kind: 71, limit: MIB },
+  { type: 'noted', kind: 82, limit: 2 * MAX_NOTES_BYTES + 1024 },
   { type: 'flight-of', kind: 80, limit: MAX_FLIGHT_BYTES + 1024 },
   { type: 'flights-asked', kind: 81, limit: MIB },
 ];

@@ -2,11 +2,13 @@
 import * as diloco from '../../src/diloco/index.ts';
 import type { Group } from '../../src/index.ts';
 import * as skein from '../../src/index.ts';
+import * as notes from '../../src/notes/index.ts';
 
 /** What a function that runs in a peer process gets. It must refer to nothing else, because only its text crosses. */
 export interface PeerScope {
   readonly skein: typeof skein;
   readonly diloco: typeof diloco;
+  readonly notes: typeof notes;
   /** Kept from one function to the next. */
   readonly state: { group?: Group; [name: string]: unknown };
   /** Tells the test something while the function runs. */
@@ -38,7 +40,7 @@ function report(message: PeerReport): void {
 }
 
 process.on('message', (request: RunRequest) => {
-  const scope: PeerScope = { skein, diloco, state, tell: (text) => report({ type: 'told', text }) };
+  const scope: PeerScope = { skein, diloco, notes, state, tell: (text) => report({ type: 'told', text }) };
   // The text comes from the test that started this process.
   const body = new Function('scope', 'argument', `return (${request.source})(scope, argument);`);
   Promise.resolve()

@@ -275,6 +275,7 @@ export class Stage {
       case 'refuse':
       case 'signal':
       case 'ice':
+      case 'noted':
       case 'flights-asked':
       case 'flight-wanted':
       case 'flight-of':
