@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
@@ -21,7 +22,7 @@ const QUICK_SIZES = [4 * KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB];
 /** How the time grows with the number of processes. */
 const SCALING_WORLDS = [2, 3, 4, 6, 8];
 const SCALING_SIZES = [64 * KIB, MIB, 16 * MIB];
-const SCALING_SIDES = 'skein,skein-inline,gloo,openmpi,raw';
+const SCALING_SIDES = 'skein,skein-inline,gloo,openmpi,raw,raw-unix';
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
@@ -142,6 +143,7 @@ function printWorld(rows: readonly Row[], worldSize: number): void {
 
 async function main(options: Options): Promise<void> {
   const usual = defaults(options);
+  const load = loadavg()[0]!; // of the last minute
   const wanted = (options.sides ?? usual.sides)?.split(',');
   const sides: Side[] = [];
   for (const side of SIDES.filter((one) => wanted?.includes(one.name) ?? true)) {
@@ -168,6 +170,7 @@ async function main(options: Options): Promise<void> {
     machine: describeMachine(),
     date: new Date().toISOString(),
     command: process.argv.slice(2),
+    load,
     rows,
     memory,
     bars,

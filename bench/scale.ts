@@ -42,8 +42,12 @@ const MOST_BYTES_OF_MANY = MIB;
 /** In the middle of an all-reduce, but before anybody holds the result. */
 const KILL_AT = 0.25;
 
-/** A start of many peers takes its time: one after the other (ms). */
+/**
+ * A start of many peers takes its time: one after the other, and the more there are, the further apart (ms). Who comes is introduced to all that are
+ * here, so a coordinator of a thousand that come within 20 s falls behind, and loses those whose signs of life it does not get to.
+ */
 const APART_MS = 20;
+const APART_PEER_MS = 0.1;
 
 /** The handshake of an encrypted connection, on each side: TLS 1.3 with a key exchange, and the proofs. Not measured here. */
 const HANDSHAKE_SECONDS = 1e-3;
@@ -144,7 +148,7 @@ async function simulateWide(
   const startedAt = performance.now();
   const topology = wideAreaSites(worldSize + 1, new Random(seed)); // one more comes later, when one is gone
   const swarm = await Swarm.open({ topology, prices, seed, memory: 'shared' });
-  const { ms: formMs, control: form } = swarm.form(worldSize, APART_MS);
+  const { ms: formMs, control: form } = swarm.form(worldSize, Math.max(APART_MS, APART_PEER_MS * worldSize));
   const collectives = sizes.map((bytes) => ({ bytes, ...swarm.allReduce(bytes) }));
   const { ms, control: steps } = swarm.steps(STEP_BYTES, STEPS);
   // In this order, as a run of 1,024 members takes nobody in.

@@ -9,6 +9,8 @@ interface Recorded {
   readonly machine: Machine;
   readonly date: string;
   readonly command: readonly string[];
+  /** Processes that ran or waited for a core in the minute before; records of earlier releases do not tell. */
+  readonly load?: number;
   readonly rows: readonly Row[];
 }
 
@@ -33,15 +35,20 @@ const STROKES: Readonly<Record<string, Stroke>> = {
   gloo: { series: 'Gloo', colours: ['#d55e00', '#ff9a57'], dash: [], width: 1.75 },
   openmpi: { series: 'Open MPI over TCP', colours: ['#008a64', '#3fd0a5'], dash: [], width: 1.75 },
   raw: { series: 'raw TCP ring', colours: ['#6e7781', '#8c959f'], dash: [2, 4], width: 1.75 },
+  'raw-unix': { series: 'raw ring, Unix sockets', colours: ['#6e7781', '#8c959f'], dash: [8, 3, 2, 3], width: 1.75 },
 };
 
 const RATE = 'bus bandwidth, GB/s';
 
-function about({ machine, date, command }: Recorded): readonly string[] {
+/** From so many on, others are seen in the figures. */
+const BUSY_LOAD = 1;
+
+function about({ machine, date, command, load = 0 }: Recorded): readonly string[] {
   const { cpu, cores, node, commit } = machine;
+  const busy = load < BUSY_LOAD ? '' : `; beside other work (load ${Math.round(load)} on ${cores} cores)`;
   return [
     `f32 sum between processes on one machine: ${cpu}, ${cores} cores, Node ${node.slice(1)}`,
-    `npm run bench -- ${command.join(' ')}; ${date.slice(0, 10)}, commit ${commit}`,
+    `npm run bench -- ${command.join(' ')}; ${date.slice(0, 10)}, commit ${commit}${busy}`,
   ];
 }
 

@@ -1,7 +1,7 @@
 /** Charts of several panels side by side, with one legend, as SVG by Vega: the same text for the same points, whatever the machine. */
 import { type Mark, parse, type Spec, View } from 'vega';
 
-export interface PanelPoint {
+interface PanelPoint {
   readonly panel: string;
   readonly series: string;
   readonly x: number;

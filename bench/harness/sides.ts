@@ -5,7 +5,7 @@
 
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { collect, gloo, type Measurement, openmpi, type RivalTask, raw } from '../../src/benchmark/rivals.ts';
+import { collect, gloo, type Measurement, openmpi, type RivalTask, raw, rawUnix } from '../../src/benchmark/rivals.ts';
 import type { PeerTask } from '../peers/skein-peer.ts';
 import { startCoordinator } from './coordinator.ts';
 
@@ -79,4 +79,5 @@ export const SIDES: readonly Side[] = [
   gloo,
   openmpi,
   raw,
+  rawUnix,
 ];

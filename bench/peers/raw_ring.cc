@@ -1,4 +1,4 @@
-// The raw ceiling of TCP over loopback: each process sends to the next and reads from the previous as fast as it can, from and
+// The raw ceiling of TCP over loopback, or of Unix-domain sockets (`unix` in front of all arguments): each process sends to the next and reads from the previous as fast as it can, from and
 // to buffers as large as the tensor, and computes nothing. For a tensor of S bytes on N ranks each moves 2(N-1)/N * S
 // bytes each way, as a ring all-reduce does. One program forks the ranks.
 #include <arpa/inet.h>
@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <string>
 
 #include "timing.h"
 
@@ -82,16 +83,39 @@ void run(Shared* shared, int rank, int size, int in, int out, int argc, char** a
   }
 }
 
+struct Way {
+  int in;
+  int out;
+};
+
+/** From each rank to the next, by Unix-domain sockets. */
+std::vector<Way> unixWays(int size) {
+  std::vector<Way> ways(static_cast<size_t>(size));
+  for (size_t rank = 0; rank < ways.size(); rank++) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends)) timing::fail("raw: no pair of sockets");
+    ways[rank].out = ends[0];
+    ways[(rank + 1) % ways.size()].in = ends[1];
+  }
+  return ways;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 5) timing::fail("usage: raw_ring worldSize iterations warmups bytes...");
+  const bool isUnix = argc > 1 && std::string(argv[1]) == "unix";
+  if (isUnix) {
+    argc -= 1;
+    argv += 1;
+  }
+  if (argc < 5) timing::fail("usage: raw_ring [unix] worldSize iterations warmups bytes...");
   const int size = std::atoi(argv[1]);
   if (size < 2 || size > kMaxRanks) timing::fail("raw: bad world size");
   auto* shared = new (mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) Shared;
+  const std::vector<Way> pairs = isUnix ? unixWays(size) : std::vector<Way>();
   std::vector<int> listeners;
   std::vector<struct sockaddr_in> addresses;
-  for (int rank = 0; rank < size; rank++) {
+  for (int rank = 0; rank < size && !isUnix; rank++) {
     const int listener = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = {};
     address.sin_family = AF_INET;
@@ -108,6 +132,16 @@ int main(int argc, char** argv) {
     if (child != 0) {
       children.push_back(child);
       continue;
+    }
+    if (isUnix) {
+      const Way& way = pairs[size_t(rank)];
+      for (int fd : {way.in, way.out}) fcntl(fd, F_SETFL, O_NONBLOCK);
+      for (const Way& other : pairs) {
+        if (other.in != way.in) close(other.in);
+        if (other.out != way.out) close(other.out);
+      }
+      run(shared, rank, size, way.in, way.out, argc, argv);
+      return 0;
     }
     const int out = socket(AF_INET, SOCK_STREAM, 0);
     auto& next = addresses[size_t((rank + 1) % size)];

@@ -132,13 +132,21 @@ export const openmpi: Rival = {
 };
 
 /** Each process sends to the next and reads from the one before, and does nothing else. */
-export const raw: Rival = {
-  name: 'raw',
-  label: 'raw TCP ceiling',
-  missing: () => compile('raw_ring', 'g++', []),
-  async measure(task) {
-    return linesOf(await collect([spawn(join(BUILD, 'raw_ring'), [String(task.worldSize), ...numbers(task)])]));
-  },
-};
+function rawRing(name: string, label: string, family: readonly string[]): Rival {
+  return {
+    name,
+    label,
+    missing: () => compile('raw_ring', 'g++', []),
+    async measure(task) {
+      const command = [...family, String(task.worldSize), ...numbers(task)];
+      return linesOf(await collect([spawn(join(BUILD, 'raw_ring'), command)]));
+    },
+  };
+}
 
-export const RIVALS: readonly Rival[] = [gloo, openmpi, raw];
+export const raw: Rival = rawRing('raw', 'raw TCP ceiling', []);
+
+/** The same by the sockets that Skein uses on one host. */
+export const rawUnix: Rival = rawRing('raw-unix', 'raw Unix socket ceiling', ['unix']);
+
+export const RIVALS: readonly Rival[] = [gloo, openmpi, raw, rawUnix];

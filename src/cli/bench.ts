@@ -360,7 +360,7 @@ export function benchCommand(): Command {
     .option('--eager', "with `consistency: 'eager'`")
     .addOption(new Option('--engine <engine>', 'where the engine runs').choices(['worker', 'inline']))
     .option('--transports <list>', 'ways between the peers, best first')
-    .option('--vs <names>', 'libraries to compare with: gloo, openmpi, raw (a TCP ring without arithmetic)')
+    .option('--vs <names>', 'libraries to compare with: gloo, openmpi, raw (a TCP ring without arithmetic), raw-unix')
     .option('--explain', 'instead: each algorithm that `auto` chooses among, measured beside what its model predicts')
     .option('--json', 'print JSON')
     .option('--svg <file>', 'draw bus bandwidth by size (needs the package vega)')

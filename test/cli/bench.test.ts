@@ -71,7 +71,7 @@ describe('skein bench', () => {
   });
 
   test.each([
-    [['--vs', 'nccl'], '`--vs` knows gloo, openmpi, raw, not "nccl"'],
+    [['--vs', 'nccl'], '`--vs` knows gloo, openmpi, raw, raw-unix, not "nccl"'],
     [['--vs', 'gloo', '--op', 'max'], '`--vs` compares all-reduces that sum f32'],
     [['-b', '1M', '-e', '4K'], '`--begin` is larger than `--end`'],
     [['-b', 'much'], 'Give a size in bytes'],
