@@ -13,6 +13,7 @@ import {
   type CoordinatorSnapshot,
   type PeerId,
 } from '../membership/coordinator.ts';
+import type { NotesState } from '../notes-document.ts';
 import type { EtcdAccess } from '../store/etcd-access.ts';
 import { openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
