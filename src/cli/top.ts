@@ -104,7 +104,7 @@ function peersTable({ members, joining }: RunState, rows: number): string {
   ];
   const table = new Table({
     head,
-    style: { head: ['dim'], border: ['dim'], compact: true },
+    style: { head: [], border: [], compact: true },
     colAligns: head.map((title) => (['peer', 'site', 'path'].includes(title) ? 'left' : 'right')),
     chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
   });

@@ -12,13 +12,13 @@ import { LOSS_CAUSES } from './losses.ts';
 import type { MemberState, RunState } from './run-state.ts';
 import type { CallTotals } from './run-watch.ts';
 
-export interface RunFigures {
+interface RunFigures {
   readonly state: RunState;
   readonly calls: readonly CallTotals[];
 }
 
 /** The process: seconds and bytes. */
-export interface ProcessFigures {
+interface ProcessFigures {
   readonly heapBytes: number;
   readonly residentBytes: number;
   readonly loopLag: { readonly p50: number; readonly p99: number; readonly max: number };

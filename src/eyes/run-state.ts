@@ -47,7 +47,7 @@ export interface LinkState {
   readonly path: string | null;
 }
 
-export interface CallState {
+interface CallState {
   readonly kind: string;
   readonly done: number;
   readonly failed: number;

@@ -23,18 +23,18 @@ test('shows a run once, as text and as JSON, of all runs or one', async () => {
   const where = ['--coordinator', members.coordinator.httpAddress!];
   await members.all((group) => group.allReduce(new Float32Array(10)));
   const environment = { SKEIN_TOKEN: makePass(TOKEN, { role: 'observer' }) };
-  const text = await top([...where, '--once'], environment);
+  const [text, json, other] = await Promise.all([
+    top([...where, '--once', '--rows', '1'], environment),
+    top([...where, '--json', '--run', 'lm'], environment),
+    top([...where, '--once', '--run', 'other'], environment),
+  ]);
   expect(text).toMatchObject({ code: 0, stderr: '' });
   expect(text.stdout).toMatch(/lm {2}2 members, epoch 1, generation 1/);
-  for (const { peerId } of members.groups) expect(text.stdout).toMatch(new RegExp(`${peerId}.*oslo`));
-  const json = await top([...where, '--json', '--run', 'lm'], environment);
-  expect(JSON.parse(json.stdout)).toMatchObject({
-    coordinator: { leads: true },
-    runs: [{ run: 'lm', members: [{}, {}] }],
-  });
-  expect((await top([...where, '--once', '--run', 'other'], environment)).stdout).toContain('There is no run other.');
-  const shortened = await top([...where, '--once', '--rows', '1'], environment);
-  expect(shortened.stdout).toContain('and 1 more members');
+  expect(text.stdout).toMatch(new RegExp(`${members.groups[0]!.peerId}.*oslo`));
+  expect(text.stdout).toContain('and 1 more members');
+  const runs = [{ run: 'lm', members: [{}, {}] }];
+  expect(JSON.parse(json.stdout)).toMatchObject({ coordinator: { leads: true }, runs });
+  expect(other.stdout).toContain('There is no run other.');
 });
 
 describe('says what is wrong', () => {

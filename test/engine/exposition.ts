@@ -1,6 +1,6 @@
 /** A strict reader of what Prometheus reads (text format 0.0.4), written from its description and not from any library. */
 
-export interface Sample {
+interface Sample {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
