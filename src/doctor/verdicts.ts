@@ -16,7 +16,7 @@
 import type { FlightCall, FlightDump, FlightLink } from '../wire/flight.ts';
 import { callOf, differences, Names, timeOf } from './words.ts';
 
-export type VerdictKind =
+type VerdictKind =
   | 'mismatch'
   | 'never-entered'
   | 'behind'

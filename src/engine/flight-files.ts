@@ -13,7 +13,7 @@ export interface FlightFolder {
 const BETWEEN_MS = 500;
 
 /** A name that is one on every file system. */
-export function flightFileName(run: string, peerId: string): string {
+function flightFileName(run: string, peerId: string): string {
   return `${`${run}-${peerId}`.replace(/[^\w.-]/g, '_').slice(0, 200)}.json`;
 }
 

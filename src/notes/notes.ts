@@ -21,7 +21,7 @@ import { MAX_NOTE_BYTES, MAX_NOTE_KEY_LENGTH, NOTES_ROOM_BYTES } from '../wire/l
 import type { NotedMessage, NotesMessage } from '../wire/messages.ts';
 
 /** Between messages with what was written here (ms): half as many as a coordinator allows. */
-export const PACE_MS = 50;
+const PACE_MS = 50;
 
 const MAX_DEPTH = 32;
 

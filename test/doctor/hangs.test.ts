@@ -96,7 +96,7 @@ async function doctor(
 }
 
 /** Asks until something stands still, or for so long that nothing does. */
-async function verdicts(diagnose: () => Promise<Diagnosis>, isIt: (verdict: Verdict) => boolean): Promise<Verdict> {
+async function verdictOf(diagnose: () => Promise<Diagnosis>, isIt: (verdict: Verdict) => boolean): Promise<Verdict> {
   for (let turns = 0; ; turns++) {
     const { code, verdicts } = await diagnose();
     const found = verdicts.find(isIt);
@@ -124,7 +124,7 @@ describe('a live run', () => {
     await idle.told('busy');
     await call(first);
     await call(second, { sync: true });
-    const verdict = await verdicts(
+    const verdict = await verdictOf(
       () => live(run),
       ({ kind }) => kind === 'never-entered',
     );
@@ -136,18 +136,8 @@ describe('a live run', () => {
     );
   });
 
-  test('in which calls are made in different order: those who are fewer', async () => {
+  test('that works: nobody, whatever it did before; then calls are made in different order: those who are fewer', async () => {
     const run = await formed(3);
-    await Promise.all(run.peers.map((peer, rank) => call(peer, { tag: rank === 1 ? 'b' : 'a' })));
-    const verdict = await verdicts(
-      () => live(run),
-      ({ kind }) => kind === 'order',
-    );
-    expect(verdict.culprits).toEqual([run.ids[1]]);
-  });
-
-  test('that works: nobody, whatever it did before', async () => {
-    const run = await formed(2);
     const { code, verdicts, flights } = await live(run);
     expect({ code, verdicts }).toEqual({ code: 0, verdicts: [] });
     expect(flights.map(({ peerId, calls }) => [peerId, calls.length]).sort()).toEqual(
@@ -157,11 +147,18 @@ describe('a live run', () => {
     const last = flight!.calls.at(-1)!;
     expect(last).toMatchObject({ id: `${flight!.generation}:grad:${WARM_UPS - 1}`, state: 'committed', count: 100 });
     const [neighbour] = last.neighbours;
-    for (const { neighbours } of flight!.calls) expect(neighbours).toHaveLength(1);
-    expect(neighbour!.bytesSent).toBeGreaterThan(400);
-    expect(neighbour!.bytesReceived).toBeGreaterThan(400);
-    const order = [last.calledAt, last.begunAt, neighbour!.firstSentAt, last.doneAt, last.endedAt].map(Number);
+    for (const { neighbours } of flight!.calls) expect(neighbours.length).toBeGreaterThan(0);
+    const bytes = last.neighbours.map(({ bytesSent, bytesReceived }) => bytesSent + bytesReceived);
+    expect(Math.min(...bytes)).toBeGreaterThan(100);
+    const order = [last.calledAt, last.begunAt, neighbour!.announcedAt, last.doneAt, last.endedAt].map(Number);
     expect(order).toEqual(order.toSorted((left, right) => left - right));
+
+    await Promise.all(run.peers.map((peer, rank) => call(peer, { tag: rank === 1 ? 'b' : 'a' })));
+    const verdict = await verdictOf(
+      () => live(run),
+      ({ kind }) => kind === 'order',
+    );
+    expect(verdict.culprits).toEqual([run.ids[1]]);
   });
 });
 
@@ -203,7 +200,7 @@ describe('records in files', () => {
         { timeout: 10_000, interval: 200 },
       )
       .toBe(true);
-    const verdict = await verdicts(
+    const verdict = await verdictOf(
       () => doctor([flight]),
       ({ kind }) => kind === 'order',
     );
@@ -245,7 +242,7 @@ test('a peer that is cut off from the others, but not from the coordinator, is n
   network.drop(2, [0, 1]);
   await Promise.all(started.map((peer) => call(peer, { timeout: 60_000 })));
   const ask = () => doctor(['--coordinator', address, '--transports', 'tcp'], environment, wrap(3));
-  const verdict = await verdicts(ask, ({ kind }) => kind === 'cut');
+  const verdict = await verdictOf(ask, ({ kind }) => kind === 'cut');
   expect(verdict.culprits).toEqual([ids[2]]);
   expect(verdict.text).toContain('is cut off: nothing passes between it and any other member since');
 });

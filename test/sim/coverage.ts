@@ -19,6 +19,10 @@ const ELSEWHERE: ReadonlySet<string> = new Set([
   'collectives/context get next',
   'collectives/flight tell',
   'collectives/flight at',
+  // Of more neighbours than a simulation has peers.
+  'collectives/flight get lastAt',
+  // Of more calls than a simulated peer makes.
+  'collectives/flight get isOpen',
   'collectives/operation awaits',
   'membership/paths of',
   // For peers that break the protocol, which its own never do: the fuzzers see to those.
