@@ -48,8 +48,8 @@ const { address, startWorldSize, bytes, changedBytes, computeMs, tells } = task;
 const weights = sharedTensor('f32', changedBytes / 4);
 const rest = sharedTensor('f32', (bytes - changedBytes) / 4);
 const gradients = sharedTensor('f32', 256 * 1024);
-// The founders have something that newcomers have not.
-if (startWorldSize > 1) for (let at = 0; at < rest.length; at += 1) rest[at] = (at * 2_654_435_761) % 1_000;
+// The founders have something in every page that newcomers have not.
+if (startWorldSize > 1) for (let at = 0; at < rest.length; at += 1_024) rest[at] = 1 + (at % 1_000);
 const state: SharedState = { revision: 0, entries: { weights, rest } };
 tell({ type: 'joining', at: now() });
 const group = await join(address, { startWorldSize, timeout: 120_000, state });

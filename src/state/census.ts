@@ -38,6 +38,8 @@ export interface SyncPlan {
   readonly behind: readonly string[];
   /** Were in step, tell the same revision, and hold something else: a bit has flipped there, or somebody's update is not the others'. */
   readonly diverged: readonly string[];
+  /** Newcomers that fit in with nobody who was in step, and why: the others go on as if they were not there. */
+  readonly outsiders: ReadonlyMap<string, string>;
   readonly isSettled: boolean;
 }
 
@@ -85,7 +87,8 @@ type Member = readonly [peerId: string, row: Row];
 
 /** @param rows of all members that take part, by rank */
 export function makePlan(rows: ReadonlyMap<string, Row>): SyncPlan | NoPlan {
-  const members = [...rows];
+  const outsiders = outsidersOf([...rows]);
+  const members = [...rows].filter(([peerId]) => !outsiders.has(peerId));
   const leader = chooseLeader(members);
   if ('code' in leader) return leader;
   const { revision, hash } = leader;
@@ -99,8 +102,21 @@ export function makePlan(rows: ReadonlyMap<string, Row>): SyncPlan | NoPlan {
     holders: idsOf(members.filter(([, row]) => sameHash(row.hash, hash))),
     behind: idsOf(behind),
     diverged: idsOf(members.filter(isDiverged)),
+    outsiders,
     isSettled: behind.length === 0,
   };
+}
+
+/** One newcomer with other entries must not stop those who are in step. At the start of a run nobody is. */
+function outsidersOf(members: readonly Member[]): Map<string, string> {
+  const outsiders = new Map<string, string>();
+  const known = members.find(([, row]) => row.isSynced);
+  if (known === undefined) return outsiders;
+  for (const member of members) {
+    const reason = member[1].isSynced ? null : misfit([known, member]);
+    if (reason !== null) outsiders.set(member[0], reason);
+  }
+  return outsiders;
 }
 
 function idsOf(members: readonly Member[]): string[] {
@@ -108,13 +124,9 @@ function idsOf(members: readonly Member[]): string[] {
 }
 
 function chooseLeader(members: readonly Member[]): Row | NoPlan {
-  const odd = oddShapes(members);
-  if (odd !== null) return { code: 'mismatch', reason: odd };
+  const reason = misfit(members);
+  if (reason !== null) return { code: 'mismatch', reason };
   const ways = new Set(members.map(([, row]) => row.strategy));
-  if (ways.has('majority') && ways.has('highest-revision')) {
-    const reason = `${names(members, 'majority')} would follow the majority, and ${names(members, 'highest-revision')} the highest revision`;
-    return { code: 'mismatch', reason };
-  }
   const whole = members.filter(([, row]) => row.isWhole && row.strategy !== 'receive-only');
   const senders = whole.filter(([, row]) => row.strategy === 'send-only');
   const [sender] = senders;
@@ -128,6 +140,15 @@ function chooseLeader(members: readonly Member[]): Row | NoPlan {
     return { code: 'lost', reason };
   }
   return ways.has('highest-revision') ? mostFrequent(atHighest(whole)) : mostFrequent(inStep(whole));
+}
+
+/** Why members can't follow one another; null: they can. */
+function misfit(members: readonly Member[]): string | null {
+  const odd = oddShapes(members);
+  if (odd !== null) return odd;
+  const ways = new Set(members.map(([, row]) => row.strategy));
+  if (!ways.has('majority') || !ways.has('highest-revision')) return null;
+  return `${names(members, 'majority')} would follow the majority, and ${names(members, 'highest-revision')} the highest revision`;
 }
 
 /** Whose entries are others than those of most. */

@@ -9,7 +9,7 @@ import { HASH_BYTES, toHex } from './digest.ts';
 import type { Hasher } from './hash.ts';
 import type { EntryType, Layout } from './layout.ts';
 
-export interface ManifestEntry {
+interface ManifestEntry {
   readonly name: string;
   readonly type: EntryType;
   /** Length in bytes. */

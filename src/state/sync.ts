@@ -84,6 +84,8 @@ async function agree(port: SyncPort, call: SyncCall): Promise<{ plan: SyncPlan; 
     const told = await port.gather(writeRow(rowOf(call, holding)), left());
     const plan = makePlan(readRows(told));
     if ('code' in plan) throw noPlan(call, plan);
+    const misfit = plan.outsiders.get(port.self);
+    if (misfit !== undefined) throw noPlan(call, { code: 'mismatch', reason: misfit });
     for (const peerId of plan.diverged) diverged.add(peerId);
     if (plan.isSettled) {
       const settlement = await port.engine({

@@ -1,7 +1,7 @@
 /** What members make of one another's rows. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { makePlan, ROW_BYTES, type Row, readRow, writeRow } from '../../src/state/census.ts';
+import { makePlan, ROW_BYTES, type Row, readRow, type SyncPlan, writeRow } from '../../src/state/census.ts';
 import { HASH_BYTES } from '../../src/state/digest.ts';
 import { STRATEGIES, type SyncStrategy } from '../../src/state/strategy.ts';
 
@@ -65,6 +65,24 @@ describe('the plan', () => {
     );
     expect(plan).toMatchObject({ code: 'mismatch', reason: expect.stringContaining('of q have') });
   });
+});
+
+test('a newcomer that does not fit in stops nobody who is in step', () => {
+  const odd = { ...rowOf('x9'), shape: hash(1) };
+  const wilful = rowOf('y9 highest-revision');
+  const rows = new Map([
+    ['p', rowOf('a5*')],
+    ['q', odd],
+    ['r', rowOf('b5*')],
+    ['s', wilful],
+    ['t', rowOf('z0')],
+  ]);
+  const plan = makePlan(rows);
+  expect(plan).toMatchObject({ revision: 5, holders: ['p'], behind: ['r', 't'], diverged: ['r'], isSettled: false });
+  expect([...(plan as SyncPlan).outsiders]).toEqual([
+    ['q', expect.stringContaining('of q have')],
+    ['s', expect.stringContaining('s the highest revision')],
+  ]);
 });
 
 const rows: fc.Arbitrary<Row> = fc.record({

@@ -170,6 +170,20 @@ test('entries of another length are a mismatch for all, which leaves everything 
   });
 });
 
+test('a newcomer with other entries fails alone: the members go on', async () => {
+  await using members = await Members.form(2, INLINE);
+  const states = members.groups.map(() => small(1, 1));
+  await members.all((group, rank) => group.syncState(states[rank]!));
+  const joining = join(members.coordinator.address, { ...INLINE, timeout: 20_000 });
+  while (members.groups[0]!.worldSize < 3) await members.all((group) => group.admit());
+  members.groups.push(await joining);
+  states.push(small(2, 1, 11));
+  const results = await Promise.allSettled(members.groups.map((group, rank) => group.syncState(states[rank]!)));
+  expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected']);
+  expect((results[2] as PromiseRejectedResult).reason).toBeInstanceOf(MismatchError);
+  expect(states).toEqual([small(1, 1), small(1, 1), small(2, 1, 11)]);
+});
+
 test("states of different tags don't concern one another", async () => {
   await using members = await Members.form(2, INLINE);
   await members.all(async (group, rank) => {

@@ -196,7 +196,7 @@ describe('frame reader', () => {
   const broken: Record<string, (view: DataView) => void> = {
     'these bytes are not a Skein frame': (view) => view.setUint8(0, 0x5f),
     'frame type 0 is unknown': (view) => view.setUint8(1, 0),
-    'frame type 10 is unknown': (view) => view.setUint8(1, 10),
+    'frame type 12 is unknown': (view) => view.setUint8(1, 12),
     'frame type 255 is unknown': (view) => view.setUint8(1, 255),
     'the reserved field of a frame is not zero': (view) => view.setUint32(36, 1, true),
     [`a frame of ${MAX_SEGMENT_BYTES + 1} bytes is longer than the limit of ${MAX_SEGMENT_BYTES}`]: (view) =>
