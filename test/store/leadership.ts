@@ -18,6 +18,7 @@ const LEASE_MS = 1_000;
 const STORM_MS = 20_000;
 /** By then somebody must lead again: a lease that nobody renews, and what is under way (ms). */
 const CALM_MS = 6_000;
+const CALM: Weather = { longestMs: 2, lost: 0 };
 
 export interface Result {
   readonly failure: string | null;
@@ -68,7 +69,7 @@ class Model {
     this.#isCalm = true;
     for (const { process, store } of this.#nodes) {
       store.isCut = false;
-      store.weather = { longestMs: 2, lost: 0 };
+      store.weather = CALM;
       process.goOn();
     }
     const before = this.#said;
@@ -117,7 +118,8 @@ class Model {
     this.#started += 1;
     const name = `c${this.#started}`;
     const process = new SimProcess(name, this.#world);
-    const store = new FarStore(this.#store, process, this.#world, this.#random, this.#weather);
+    const weather = this.#isCalm ? CALM : this.#weather;
+    const store = new FarStore(this.#store, process, this.#world, this.#random, weather);
     const abortController = () => {
       const controller = new AbortController();
       setMaxListeners(0, controller.signal);
@@ -210,7 +212,7 @@ class Model {
       this.#world.schedule(lasts, () => process.goOn());
     } else if (kind === 'kill') {
       process.kill();
-      this.#world.schedule(this.#isCalm ? 0 : lasts, () => this.#start());
+      this.#world.schedule(Math.max(0, Math.min(lasts, STORM_MS - this.#world.now())), () => this.#start());
     } else if (kind === 'cut') {
       store.isCut = true;
       this.#world.schedule(lasts, () => {
