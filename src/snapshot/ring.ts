@@ -68,23 +68,28 @@ export class Ring {
   readonly #port: RingPort;
   /** By the name of their owner, those that were renewed last at the end. */
   readonly #kept: Map<string, Kept> = new Map();
-  /** What this peer offers. */
-  #offered: Frozen | null = null;
+  /** Shapes of what this peer offers, whose memory the engine has; null: it has none. */
+  #offered: string | null = null;
 
   constructor(port: RingPort) {
     this.#port = port;
   }
 
-  /** What this peer offers from now on, in a few words. @returns JSON; empty for nothing */
+  /**
+   * What this peer offers from now on.
+   *
+   * @param own of the same shapes as before it is in the same memory
+   * @returns what the others need to know of it, as JSON; empty for nothing
+   */
   async offer(own: Frozen | null): Promise<Uint8Array> {
     if (own === null) return new Uint8Array(0);
     const { name, engine } = this.#port;
     const shapes = own.layout.entries.map(({ name, type, bytes }) => ({ name, type, bytes }));
     const tag = tagOf(name);
-    if (this.#offered?.memory[0] !== own.memory[0]) {
+    const key = JSON.stringify(shapes);
+    if (this.#offered !== key)
       await engine({ type: 'attach', spec: { tag, shapes, memory: own.memory, revision: own.revision } });
-    }
-    this.#offered = own;
+    this.#offered = key;
     const { hash } = await engine({ type: 'begin', tag, revision: own.revision, changed: null });
     const offer: Offer = { name, revision: own.revision, hash: toHex(hash), shapes };
     return new TextEncoder().encode(JSON.stringify(offer));

@@ -12,7 +12,7 @@ import * as v from 'valibot';
 import { DTYPE_BYTES, type Dtype } from '../tensor.ts';
 
 /** What a file can hold of what Skein has. */
-export type StoredType = Dtype | 'bool';
+type StoredType = Dtype | 'bool';
 
 export interface TensorShape {
   readonly name: string;

@@ -13,7 +13,7 @@ export interface EtcdAccess {
   readonly key?: string;
 }
 
-export interface Answer {
+interface Answer {
   readonly status: number;
   readonly body: AsyncIterable<Uint8Array>;
 }

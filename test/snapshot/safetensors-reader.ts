@@ -2,7 +2,7 @@
  * A reader of safetensors by the published specification, which shares nothing with the product. It is as strict as that: no
  * duplicate keys, no gaps, nothing behind the last tensor.
  */
-export interface ReadTensor {
+interface ReadTensor {
   readonly dtype: string;
   readonly shape: readonly number[];
   readonly data: Buffer;
