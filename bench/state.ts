@@ -13,12 +13,14 @@ import { Command } from 'commander';
 import { formatBytes, formatSeconds, median } from '../src/benchmark/statistics.ts';
 import { startCoordinator } from './harness/coordinator.ts';
 import { describeMachine } from './harness/machine.ts';
-import { deadline } from './harness/member.ts';
 import type { StateMessage, StateTask } from './peers/state-peer.ts';
 
 const MIB = 1024 * 1024;
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 const PEER = fileURLToPath(new URL('./peers/state-peer.js', import.meta.url));
+
+/** No wait in here takes longer (ms). To touch the pages of five such states takes most of it. */
+const DEADLINE_MS = 400_000;
 
 /** Steps that count as undisturbed, before the newcomer starts and after it came in. */
 const PEACEFUL_STEPS = 25;
@@ -43,14 +45,16 @@ class Trainer {
   }
 
   until(what: string, condition: () => boolean): Promise<void> {
-    const holds = new Promise<void>((resolve, reject) => {
+    return new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`${what}: not within ${DEADLINE_MS} ms`)), DEADLINE_MS);
       this.#wake = () => {
-        if (condition()) resolve();
+        if (!condition()) return;
+        clearTimeout(timer);
+        resolve();
       };
       this.child.once('exit', () => reject(new Error(`${what}: the process ended`)));
       this.#wake();
     });
-    return deadline(what, holds);
   }
 }
 
