@@ -81,11 +81,12 @@ export interface Surroundings {
   giveScratch(memory: Uint8Array): void;
 }
 
-/** What error feedback keeps depends on how a call ended for the others. */
+/** A call that failed here when this rank had said that it holds the result: the others may have it committed all the same. */
 interface Unsettled {
   readonly tag: string;
   readonly epoch: number;
-  readonly feedback: Feedback;
+  /** What error feedback keeps depends on how the call ended for them. */
+  readonly feedback: Feedback | null;
 }
 
 /** How calls wait for a peer. */
@@ -936,7 +937,7 @@ export class Collectives {
 
   #leaveUnsettled(operation: Operation, { epoch }: Attempt): void {
     const { id, feedback } = operation;
-    if (feedback === null || operation.call.consistency === 'eager') return;
+    if (operation.call.consistency === 'eager') return;
     this.#unsettled.set(id, { tag: operation.call.tag, epoch, feedback });
     operation.feedback = null;
     for (const oldest of this.#unsettled.keys()) {
@@ -950,7 +951,9 @@ export class Collectives {
     const left = this.#unsettled.get(id);
     if (left === undefined) return;
     this.#unsettled.delete(id);
-    this.#residuals.settle(left.tag, left.feedback, committed);
+    // Asked after messages were lost, it says so like those for which the call succeeded.
+    if (committed) this.#committed.add({ id, epoch: left.epoch });
+    if (left.feedback !== null) this.#residuals.settle(left.tag, left.feedback, committed);
   }
 
   #settle(operation: Operation, error: SkeinError): void {

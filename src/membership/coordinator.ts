@@ -1276,8 +1276,9 @@ export class CoordinatorMachine {
     this.#failHalfReturned(decision);
     const candidates = new Map<string, number>();
     for (const held of decision.held.values()) for (const [id, epoch] of held) candidates.set(id, epoch);
+    // What was committed stays so, though a member that heard of it may have failed on its own, and forgotten it.
     const committed = [...candidates].flatMap(([id, epoch]) =>
-      this.#heldByAll(id, epoch, decision) ? [{ id, epoch }] : [],
+      this.#committed.has(id) || this.#heldByAll(id, epoch, decision) ? [{ id, epoch }] : [],
     );
     for (const { id } of committed) this.#committed.add(id);
     const kept = this.#finishedByAll(decision).filter(({ id }) => !committed.some((one) => one.id === id));

@@ -233,4 +233,31 @@ export const REGRESSIONS: readonly { readonly title: string; readonly scenario: 
       ],
     },
   },
+  {
+    title: 'a call that was committed stays so for a member that missed it, though another one had cancelled it',
+    scenario: {
+      seed: 897712765,
+      machines: 3,
+      minWorldSize: 1,
+      stripes: 1,
+      segmentBytes: 16384,
+      heartbeatMs: 100,
+      lostAfterMs: 300,
+      callTimeoutMs: 25000,
+      ahead: 0,
+      weather: {
+        latencyMs: 15,
+        jitterMs: 0.5,
+        bytesPerMs: 1000000,
+        maxPieceBytes: 100000,
+        windowBytes: 262144,
+        cutChance: 0,
+      },
+      stormMs: 932,
+      faults: [
+        { at: 447, kind: 'cancel', machine: 0 },
+        { at: 450, kind: 'cut-control', machine: 2 },
+      ],
+    },
+  },
 ];
