@@ -26,6 +26,7 @@ export function diagnose(
   return visit(address, options, null);
 }
 
+/** What `examine` has found: verdicts, and the flight records that they are drawn from. */
 export interface Examination extends Flights {
   readonly links: readonly LinkStatus[];
 }
