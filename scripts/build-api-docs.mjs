@@ -19,6 +19,7 @@ const DECLARATIONS = join(ROOT, 'dist/src');
 const ENTRIES = {
   skein: 'index.d.ts',
   'skein/diloco': 'diloco/index.d.ts',
+  'skein/notes': 'notes/index.d.ts',
   'skein/program': 'collectives/user-program.d.ts',
   'skein in a browser': 'browser/index.d.ts',
 };

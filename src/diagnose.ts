@@ -26,6 +26,7 @@ export function diagnose(
   return visit(address, options, null);
 }
 
+/** What `examine` has found: how each peer is reached, and the flight records of all. */
 export interface Examination extends Flights {
   readonly links: readonly LinkStatus[];
 }

@@ -64,6 +64,7 @@ export interface Step extends Admission {
   readonly sync: SyncReport | null;
 }
 
+/** Options of `group.steps()`. */
 export interface StepsOptions {
   /** The first index; not with `state`. @default 0 */
   readonly from?: number;

@@ -5,8 +5,10 @@
 import * as Y from 'yjs';
 import { MAX_NOTE_BYTES, MAX_NOTE_KEY_LENGTH } from './wire/limits.ts';
 
+/** What a note may be: plain data. */
 export type NoteValue = null | boolean | number | string | readonly NoteValue[] | { readonly [key: string]: NoteValue };
 
+/** All notes of a run. */
 export interface NotesState {
   readonly shared: Readonly<Record<string, NoteValue>>;
   /** By peer. */

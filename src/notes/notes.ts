@@ -31,6 +31,7 @@ const EMPTY = new Uint8Array([0, 0]);
 /** What stands for messages that were left out. */
 const LEFT_OUT: NotedMessage = { edition: 0, fresh: false, vector: null, update: null };
 
+/** A note that was written or deleted, here or elsewhere. */
 export interface NoteChange extends NotePlace {
   /** undefined: it was deleted. */
   readonly value: NoteValue | undefined;
@@ -47,9 +48,11 @@ export interface NotesPort {
 
 /** Notes of one author. */
 export interface OwnNotes {
+  /** What this peer has noted under a key; undefined: nothing. */
   get(key: string): NoteValue | undefined;
   /** @throws ArgumentError as `Notes.set` */
   set(key: string, value: NoteValue): void;
+  /** Takes one of this peer's notes away. */
   delete(key: string): void;
 }
 
@@ -164,6 +167,7 @@ export class Notes {
     this.#set({ peerId: null, key }, value);
   }
 
+  /** Takes what is shared under a key away, for all. */
   delete(key: string): void {
     this.#delete({ peerId: null, key });
   }
@@ -185,6 +189,7 @@ export class Notes {
     return this;
   }
 
+  /** Takes back an `on`. */
   off(_event: 'change', listener: (change: NoteChange) => void): this {
     this.#listeners.delete(listener);
     return this;

@@ -10,6 +10,7 @@ import { entriesOf, type Frozen, freeze, frozenOf, hashOf, thaw } from './conten
 import { Ring, type RingPort } from './ring.ts';
 import { type Snapshot, type SnapshotEntry, SnapshotError } from './snapshot.ts';
 
+/** Options of `group.snapshot()`. */
 export interface SnapshotOptions {
   /** The shared state's. @default '' */
   readonly tag?: string;
@@ -26,6 +27,7 @@ export interface SnapshotOptions {
   readonly timeout?: number;
 }
 
+/** What `group.snapshot()` has kept. */
 export interface SnapshotReport {
   readonly revision: number;
   /** Of the shared state (hex): the same on all members. */

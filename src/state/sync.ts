@@ -17,6 +17,7 @@ import { makePlan, type NoPlan, ROW_BYTES, type Row, readRow, type SyncPlan, wri
 import { toHex } from './digest.ts';
 import type { SyncStrategy } from './strategy.ts';
 
+/** How a sync of the shared state went, for this peer. */
 export interface SyncReport {
   /** Of the contents that all have now. */
   readonly revision: number;

@@ -2,6 +2,7 @@
 import { Agent, request } from 'node:https';
 import { ArgumentError } from '../errors.ts';
 
+/** What an etcd asks of those who reach it: a password, certificates. */
 export interface EtcdAccess {
   /** A user of etcd, with a role that may read and write below the prefix. @default etcd asks for none */
   readonly user?: string;

@@ -105,9 +105,13 @@ const dump = v.strictObject({
   calls: v.pipe(v.array(call), v.maxLength(MAX_FLIGHT_CALLS + MAX_OPEN_COLLECTIVES)),
 });
 
+/** What went between a peer and one neighbour in one collective. */
 export type FlightNeighbour = v.InferOutput<typeof neighbour>;
+/** One collective, as a peer has seen it. */
 export type FlightCall = v.InferOutput<typeof call>;
+/** The way to another peer, at the moment of the record. */
 export type FlightLink = v.InferOutput<typeof link>;
+/** The flight record of one peer (`group.flight()`): its last collectives, all that are open, and its links. */
 export type FlightDump = v.InferOutput<typeof dump>;
 
 /** Reads a dump. Returns it, or what is wrong with it. */

@@ -53,7 +53,7 @@ describe('npm run docs:api', () => {
     expect(names.filter((name) => !existsSync(join(folder, `${entry}.${name.toLowerCase()}.md`)))).toEqual([]);
   });
 
-  it.each(['skein', 'skein-diloco', 'skein-program', 'skein-in-a-browser'])(
+  it.each(['skein', 'skein-diloco', 'skein-notes', 'skein-program', 'skein-in-a-browser'])(
     'finds nothing in %s without a docstring',
     (entry) => {
       expect(bare(modelOf(entry), entry)).toEqual([]);

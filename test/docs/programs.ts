@@ -116,7 +116,7 @@ export function installBinaries(folder: string): string {
 if [ "$1" = coordinator ]; then
   shift
   case "$*" in *--port*) ;; *) set -- --port "$DOCS_PORT" "$@" ;; esac
-  case "$*" in *--http-port*) ;; *--serve-page*) set -- --http-port "$DOCS_HTTP_PORT" "$@" ;; esac
+  case "$*" in *--http-port*) ;; *--serve-page*|*--dashboard*) set -- --http-port "$DOCS_HTTP_PORT" "$@" ;; esac
   set -- coordinator "$@"
 fi
 exec "${process.execPath}" "${join(ROOT, 'dist/src/cli/main.js')}" "$@"

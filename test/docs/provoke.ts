@@ -146,6 +146,36 @@ async function late([first, second]: readonly Group[]): Promise<Failure> {
   return own;
 }
 
+/** All only receive: nobody holds what could be taken. */
+async function stateLost([group]: readonly Group[]): Promise<Failure> {
+  const state = { revision: 0, entries: { weights: new Float32Array(4) } };
+  return failureOf(group!.syncState(state, { strategy: 'receive-only' }));
+}
+
+async function changedTooEarly([group]: readonly Group[]): Promise<Failure> {
+  const weights = new Float32Array(4);
+  await group!.syncState({ revision: 17, entries: { weights } });
+  weights[0] = 1;
+  return failureOf(group!.snapshot());
+}
+
+/** What a coordinator writes, whose store can't be reached. Nobody's call ends with it. */
+async function storeAway(): Promise<Failure> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('a TCP server has a port');
+  await new Promise((resolve) => server.close(resolve));
+  let coordinator: Coordinator | undefined;
+  const message = await new Promise<string>((resolve, reject) => {
+    Coordinator.listen({ port: 0, store: `etcd:http://127.0.0.1:${address.port}`, onNote: resolve }).then((one) => {
+      coordinator = one;
+    }, reject);
+  });
+  await coordinator?.close();
+  return { code: 'SKEIN_STORE', message };
+}
+
 /** All of them, in about five seconds. */
 export async function provokeAll(): Promise<readonly Failure[]> {
   const one = async (body: (groups: Group[]) => Promise<Failure>) => [await withMembers(2, body)];
@@ -162,6 +192,9 @@ export async function provokeAll(): Promise<readonly Failure[]> {
     notSkein().then((failure) => [failure]),
     failureOf(join('tcp://127.0.0.1:9', { engine: 'inline', timeout: 2_000 })).then((failure) => [failure]),
     failureOf(() => join()).then((failure) => [failure]),
+    withMembers(1, stateLost).then((failure) => [failure]),
+    withMembers(1, changedTooEarly).then((failure) => [failure]),
+    storeAway().then((failure) => [failure]),
     withMembers(1, async ([group]) => {
       const mixed = await failureOf(() => group!.allReduce([new Float32Array(4), new Int32Array(1)]));
       await group!.leave();

@@ -1,11 +1,21 @@
 /** docs/troubleshooting.md has a section for each code, and shows messages as they are. */
+import { readdirSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { read } from './documents.ts';
+import { ROOT, read } from './documents.ts';
 import { blocksOf, headingsOf } from './markdown.ts';
 import { type Failure, provokeAll } from './provoke.ts';
 
 const TEXT = read('docs/troubleshooting.md');
-const codes = [...new Set([...read('src/errors.ts').matchAll(/'(SKEIN_[A-Z_]+)'/g)].map((match) => match[1]!))].sort();
+/** Most errors are in one module; what few programs need is where it is thrown. */
+const sources = readdirSync(`${ROOT}src`, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+const codes = [
+  ...new Set(
+    sources
+      .flatMap((name) => [...read(`src/${name}`).matchAll(/(?:super|SkeinError)\(\s*'(SKEIN_[A-Z_]+)'/g)])
+      .map((match) => match[1]!)
+      .concat('SKEIN_INTERNAL'),
+  ),
+].sort();
 
 /** What differs from run to run: names of peers, numbers, and where a program is. */
 function general(message: string): string {
