@@ -62,6 +62,7 @@ const worker = 'src/browser/worker.ts';
 const library = {
   skein: browserFace,
   worker,
+  'page-engine': 'src/browser/page-engine.ts',
   diloco: 'src/diloco/index.ts',
   notes: 'src/notes/index.ts',
   program: 'src/collectives/user-program.ts',

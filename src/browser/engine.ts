@@ -1,21 +1,8 @@
-/** The engines of a page: in its own thread, or in a worker. Either leaves the run when the page goes, so that nobody has to find out. */
-import { createInlineEngine } from '../engine/inline.ts';
+/** The engine of a page, in a worker. As one in the page's own thread (`page-engine.ts`), it leaves the run when the page goes, so that nobody has to find out. */
 import type { Engine, EngineMessage } from '../engine/protocol.ts';
-import { ArgumentError, ConnectError } from '../errors.ts';
-import { PagePeering } from './peering.ts';
+import { ArgumentError } from '../errors.ts';
 import { servePeerings } from './peering-port.ts';
-import { browserPlatform } from './platform.ts';
-import { browserRtc } from './rtc.ts';
 import type { WorkerPorts } from './worker.ts';
-
-export function createPageEngine(onMessage: (message: EngineMessage) => void): Engine {
-  const platform = browserPlatform(async () => {
-    if (typeof RTCPeerConnection === 'undefined')
-      throw new ConnectError('There is no WebRTC here: join from a page, not from a worker.', { phase: 'join' });
-    return browserRtc((settings, events) => new PagePeering(settings, events));
-  });
-  return leavingWithPage(createInlineEngine(onMessage, platform));
-}
 
 /** Whether data channels can be handed to workers. */
 function canHandOver(): boolean {
@@ -68,7 +55,7 @@ export function createWorkerEngine(onMessage: (message: EngineMessage) => void):
   });
 }
 
-function leavingWithPage(engine: Engine): Engine {
+export function leavingWithPage(engine: Engine): Engine {
   // Nobody waits for the reply.
   const leave = () => engine.post({ type: 'leave', request: 0 });
   addEventListener('pagehide', leave);

@@ -3,7 +3,7 @@ import type { Security } from '../engine/security.ts';
 import { ArgumentError } from '../errors.ts';
 import { Group, memoryOf } from '../group.ts';
 import { type JoinOptions, resolveJoin } from '../options.ts';
-import { createPageEngine, createWorkerEngine, workerMissing } from './engine.ts';
+import { createWorkerEngine, workerMissing } from './engine.ts';
 
 /** WebRTC encrypts by itself, and a WebSocket where its address says so. */
 const SECURITY: Security = { encryption: 'off-loopback', certificates: null };
@@ -40,5 +40,7 @@ export async function join(address: string, options: JoinOptions = {}): Promise<
   const resolved = resolveJoin(address, { ...options, transports: ['webrtc'], engine }, {}, () => SECURITY);
   signal?.throwIfAborted();
   const memory = await memoryOf(options.state, resolved.engine);
-  return Group.join(resolved.engine === 'worker' ? createWorkerEngine : createPageEngine, resolved, signal, memory);
+  const createEngine =
+    resolved.engine === 'worker' ? createWorkerEngine : (await import('./page-engine.ts')).createPageEngine;
+  return Group.join(createEngine, resolved, signal, memory);
 }
