@@ -18,7 +18,7 @@ import { MAX_BATCH_PIECES } from './schedule.ts';
 const MAX_ANSWERS = 2;
 
 /** What peers in no sync get of one holder, and how much of it at once (bytes per second, bytes). */
-const LEISURE_BYTES_PER_SECOND: number = 32 * 1024 * 1024;
+const LEISURE_BYTES_PER_SECOND: number = 24 * 1024 * 1024;
 const LEISURE_BURST_BYTES: number = 2 * STATE_PIECE_BYTES;
 
 export interface Held {

@@ -161,9 +161,9 @@ describe('a newcomer', () => {
     const since = circle.clock.now();
     expect(await prefetch(circle, newcomer, peers)).toEqual({ bytes: BYTES, revision: 5 });
     expect(copyOf(newcomer)).toEqual(copyOf(peers[0]!));
-    // Three holders of 32 MiB/s each, and what each may give at once.
+    // Three holders of 24 MiB/s each, and what each may give at once.
     const elapsed = circle.clock.now() - since;
-    expect(elapsed).toBeGreaterThan((1_000 * (BYTES - 3 * 2 * MIB)) / (3 * 32 * MIB));
+    expect(elapsed).toBeGreaterThan((1_000 * (BYTES - 3 * 2 * MIB)) / (3 * 24 * MIB));
     for (const peer of peers) peer.isResting = true;
     const other = await circle.add('m');
     circle.attach(other, SHAPES, 0, ZERO);
