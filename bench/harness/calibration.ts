@@ -15,6 +15,7 @@ const FITTED: readonly Fitted[] = [
   'byteSeconds',
   'coldByteSeconds',
   'wakeSeconds',
+  'switchSeconds',
   'frameSeconds',
   'callSeconds',
   'controlSeconds',
@@ -23,6 +24,7 @@ const FITTED: readonly Fitted[] = [
 /** Where the search begins: about what a processor of these years takes. */
 const START: Omit<Prices, 'handshakeSeconds'> = {
   wakeSeconds: 20e-6,
+  switchSeconds: 20e-6,
   frameSeconds: 10e-6,
   byteSeconds: 0.2e-9,
   coldByteSeconds: 0.1e-9,

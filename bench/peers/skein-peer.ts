@@ -28,9 +28,12 @@ function repetitions(bytes: number): number {
 
 /**
  * The compiler of a JavaScript engine needs a while to know the hot paths, in which a C++ program is compiled already. A training
- * run has that behind it after its first steps, so it is no part of what is measured.
+ * run has that behind it after its first steps, so it is no part of what is measured. Tensors of every kind take part, as larger ones
+ * take paths that smaller ones never do: what was compiled without them is thrown away when the first comes, and compiled again beside
+ * the next hundred calls. Ranks share the processors, so it takes longer the more there are.
  */
-const WARMUP_MS = 6_000;
+const WARMUP_MS_PER_RANK = 3_000;
+const WARMUP_BYTES = [4 << 10, 256 << 10, 4 << 20, 16 << 20];
 
 const { worldSize, consistency } = task;
 const group = await join(task.address, {
@@ -55,18 +58,22 @@ async function measure(input: Float32Array, out: Float32Array): Promise<number> 
   return slowest[0]!;
 }
 
+function tensors(bytes: number): { readonly input: Float32Array; readonly out: Float32Array } {
+  const count = bytes / 4;
+  return { input: sharedTensor('f32', count).fill(group.rank + 1), out: sharedTensor('f32', count).fill(0) };
+}
+
 /** Rank 0 decides when the engines are warm, so that all stop after the same iteration. */
 async function warmUp(): Promise<void> {
-  const input = sharedTensor('f32', 1 << 20).fill(1);
-  const out = sharedTensor('f32', 1 << 20).fill(0);
-  const small = sharedTensor('f32', 1024).fill(1);
-  const smallOut = sharedTensor('f32', 1024);
+  const kinds = WARMUP_BYTES.map((bytes) => ({
+    ...tensors(bytes),
+    times: Math.max(1, Math.floor((256 << 10) / bytes)),
+  }));
   const goOn = new Uint8Array(1);
   const start = performance.now();
   do {
-    for (let index = 0; index < 20; index++) await measure(small, smallOut);
-    await measure(input, out);
-    goOn[0] = performance.now() - start < WARMUP_MS ? 1 : 0;
+    for (const { input, out, times } of kinds) for (let index = 0; index < times; index++) await measure(input, out);
+    goOn[0] = performance.now() - start < WARMUP_MS_PER_RANK * worldSize ? 1 : 0;
     await group.broadcast(goOn, { root: 0 });
   } while (goOn[0] === 1);
 }
@@ -74,9 +81,7 @@ async function warmUp(): Promise<void> {
 if (task.compileFirst) await warmUp();
 const measurements: SideMeasurement[] = [];
 for (const bytes of task.sizes) {
-  const count = bytes / 4;
-  const input = sharedTensor('f32', count).fill(group.rank + 1);
-  const out = sharedTensor('f32', count).fill(0);
+  const { input, out } = tensors(bytes);
   const before = process.memoryUsage.rss();
   const seconds: number[] = [];
   let usage = process.cpuUsage();
@@ -88,7 +93,7 @@ for (const bytes of task.sizes) {
   const { user, system } = process.cpuUsage(usage);
   const cpuSeconds = (user + system) / 1e6;
   const expected = (worldSize * (worldSize + 1)) / 2;
-  if (out[0] !== expected || out[count - 1] !== expected) throw new Error('skein: wrong result');
+  if (out[0] !== expected || out.at(-1) !== expected) throw new Error('skein: wrong result');
   const { maxRSS } = process.resourceUsage();
   measurements.push({ bytes, seconds, cpuSeconds, maxRssKiB: maxRSS, growthKiB: Math.max(0, maxRSS - before / 1024) });
 }

@@ -6,6 +6,7 @@ import { Swarm } from './scale/swarm.ts';
 
 const PRICES: Prices = {
   wakeSeconds: 20e-6,
+  switchSeconds: 10e-6,
   frameSeconds: 10e-6,
   byteSeconds: 0.2e-9,
   coldByteSeconds: 0.1e-9,
@@ -14,7 +15,7 @@ const PRICES: Prices = {
   handshakeSeconds: 1e-3,
 };
 
-const FREE = { wakeSeconds: 0 };
+const FREE = { wakeSeconds: 0, switchSeconds: 0 };
 
 /** When each of these threads, with so many tasks of 2 ms, is done. */
 function endsOf(cores: number, tasks: readonly number[]): number[] {
@@ -44,7 +45,7 @@ describe('the processors of a simulation of scale', () => {
 
   it('make a thread that slept pay for being woken, and one that is busy not', () => {
     const clock = new VirtualClock();
-    const thread = new Thread(new Cores(clock, 1), { wakeSeconds: 1e-3 });
+    const thread = new Thread(new Cores(clock, 1), { wakeSeconds: 1e-3, switchSeconds: 0 });
     const work = () => thread.charge(2e-3);
     thread.run(work);
     thread.run(work);
@@ -55,6 +56,17 @@ describe('the processors of a simulation of scale', () => {
     clock.advance(100);
     thread.run(work);
     expect(thread.busyMs).toBe(8);
+  });
+
+  it('make a thread pay for a core that others wait for', () => {
+    const clock = new VirtualClock();
+    const cores = new Cores(clock, 1);
+    const threads = [0, 1, 2].map(() => new Thread(cores, { wakeSeconds: 0, switchSeconds: 1e-3 }));
+    for (const thread of threads) thread.run(() => thread.charge(2e-3));
+    while (clock.step()) {
+      // until all sleep
+    }
+    expect(threads.map(({ busyMs }) => busyMs)).toEqual([2, 3, 2]); // nobody waited yet, one, and nobody any more
   });
 
   it('do nothing more for a thread that was killed', () => {

@@ -12,6 +12,8 @@ import type { Random } from '../random.ts';
 export interface Prices {
   /** A thread that slept is woken: by the kernel, and through a turn of its event loop. */
   readonly wakeSeconds: number;
+  /** A thread is given a core that others wait for too, beside that: what it needs is not in the caches any more. */
+  readonly switchSeconds: number;
   /** A frame, on each side. */
   readonly frameSeconds: number;
   /** A byte of a frame, on each side: half of what it takes to send, receive and reduce it. */
@@ -61,7 +63,9 @@ export class Cores {
   #assign(): void {
     while (this.#free > 0 && this.#waiting.length > 0) {
       this.#free -= 1;
-      this.#waiting.shift()!.occupy();
+      const thread = this.#waiting.shift()!;
+      if (this.contended) thread.chargeSwitch();
+      thread.occupy();
     }
   }
 }
@@ -70,6 +74,7 @@ export class Cores {
 export class Thread {
   readonly #cores: Cores;
   readonly #wakeMs: number;
+  readonly #switchMs: number;
   #tasks: (() => void)[] = [];
   #next = 0;
   #isReady = false;
@@ -79,9 +84,10 @@ export class Thread {
   /** Altogether (ms). */
   busyMs = 0;
 
-  constructor(cores: Cores, { wakeSeconds }: Pick<Prices, 'wakeSeconds'>) {
+  constructor(cores: Cores, { wakeSeconds, switchSeconds }: Pick<Prices, 'wakeSeconds' | 'switchSeconds'>) {
     this.#cores = cores;
     this.#wakeMs = 1_000 * wakeSeconds;
+    this.#switchMs = 1_000 * switchSeconds;
   }
 
   get dead(): boolean {
@@ -116,6 +122,11 @@ export class Thread {
     this.#dead = true;
     this.#tasks = [];
     this.#next = 0;
+  }
+
+  /** Others wait for the core that it is given. @internal */
+  chargeSwitch(): void {
+    this.#chargedMs += this.#switchMs;
   }
 
   /** It has a core: does the next task. @internal */
