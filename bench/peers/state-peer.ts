@@ -42,6 +42,10 @@ function tell(message: StateMessage): void {
   process.send?.(message);
 }
 
+let isLeaving = false;
+process.on('message', () => {
+  isLeaving = true;
+});
 process.on('disconnect', () => process.exit(0));
 
 const { address, startWorldSize, bytes, changedBytes, computeMs, tells } = task;
@@ -79,5 +83,8 @@ for await (const step of group.steps({ state, sync })) {
     sources,
     hash,
   });
+  if (isLeaving) break;
   start = now();
 }
+await group.leave();
+process.exit(0);

@@ -444,7 +444,9 @@ export class Runtime {
       const prefetched = await Promise.race([fetching, admitted.then(() => null)]);
       this.#ready = true;
       this.#client.send({ type: 'ready' });
-      return { admission: await admitted, prefetched };
+      const admission = await admitted;
+      if (tag !== null) this.#states.follow(tag);
+      return { admission, prefetched };
     } finally {
       stopTimer();
       this.#admitted = null;

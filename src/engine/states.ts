@@ -34,6 +34,11 @@ export class States {
     return (await this.#load()).prefetch(tag, peers, () => isWanted() && !this.#isClosed);
   }
 
+  /** The members have taken this peer in, after `prefetch`. */
+  follow(tag: string): void {
+    this.#service?.follow(tag);
+  }
+
   /** Who holds nothing, says so. */
   onAsk(from: string, header: FrameHeader): string | null {
     if (this.#service !== null) return this.#service.onAsk(from, header);

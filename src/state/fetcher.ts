@@ -2,7 +2,7 @@
 import { hashTag } from '../wire/frame.ts';
 import { STATE_PIECE_BYTES } from '../wire/limits.ts';
 import type { Asker } from './asker.ts';
-import { PIECES, readSummary, SUMMARY, SUMMARY_BYTES, type Summary, TABLE } from './exchange.ts';
+import { PIECES, readSummary, SUMMARY, SUMMARY_BYTES, type Summary, SYNC_SUMMARY, TABLE } from './exchange.ts';
 import type { Hasher } from './hash.ts';
 import { tableBytes } from './holder.ts';
 import { placeOf, wireName } from './layout.ts';
@@ -47,10 +47,14 @@ export class Fetcher {
     this.#hasher = hasher;
   }
 
-  /** What a peer holds of a state; null when it can't be asked, or holds none of this shape. */
-  async summary(replica: Replica, tag: string, peerId: string): Promise<Summary | null> {
+  /**
+   * What a peer holds of a state; null when it can't be asked, or holds none of this shape.
+   *
+   * @param inSync what it brings into a sync, which may not have begun yet
+   */
+  async summary(replica: Replica, tag: string, peerId: string, inSync: boolean): Promise<Summary | null> {
     const name = hashTag(wireName(tag, replica.shape));
-    const ask = { kind: SUMMARY, tag: name, first: 0, count: 0 };
+    const ask = { kind: inSync ? SYNC_SUMMARY : SUMMARY, tag: name, first: 0, count: 0 };
     const answer = await this.#asker.ask(peerId, ask, SUMMARY_BYTES, SUMMARY_MS);
     if (answer === null) return null;
     const summary = readSummary(answer);

@@ -2,14 +2,25 @@
  * Answers what other peers ask of the states here. Pieces are copied out of the live memory when their turn comes: whoever asked
  * finds out by their hash whether they were torn. Two answers at most are on the way to a peer, the others wait as the asks that they are.
  *
- * Those who ask while a sync is under way are waited for, so they are answered at once. All others get what is left over: so many
- * bytes per second together, that the steps here go on as before.
+ * Those who ask while a sync is under way are waited for, so they are answered at once. All others get what the steps here can spare.
  */
 import type { FrameHeader } from '../wire/frame.ts';
 import { STATE_PIECE_BYTES } from '../wire/limits.ts';
 import { HASH_BYTES } from './digest.ts';
-import { type Ask, answerFrame, MAX_ASKS, NOTHING, PIECES, readAsk, SUMMARY, TABLE, writeSummary } from './exchange.ts';
+import {
+  type Ask,
+  answerFrame,
+  MAX_ASKS,
+  NOTHING,
+  PIECES,
+  readAsk,
+  SUMMARY,
+  SYNC_SUMMARY,
+  TABLE,
+  writeSummary,
+} from './exchange.ts';
 import { bytesOfPieces } from './layout.ts';
+import type { Leisure } from './leisure.ts';
 import type { StatePort } from './port.ts';
 import type { Replica } from './replica.ts';
 import { MAX_BATCH_PIECES } from './schedule.ts';
@@ -17,20 +28,25 @@ import { MAX_BATCH_PIECES } from './schedule.ts';
 /** Answers on the way to one peer. */
 const MAX_ANSWERS = 2;
 
-/** What peers in no sync get of one holder, and how much of it at once (bytes per second, bytes). */
-const LEISURE_BYTES_PER_SECOND: number = 24 * 1024 * 1024;
-const LEISURE_BURST_BYTES: number = 2 * STATE_PIECE_BYTES;
-
 export interface Held {
   readonly replica: Replica;
+  /** For whom no sync waits. */
+  readonly leisure: Leisure;
   /** A sync is under way. */
   isUrgent: boolean;
   /** Bytes of pieces that were sent, in all. */
   sent: number;
 }
 
+interface Request {
+  readonly sequence: number;
+  readonly ask: Ask;
+}
+
 interface Queue {
-  readonly asks: { readonly sequence: number; readonly ask: Ask }[];
+  readonly asks: Request[];
+  /** What is to be told in a sync that has not begun. */
+  awaiting: Request[];
   answers: number;
   /** Stops what waits for the next turn; null: nothing does. */
   cancel: (() => void) | null;
@@ -41,9 +57,6 @@ export class Holder {
   /** By the name of the state with its shape. */
   readonly #held: Map<number, Held> = new Map();
   readonly #queues: Map<string, Queue> = new Map();
-  /** Bytes that may be sent at leisure now, and when that was so. */
-  #credit: number = LEISURE_BURST_BYTES;
-  #creditAt = 0;
 
   constructor(port: StatePort) {
     this.#port = port;
@@ -59,25 +72,36 @@ export class Holder {
 
   /** @returns what is wrong with it, or null */
   onAsk(from: string, header: FrameHeader): string | null {
-    const queue = this.#queues.get(from) ?? { asks: [], answers: 0, cancel: null };
+    const queue = this.#queues.get(from) ?? { asks: [], awaiting: [], answers: 0, cancel: null };
     this.#queues.set(from, queue);
-    if (queue.asks.length + queue.answers >= MAX_ASKS) return 'it asked for more than it may at once';
-    queue.asks.push({ sequence: header.sequence, ask: readAsk(header) });
+    if (openAsks(queue) >= MAX_ASKS) return 'it asked for more than it may at once';
+    const request = { sequence: header.sequence, ask: readAsk(header) };
+    if (this.#isEarly(request)) queue.awaiting.push(request);
+    else queue.asks.push(request);
     this.#pump(from, queue);
     return null;
+  }
+
+  #isEarly({ ask }: Request): boolean {
+    return ask.kind === SYNC_SUMMARY && this.#held.get(ask.tag)?.isUrgent === false;
   }
 
   /** Nothing gets to a peer any more. */
   onLinkLost(peerId: string): void {
     const queue = this.#queues.get(peerId);
     queue?.asks.splice(0);
+    queue?.awaiting.splice(0);
     queue?.cancel?.();
     if (queue?.answers === 0) this.#queues.delete(peerId);
   }
 
   /** There is more room, or more haste, than there was. */
   hurry(): void {
-    for (const [peerId, queue] of this.#queues) this.#pump(peerId, queue);
+    for (const [peerId, queue] of this.#queues) {
+      queue.asks.unshift(...queue.awaiting.filter((request) => !this.#isEarly(request)));
+      queue.awaiting = queue.awaiting.filter((request) => this.#isEarly(request));
+      this.#pump(peerId, queue);
+    }
   }
 
   close(): void {
@@ -92,7 +116,7 @@ export class Holder {
       const { sequence, ask } = next;
       const held = this.#held.get(ask.tag);
       const bytes = held === undefined ? -1 : answerBytes(held.replica, ask);
-      const waitMs = held !== undefined && ask.kind === PIECES && bytes > 0 ? this.#spend(held, bytes) : 0;
+      const waitMs = held !== undefined && ask.kind === PIECES && bytes > 0 ? this.#waitFor(held, bytes) : 0;
       if (waitMs > 0) {
         queue.cancel = this.#port.schedule(waitMs, () => this.#pump(peerId, queue));
         return;
@@ -115,20 +139,17 @@ export class Holder {
         onFlushed();
       });
     }
-    if (queue.asks.length + queue.answers === 0) this.#queues.delete(peerId);
+    if (openAsks(queue) === 0) this.#queues.delete(peerId);
   }
 
-  /** Takes so many bytes from what may be sent now. @returns how long to wait if that is not so much (ms) */
-  #spend({ isUrgent }: Held, bytes: number): number {
-    if (isUrgent || this.#port.isResting()) return 0;
-    const now = this.#port.now();
-    const more = ((now - this.#creditAt) * LEISURE_BYTES_PER_SECOND) / 1_000;
-    this.#credit = Math.min(LEISURE_BURST_BYTES, this.#credit + more);
-    this.#creditAt = now;
-    if (this.#credit < bytes) return Math.ceil(((bytes - this.#credit) * 1_000) / LEISURE_BYTES_PER_SECOND);
-    this.#credit -= bytes;
-    return 0;
+  /** @returns how long to wait until so many bytes may be sent (ms) */
+  #waitFor({ isUrgent, leisure }: Held, bytes: number): number {
+    return isUrgent || this.#port.isResting() ? 0 : leisure.spend(bytes, this.#port.now());
   }
+}
+
+function openAsks({ asks, awaiting, answers }: Queue): number {
+  return asks.length + awaiting.length + answers;
 }
 
 /** Length of the whole table of a replica, as it is told (bytes). */
@@ -140,7 +161,7 @@ export function tableBytes({ layout }: Pick<Replica, 'layout'>): number {
 function answerBytes(replica: Replica, { kind, first, count }: Ask): number {
   const { layout, hash } = replica;
   if (hash === null) return -1;
-  if (kind === SUMMARY) return writeSummary({ revision: 0, hash, isSynced: false }).length;
+  if (kind === SUMMARY || kind === SYNC_SUMMARY) return writeSummary({ revision: 0, hash, isSynced: false }).length;
   if (kind === TABLE) {
     const start = first * STATE_PIECE_BYTES;
     const all = tableBytes(replica);
@@ -154,7 +175,7 @@ function answerBytes(replica: Replica, { kind, first, count }: Ask): number {
 /** @param ask of which `answerBytes` says that there is something */
 function fill(replica: Replica, { kind, first, count }: Ask, into: Uint8Array): void {
   if (kind === PIECES) replica.read(first, count, into);
-  else if (kind === SUMMARY) {
+  else if (kind === SUMMARY || kind === SYNC_SUMMARY) {
     const { revision, isSynced } = replica;
     into.set(writeSummary({ revision, hash: replica.hash!, isSynced })); // as there is an answer
   } else {

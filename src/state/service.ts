@@ -24,6 +24,7 @@ import { Fetcher } from './fetcher.ts';
 import { Hasher } from './hash.ts';
 import { type Held, Holder } from './holder.ts';
 import { bytesOfPieces, layOut, wireName } from './layout.ts';
+import { Leisure } from './leisure.ts';
 import type { StatePort } from './port.ts';
 import { Replica, type Target } from './replica.ts';
 
@@ -39,6 +40,9 @@ const TABLE_MS = 10_000;
 
 /** Peers that are asked for a state before this one is a member. */
 const MAX_SOURCES = 16;
+
+/** How long a newcomer's first sync waits for what it has begun to fetch already (ms). */
+const FOLLOW_MS = 5_000;
 
 /** So much is left to the first sync (bytes). */
 const SOON_BYTES: number = 2 * 1024 * 1024;
@@ -58,6 +62,10 @@ interface Shared extends Held {
   /** What was sent before that. */
   sentBefore: number;
   prefetched: number;
+  /** Before this peer was a member, those who held the state; the end of what was fetched of them then, and since they took it in. */
+  sources: readonly string[];
+  fetching: Promise<unknown> | null;
+  following: Promise<void> | null;
   syncs: number;
   /** Bytes in all. */
   receivedInAll: number;
@@ -163,7 +171,8 @@ export class StateService {
     const replica = new Replica(layOut(shapes), memory, revision, this.#hasher);
     const name = hashTag(wireName(tag, replica.shape));
     const counts = { sent: 0, sentBefore: 0, prefetched: 0, syncs: 0, receivedInAll: 0, diverged: 0 };
-    const shared = { tag, name, replica, isUrgent: false, received: new Map(), ...counts };
+    const state = { isUrgent: false, received: new Map(), sources: [], fetching: null, following: null };
+    const shared = { tag, name, replica, leisure: new Leisure(), ...state, ...counts };
     this.#states.set(tag, shared);
     this.#holder.hold(name, shared);
   }
@@ -172,9 +181,12 @@ export class StateService {
 
   async #begin({ tag, revision, changed }: Extract<StateAsk, { type: 'begin' }>): Promise<Holding> {
     const shared = this.#shared(tag);
-    const { replica } = shared;
+    const { replica, leisure } = shared;
+    leisure.onStep(this.#port.now());
     shared.sentBefore = shared.sent;
-    shared.received.clear();
+    if (shared.following === null) shared.received.clear();
+    else await shared.following; // it has begun to count
+    shared.following = null;
     // Whoever holds parts of two revisions has been given another one by its owner.
     if (revision > 0) replica.isWhole = true;
     await replica.look(revision, changed, this.#turn);
@@ -219,7 +231,7 @@ export class StateService {
   }
 
   async #find({ replica, tag }: Shared, peers: readonly string[]): Promise<Finding | null> {
-    const told = await Promise.all(peers.map((peerId) => this.#fetcher.summary(replica, tag, peerId)));
+    const told = await Promise.all(peers.map((peerId) => this.#fetcher.summary(replica, tag, peerId, false)));
     let best: Finding | null = null;
     for (const [index, summary] of told.entries()) {
       if (summary === null || !summary.isSynced || summary.revision < (best?.revision ?? 0)) continue;
@@ -240,13 +252,41 @@ export class StateService {
    * @param peers who may be members
    * @param isWanted it is of use still
    */
-  async prefetch(tag: string, peers: readonly string[], isWanted: () => boolean): Promise<Prefetched> {
+  prefetch(tag: string, peers: readonly string[], isWanted: () => boolean): Promise<Prefetched> {
     const shared = this.#shared(tag);
-    const { replica } = shared;
+    const fetching = this.#prefetch(shared, peers, isWanted);
+    shared.fetching = fetching;
+    return fetching;
+  }
+
+  /**
+   * The members have taken this peer in: fetches what they have changed last while its owner wakes up, and they begin the sync. Where that
+   * fails, the sync does it.
+   */
+  follow(tag: string): void {
+    const shared = this.#shared(tag);
+    shared.following = this.#follow(shared);
+  }
+
+  async #follow(shared: Shared): Promise<void> {
+    const { replica, tag } = shared;
+    await shared.fetching;
+    shared.received.clear();
+    const until = this.#port.now() + FOLLOW_MS;
+    const known = shared.sources.length === 0 ? null : await this.#told(shared, shared.sources, true);
+    const newest = known === null ? null : await this.#newest(shared, known);
+    if (known === null || newest === null || newest.revision < replica.revision) return;
+    const options = { tag, sources: known.peers, until, isStill: true, onBytes: counter(shared) };
+    if (await this.#fetcher.pieces(replica, newest, options)) replica.complete(newest);
+  }
+
+  async #prefetch(shared: Shared, peers: readonly string[], isWanted: () => boolean): Promise<Prefetched> {
+    const { replica, tag } = shared;
     let fewest = Number.POSITIVE_INFINITY;
     let missed = 0;
     for (let vain = 0; vain < MAX_VAIN && missed < MAX_MISSED && isWanted(); ) {
-      const known = await this.#told(shared, peers);
+      const known = await this.#told(shared, peers, false);
+      shared.sources = known?.peers ?? [];
       const newest = known === null ? null : await this.#newest(shared, known);
       if (known === null) break;
       if (newest === null) {
@@ -274,13 +314,14 @@ export class StateService {
     return { bytes: shared.prefetched, revision };
   }
 
-  /** Who holds the state, and what most of them hold; null when nobody does. */
+  /** Who holds the state, and what most of them hold, or bring into a sync; null when nobody does. */
   async #told(
     { replica, tag }: Shared,
     peers: readonly string[],
+    inSync: boolean,
   ): Promise<{ readonly peers: string[]; readonly revision: number; readonly hash: Uint8Array } | null> {
     const asked = peers.slice(0, MAX_SOURCES);
-    const told = await Promise.all(asked.map((peerId) => this.#fetcher.summary(replica, tag, peerId)));
+    const told = await Promise.all(asked.map((peerId) => this.#fetcher.summary(replica, tag, peerId, inSync)));
     const counts = new Map<string, { count: number; revision: number; hash: Uint8Array; peers: string[] }>();
     const all: string[] = [];
     for (const [index, summary] of told.entries()) {
