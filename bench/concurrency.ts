@@ -18,7 +18,8 @@ import type { ConcurrencyOrder, ConcurrencyReport } from './peers/concurrency-pe
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 const MIB = 2 ** 20;
 const ONE_HOST = { namespaced: false, megabits: null };
-const WARM_UPS = 5;
+/** Calls until the compiler of the JavaScript engine knows the paths that both kinds take. */
+const WARM_UPS = 40;
 
 interface Options {
   readonly rounds: string;
