@@ -2,6 +2,9 @@ import fc from 'fast-check';
 import { Packr } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
 import { UNMEASURED } from '../../src/costs.ts';
+import type { ControlSchema } from '../../src/wire/control-schema.ts';
+import { COORDINATOR_MESSAGES, type CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
+import { DIAL_MESSAGES, type DialMessage } from '../../src/wire/dial-messages.ts';
 import {
   MAX_CONTROL_BYTES,
   MAX_CONTROL_VALUES,
@@ -17,20 +20,14 @@ import {
 } from '../../src/wire/limits.ts';
 import {
   CONTROL_HEADER_BYTES,
-  COORDINATOR_MESSAGES,
   type Control,
   ControlReader,
-  type ControlSchema,
-  type CoordinatorMessage,
-  DIAL_MESSAGES,
-  type DialMessage,
   encodeControl,
-  PEER_MESSAGES,
-  type PeerMessage,
   packBody,
   parseBody,
 } from '../../src/wire/messages.ts';
 import { LONG_FROM_PEERS, PAGE_BYTES, PAGE_HEADER_BYTES, pagesOf } from '../../src/wire/pages.ts';
+import { PEER_MESSAGES, type PeerMessage } from '../../src/wire/peer-messages.ts';
 import { concat, pieceLengths, pushInPieces } from './cut.ts';
 import { COORDINATOR_EXAMPLES, DIAL_EXAMPLES, PEER_EXAMPLES, secretOf } from './examples.ts';
 
