@@ -9,7 +9,7 @@
  *
  * The few that may be longer than a frame take several (`pages.ts`).
  */
-import { Packr } from 'msgpackr';
+import { Decoder, Encoder } from '@msgpack/msgpack';
 import * as v from 'valibot';
 import type { ControlSchema } from './control-schema.ts';
 import type { CoordinatorMessage } from './coordinator-messages.ts';
@@ -35,11 +35,13 @@ export interface Control<M> {
   readonly message: M;
 }
 
-/** Bytes in a message are copied out: the memory that it was read from is used for the next read. */
-const packr = new Packr({ useRecords: false, mapsAsObjects: true, copyBuffers: true });
+/** Integers of more than 32 bits are floats on the wire, whole ones of 64 bits mean nothing there: no count here is above 2^53. */
+const LARGE_AS_FLOATS = { useBigInt64: true };
+const encoder = new Encoder(LARGE_AS_FLOATS);
+const decoder = new Decoder(LARGE_AS_FLOATS);
 
 /** By far the most frequent message. */
-const BEAT: Uint8Array = Uint8Array.from(packr.pack({ type: 'beat' }));
+const BEAT: Uint8Array = encoder.encode({ type: 'beat' });
 
 /** The highest byte of a length is the kind of a page, 0 for a message of its own. */
 const KIND_SHIFT = 24;
@@ -63,7 +65,8 @@ export function encodeControl(
   term: number,
   epoch: number,
 ): Uint8Array {
-  const body = message.type === 'beat' ? BEAT : packr.pack(message);
+  // In memory of the encoder's, for as long as it encodes nothing else.
+  const body = message.type === 'beat' ? BEAT : encoder.encodeSharedRef(message);
   const fences = { term, epoch };
   if (body.length > MAX_CONTROL_BYTES) {
     const long = [...LONG_FROM_PEERS, ...LONG_FROM_COORDINATOR].find(({ type }) => type === message.type);
@@ -93,13 +96,13 @@ function encodePages(body: Uint8Array, kind: number, fences: Omit<Control<never>
 /** Outcome of parsing: a value, or what is wrong. */
 export type Parsed<M> = { readonly ok: true; readonly value: M } | { readonly ok: false; readonly error: string };
 
-/** Unpacks and validates one msgpack body. */
+/** Unpacks and validates one msgpack body. Bytes in it are views of the body: schemas copy those that they take (`parts.ts`). */
 export function parseBody<M>(schema: v.GenericSchema<unknown, M>, body: Uint8Array): Parsed<M> {
   const strange = checkPlain(body);
   if (strange !== null) return { ok: false, error: `a control message is not plain msgpack: ${strange}` };
   let unpacked: unknown;
   try {
-    unpacked = packr.unpack(body);
+    unpacked = decoder.decode(body);
   } catch (error) {
     return { ok: false, error: `a control message is not msgpack: ${String(error)}`.slice(0, MAX_TEXT_LENGTH) };
   }
@@ -114,7 +117,7 @@ export function parseBody<M>(schema: v.GenericSchema<unknown, M>, body: Uint8Arr
 
 /** Packs a plain value for the payload of an `open` frame. */
 export function packBody(value: object): Uint8Array {
-  return Uint8Array.from(packr.pack(value));
+  return encoder.encode(value);
 }
 
 const NOTHING = new Uint8Array(0);

@@ -19,9 +19,11 @@ import {
 export const u32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff));
 export const name = v.pipe(v.string(), v.minLength(1), v.maxLength(256));
 export const text = v.pipe(v.string(), v.maxLength(MAX_TEXT_LENGTH));
-export const secret = v.custom<Uint8Array>(
-  (value) => value instanceof Uint8Array && value.length === 32,
-  'a secret has 32 bytes',
+/** Bytes of a message are copied out: the memory that it was read from is used for the next read. */
+const copied = v.transform((bytes: Uint8Array): Uint8Array => new Uint8Array(bytes));
+export const secret = v.pipe(
+  v.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length === 32, 'a secret has 32 bytes'),
+  copied,
 );
 /** `generation:tag:sequence`. */
 export const collectiveId = v.pipe(v.string(), v.minLength(3), v.maxLength(MAX_TAG_LENGTH + 32));
@@ -101,7 +103,10 @@ export const signal = v.variant('kind', [
 
 /** Bytes that mean something to others only. */
 function bytesUpTo(limit: number): v.GenericSchema<unknown, Uint8Array> {
-  return v.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length <= limit);
+  return v.pipe(
+    v.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length <= limit),
+    copied,
+  );
 }
 /** JSON, in which only the one who asked for it looks (`flight.ts`). */
 export const flightDump = /* @__PURE__ */ bytesUpTo(MAX_FLIGHT_BYTES);
