@@ -79,6 +79,7 @@ async function stop(peer: PeerProcess | Tab, moreCalls: number): Promise<void> {
 
 test.for(['worker', 'inline'] as const)(
   'connections of a tab that close without a word are made anew, and all calls have all members (engine: %s)',
+  { timeout: 120_000 },
   async (engine, context) => {
     requireChromium(context);
     await using browser = await TestBrowser.launch();

@@ -3,14 +3,17 @@ import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Notes } from '../../src/notes/index.ts';
 import type { NotesState } from '../../src/notes-document.ts';
-import { Command } from '../cli/command.ts';
+import { built } from '../harness/built.ts';
 import { type Tab, TestBrowser } from '../harness/chromium.ts';
 import { PeerProcess } from '../harness/cluster.ts';
+import { Daemon } from '../harness/daemon.ts';
 import type { PeerScope } from '../harness/peer-process.ts';
 import { CHROMIUM, requireChromium } from '../harness/requirements.ts';
 
 const TOKEN = 'a secret of this test';
-const PATIENCE = { timeout: 20_000 };
+const PATIENCE = { timeout: 30_000 };
+/** Of the test, and of all that it starts (ms). */
+const DEADLINE_MS = 120_000;
 /** Notes that each writes while the other does. */
 const MANY = 20;
 
@@ -32,12 +35,13 @@ afterEach(async () => {
 /** A coordinator in a process of its own; on given ports one that takes the place of another. */
 async function listen(port = 0, httpPort = 0) {
   const ports = ['--port', String(port), '--http-port', String(httpPort)];
-  const command = Command.skein(['coordinator', '--serve-page', ...ports], { SKEIN_TOKEN: TOKEN });
-  undo.push(() => command[Symbol.asyncDispose]());
-  await command.says(/Ctrl-C ends it/);
-  const address = /tcp:\/\/[\w.:]+/.exec(command.stdout)![0];
-  const webSocket = /ws:\/\/[\w.:]+/.exec(command.stdout)![0];
-  return { command, address, webSocket };
+  const command = [process.execPath, built('src/cli/main.ts'), 'coordinator', '--serve-page', ...ports] as const;
+  const daemon = new Daemon(command, { PATH: process.env['PATH'], SKEIN_TOKEN: TOKEN, NO_COLOR: '1' }, DEADLINE_MS);
+  undo.push(() => daemon.kill());
+  await daemon.wrote(/Ctrl-C ends it/);
+  const address = /tcp:\/\/[\w.:]+/.exec(daemon.output)![0];
+  const webSocket = /ws:\/\/[\w.:]+/.exec(daemon.output)![0];
+  return { daemon, address, webSocket };
 }
 
 const portOf = (address: string): number => Number(address.split(':').at(-1));
@@ -89,9 +93,10 @@ async function agree(peers: readonly (PeerProcess | Tab)[], { shared, own }: Not
 
 test.each(['worker', 'inline'] as const)(
   'a tab and a process see what the other writes at the same time, while the coordinator dies and the page is loaded again (engine: %s)',
+  { timeout: DEADLINE_MS },
   async (engine) => {
-    const { command, address, webSocket } = await listen();
-    const peer = new PeerProcess();
+    const { daemon, address, webSocket } = await listen();
+    const peer = new PeerProcess(DEADLINE_MS);
     undo.push(() => peer.kill());
     const tab = await browser!.open(webSocket.replace('ws', 'http')); // there is a browser
     undo.push(() => tab.close());
@@ -109,8 +114,7 @@ test.each(['worker', 'inline'] as const)(
     const both = { ...written('process', MANY), ...written('tab', MANY) };
     await agree([peer, tab], { shared: both, own: { [here]: { written: MANY }, [there]: { written: MANY } } });
 
-    command.child.kill('SIGKILL');
-    await command.ended;
+    await daemon.kill();
     // Both write what nobody can pass on.
     await Promise.all([
       peer.run(write, { name: 'process alone', count: 3 }),
