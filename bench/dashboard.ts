@@ -11,7 +11,7 @@ import Table from 'cli-table3';
 import { Command } from 'commander';
 import { median } from '../src/benchmark/statistics.ts';
 import { TestBrowser } from '../test/harness/chromium.ts';
-import { startCoordinator } from './harness/coordinator.ts';
+import { type StartedCoordinator, startCoordinator } from './harness/coordinator.ts';
 import { describeMachine } from './harness/machine.ts';
 import { deadline } from './harness/member.ts';
 import { TellingMembers } from './harness/telling-members.ts';
@@ -88,10 +88,21 @@ interface Figure {
 }
 
 function figureOf(values: readonly number[]): Figure {
+  const most = values.reduce((most, value) => Math.max(most, value), 0);
+  return { median: Math.round(median(values)), max: Math.round(most), samples: values.length };
+}
+
+async function measure({ address, httpAddress }: StartedCoordinator, members: number, pages: number, seconds: number) {
+  using telling = await TellingMembers.join(address, members);
+  await using browser = await TestBrowser.launch({ deadlineMs: 60_000 + 2_000 * pages * seconds });
+  const looks: Look[] = [];
+  for (let page = 0; page < pages; page++)
+    looks.push(await lookAt(browser, `${httpAddress}/dashboard`, members, seconds));
   return {
-    median: median(values),
-    max: values.reduce((most, value) => Math.max(most, value), 0),
-    samples: values.length,
+    firstPaintMs: figureOf(looks.map(({ paintMs }) => paintMs)),
+    allDrawnMs: figureOf(looks.map(({ drawnMs }) => drawnMs)),
+    ageMs: figureOf(looks.flatMap(({ ages }) => ages)),
+    figuresShownAfterMs: figureOf(looks.flatMap((look) => delaysOf(look, telling.toldAt))),
   };
 }
 
@@ -103,22 +114,11 @@ async function main(options: Options): Promise<void> {
   ];
   const loadBefore = loadavg()[0];
   const coordinator = await startCoordinator({ lostAfterMs: 20_000, http: { port: 0 } });
-  const looks: Look[] = [];
-  using telling = await TellingMembers.join(coordinator.address, members);
-  await using browser = await TestBrowser.launch({ deadlineMs: 60_000 + 2_000 * pages * seconds });
-  for (let page = 0; page < pages; page++)
-    looks.push(await lookAt(browser, `${coordinator.httpAddress}/dashboard`, members, seconds));
-  const figures = {
-    firstPaintMs: figureOf(looks.map(({ paintMs }) => paintMs)),
-    allDrawnMs: figureOf(looks.map(({ drawnMs }) => drawnMs)),
-    ageMs: figureOf(looks.flatMap(({ ages }) => ages)),
-    figuresShownAfterMs: figureOf(looks.flatMap((look) => delaysOf(look, telling.toldAt))),
-  };
+  const figures = await measure(coordinator, members, pages, seconds);
   coordinator.child.disconnect();
 
   const table = new Table({ head: ['ms', 'median', 'at most', 'of'], style: { head: [], border: [] } });
-  for (const [name, { median, max, samples }] of Object.entries(figures))
-    table.push([name, Math.round(median), Math.round(max), samples]);
+  for (const [name, { median, max, samples }] of Object.entries(figures)) table.push([name, median, max, samples]);
   console.log(table.toString());
   mkdirSync(RESULTS, { recursive: true });
   const record = {
