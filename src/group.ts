@@ -33,8 +33,9 @@ import type { SyncReport } from './state/sync.ts';
 import { AllReduceStream, DoneQueue } from './stream.ts';
 import { DTYPE_BYTES, type Dtype, sharedMemory, type Tensor, type TensorPart, tensorParts } from './tensor.ts';
 import type { CallSpan, traceCall } from './trace.ts';
+import type { NotedMessage } from './wire/coordinator-messages.ts';
 import type { FlightDump } from './wire/flight.ts';
-import type { NotedMessage, NotesMessage } from './wire/messages.ts';
+import type { NotesMessage } from './wire/peer-messages.ts';
 
 /** A member of the view, as this peer sees it. */
 export interface GroupMember {

@@ -8,7 +8,9 @@ import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import type { PeerId } from '../../src/membership/coordinator.ts';
 import { every } from '../../src/transport/clock.ts';
 import type { Address, Connection, ConnectionHandler } from '../../src/transport/transport.ts';
-import type { CoordinatorMessage, PeerMessage, WireView } from '../../src/wire/messages.ts';
+import type { CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
+import type { PeerMessage } from '../../src/wire/peer-messages.ts';
 
 /** What all members together have sent and received. */
 export class Traffic {

@@ -4,6 +4,8 @@ import { Coordinator, type CoordinatorListenOptions } from '../../src/index.ts';
 /** What a benchmark is told when it listens. */
 export interface Listening {
   readonly address: string;
+  /** null: it does not listen by HTTP. */
+  readonly httpAddress: string | null;
   /** Seconds on the machine's monotonic clock. */
   readonly at: number;
 }
@@ -16,7 +18,8 @@ export interface Usage {
 
 const options = JSON.parse(process.argv[2] ?? '{}') as CoordinatorListenOptions; // written by a benchmark
 const coordinator = await Coordinator.listen({ port: 0, ...options });
-const listening: Listening = { address: coordinator.address, at: Number(process.hrtime.bigint()) / 1e9 };
+const { address, httpAddress } = coordinator;
+const listening: Listening = { address, httpAddress, at: Number(process.hrtime.bigint()) / 1e9 };
 process.send?.(listening);
 process.on('message', () => {
   const { user, system } = process.cpuUsage();

@@ -15,6 +15,7 @@ import {
 } from '../errors.ts';
 import { Recent } from '../recent.ts';
 import { DTYPE_BYTES, isFloat } from '../tensor.ts';
+import type { CoordinatorMessage } from '../wire/coordinator-messages.ts';
 import type { FlightCall, FlightDump } from '../wire/flight.ts';
 import {
   emptyHeader,
@@ -35,14 +36,8 @@ import {
   MAX_TEXT_LENGTH,
   MAX_TOLD_STRAGGLING,
 } from '../wire/limits.ts';
-import type {
-  CoordinatorMessage,
-  Excludable,
-  Exclusion,
-  FinishedRanges,
-  HeldResult,
-  PeerMessage,
-} from '../wire/messages.ts';
+import type { Exclusion, FinishedRanges, HeldResult } from '../wire/parts.ts';
+import type { Excludable, PeerMessage } from '../wire/peer-messages.ts';
 import { commonSpans, restOf } from '../wire/ranges.ts';
 import { announce, parseDescription, sameBytes } from './announcement.ts';
 import { type Arrival, Arrivals } from './arrivals.ts';

@@ -6,7 +6,7 @@
 import { UNMEASURED, type WayCosts } from '../costs.ts';
 import { hashTag } from '../wire/frame.ts';
 import { MAX_FLIGHT_CALLS, MAX_TAGS } from '../wire/limits.ts';
-import type { Exclusion } from '../wire/messages.ts';
+import type { Exclusion } from '../wire/parts.ts';
 import type { Description, PeerId } from './call.ts';
 import type { Operation } from './operation.ts';
 import type { Rank } from './program.ts';

@@ -17,7 +17,7 @@
  */
 import { PeerLostError, type SkeinError, TimeoutError } from '../errors.ts';
 import { Lifecycle } from '../lifecycle.ts';
-import type { Exclusion } from '../wire/messages.ts';
+import type { Exclusion } from '../wire/parts.ts';
 import type { KeptRange } from '../wire/ranges.ts';
 import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
 import { describe } from './call.ts';

@@ -1,6 +1,6 @@
 /** `recovery: 'salvage'`: what is finished and kept, and the plan for the rest of a tensor. */
 import { MAX_TOLD_RANGES } from '../wire/limits.ts';
-import type { FinishedRanges } from '../wire/messages.ts';
+import type { FinishedRanges } from '../wire/parts.ts';
 import { areRanges, intersectRanges, type KeptRange, restOf, type Span, tidyRanges } from '../wire/ranges.ts';
 import type { ContributedRange } from './call.ts';
 import type { Attempt, Operation } from './operation.ts';

@@ -1,5 +1,5 @@
 /** How long this rank waits for each peer, summed up look by look, and told once a second. */
-import type { Excludable } from '../wire/messages.ts';
+import type { Excludable } from '../wire/peer-messages.ts';
 import type { PeerId } from './call.ts';
 
 export interface Waited {

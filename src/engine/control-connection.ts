@@ -1,15 +1,11 @@
 /** One control connection, either end: cuts the stream into validated messages, and refuses what a lower term or epoch sent. */
 import { ProtocolError } from '../errors.ts';
 import type { Connection, ConnectionHandler } from '../transport/transport.ts';
+import type { ControlSchema } from '../wire/control-schema.ts';
+import type { CoordinatorMessage } from '../wire/coordinator-messages.ts';
 import { MAX_CONTROL_BYTES, MAX_CONTROL_QUEUE_BYTES, MAX_HANDSHAKE_BYTES } from '../wire/limits.ts';
-import type { ControlSchema } from '../wire/messages.ts';
-import {
-  type Control,
-  ControlReader,
-  type CoordinatorMessage,
-  encodeControl,
-  type PeerMessage,
-} from '../wire/messages.ts';
+import { type Control, ControlReader, encodeControl } from '../wire/messages.ts';
+import type { PeerMessage } from '../wire/peer-messages.ts';
 
 export interface ControlHandler<In> {
   onMessage(control: Control<In>): void;

@@ -9,8 +9,9 @@
 import { ConnectError, ProtocolError, SkeinError } from '../errors.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import type { Address } from '../transport/transport.ts';
+import type { CoordinatorMessage } from '../wire/coordinator-messages.ts';
 import { MAX_OPEN_COLLECTIVES } from '../wire/limits.ts';
-import type { CoordinatorMessage, PeerMessage, RunReport } from '../wire/messages.ts';
+import type { PeerMessage, RunReport } from '../wire/peer-messages.ts';
 import { type Credentials, type Greeted, type PeerConnection, StandbyError } from './greeting.ts';
 import type { Platform } from './platform.ts';
 import { type Found, seek } from './seek.ts';

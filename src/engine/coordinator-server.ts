@@ -23,6 +23,7 @@ import type { HttpDoor } from '../transport/http-entrance.ts';
 import { Lobby, type Visitor } from '../transport/lobby.ts';
 import { NONCE_BYTES, prove, sameProof } from '../transport/secure.ts';
 import { type Address, type Connection, type Listener, NO_BINDING } from '../transport/transport.ts';
+import type { CoordinatorMessage, IceServers } from '../wire/coordinator-messages.ts';
 import {
   HANDSHAKE_TIMEOUT_MS,
   MAX_RUNS,
@@ -31,16 +32,8 @@ import {
   MAX_WORLD_SIZE,
   PROTOCOL_VERSION,
 } from '../wire/limits.ts';
-import {
-  type Control,
-  type CoordinatorMessage,
-  encodeControl,
-  type IceServers,
-  type NotesMessage,
-  PEER_MESSAGES,
-  type PeerMessage,
-  type RunReport,
-} from '../wire/messages.ts';
+import { type Control, encodeControl } from '../wire/messages.ts';
+import { type NotesMessage, PEER_MESSAGES, type PeerMessage, type RunReport } from '../wire/peer-messages.ts';
 import { Candidacy } from './candidacy.ts';
 import { ControlConnection } from './control-connection.ts';
 import { FlightDesk } from './flight-desk.ts';

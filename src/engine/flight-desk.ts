@@ -4,8 +4,9 @@
  */
 import type { PeerId } from '../membership/coordinator.ts';
 import type { Clock } from '../transport/clock.ts';
+import type { CoordinatorMessage } from '../wire/coordinator-messages.ts';
 import { MAX_FLIGHT_ASKERS, MAX_FLIGHTS_AT_ONCE } from '../wire/limits.ts';
-import type { CoordinatorMessage, PeerMessage } from '../wire/messages.ts';
+import type { PeerMessage } from '../wire/peer-messages.ts';
 
 /** What it needs of a run. */
 interface Around {

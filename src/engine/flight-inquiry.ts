@@ -1,7 +1,8 @@
 /** Gathers the flight records of all peers of a run, as they come from the coordinator. */
 import type { Clock } from '../transport/clock.ts';
+import type { CoordinatorMessage } from '../wire/coordinator-messages.ts';
 import { type FlightDump, parseFlight } from '../wire/flight.ts';
-import type { CoordinatorMessage, PeerMessage } from '../wire/messages.ts';
+import type { PeerMessage } from '../wire/peer-messages.ts';
 
 export interface Flights {
   readonly dumps: readonly FlightDump[];

@@ -11,15 +11,10 @@
 import { ConnectError, ProtocolError, type SkeinError, UnauthorizedError } from '../errors.ts';
 import { NONCE_BYTES, prove, sameProof } from '../transport/secure.ts';
 import type { Address, Connection } from '../transport/transport.ts';
+import { COORDINATOR_MESSAGES, type CoordinatorMessage, type PeerDescription } from '../wire/coordinator-messages.ts';
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from '../wire/limits.ts';
-import {
-  COORDINATOR_MESSAGES,
-  type Control,
-  type CoordinatorMessage,
-  type PeerDescription,
-  type PeerMessage,
-  type RunReport,
-} from '../wire/messages.ts';
+import type { Control } from '../wire/messages.ts';
+import type { PeerMessage, RunReport } from '../wire/peer-messages.ts';
 import { ControlConnection, type ControlHandler } from './control-connection.ts';
 import type { TransportKind } from './host.ts';
 import type { Platform } from './platform.ts';

@@ -1,8 +1,8 @@
 /** STUN and TURN servers as the coordinator's user configures them, and as its peers are told of them. */
 import { createHmac } from 'node:crypto';
 import { ArgumentError } from '../errors.ts';
+import type { IceServers } from '../wire/coordinator-messages.ts';
 import { MAX_ICE_SERVERS } from '../wire/limits.ts';
-import type { IceServers } from '../wire/messages.ts';
 
 /** A STUN or TURN server. */
 export interface IceServerOptions {

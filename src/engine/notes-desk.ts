@@ -4,8 +4,9 @@
  */
 import type { PeerId } from '../membership/coordinator.ts';
 import { mergeUpdates, NotesDocument, type NotesState } from '../notes-document.ts';
+import type { CoordinatorMessage, NotedMessage } from '../wire/coordinator-messages.ts';
 import { MAX_NOTES_BYTES, NOTES_BURST, NOTES_PER_SECOND } from '../wire/limits.ts';
-import type { CoordinatorMessage, NotedMessage, NotesMessage } from '../wire/messages.ts';
+import type { NotesMessage } from '../wire/peer-messages.ts';
 
 /** What it needs of a run. */
 interface Around {

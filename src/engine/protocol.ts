@@ -2,7 +2,7 @@
 import type { CallSpec, PeerId, Report } from '../collectives/call.ts';
 import type { PlainError } from '../errors.ts';
 import type { Prefetched, StateAsk, StateSpec } from '../state/asks.ts';
-import type { NotesMessage } from '../wire/messages.ts';
+import type { NotesMessage } from '../wire/peer-messages.ts';
 import type { Admission, RuntimeEvent, RuntimeOptions } from './runtime.ts';
 
 export type EngineRequest =

@@ -29,16 +29,11 @@ import type { Prefetched, StateAnswers, StateAsk, StateSpec, StateStatus } from 
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
 import type { Address, Connection } from '../transport/transport.ts';
+import type { CoordinatorMessage, NotedMessage, PeerDescription } from '../wire/coordinator-messages.ts';
 import type { FlightDump } from '../wire/flight.ts';
 import { MAX_CORES, MAX_FLIGHT_CALLS, MAX_TEXT_LENGTH, MAX_TOLD_WAITING, MAX_UNREAD_NOTES } from '../wire/limits.ts';
-import type {
-  CoordinatorMessage,
-  NotedMessage,
-  NotesMessage,
-  PeerDescription,
-  RunReport,
-  WireView,
-} from '../wire/messages.ts';
+import type { WireView } from '../wire/parts.ts';
+import type { NotesMessage, RunReport } from '../wire/peer-messages.ts';
 import { CoordinatorClient } from './coordinator-client.ts';
 import { encodeFlight } from './flight-dump.ts';
 import type { FlightFiles } from './flight-files.ts';

@@ -6,7 +6,7 @@
 import { ConnectError, SkeinError } from '../errors.ts';
 import { parseCoordinatorAddress } from '../transport/address.ts';
 import type { Address } from '../transport/transport.ts';
-import type { RunReport } from '../wire/messages.ts';
+import type { RunReport } from '../wire/peer-messages.ts';
 import { type Credentials, type Greeted, greet, StandbyError } from './greeting.ts';
 import type { Platform } from './platform.ts';
 

@@ -1,7 +1,8 @@
 /** WebRTC in a run: its transport, with the coordinator as what carries the signals. */
 import type { Connection, Listener } from '../transport/transport.ts';
 import { WebRtcTransport } from '../transport/webrtc.ts';
-import type { CoordinatorMessage, IceServers, PeerMessage } from '../wire/messages.ts';
+import type { CoordinatorMessage, IceServers } from '../wire/coordinator-messages.ts';
+import type { PeerMessage } from '../wire/peer-messages.ts';
 import type { Platform } from './platform.ts';
 
 export class Signalling {

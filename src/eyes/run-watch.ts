@@ -8,8 +8,10 @@
 import type { CollectiveKind } from '../collectives/program.ts';
 import { BACK, type CoordinatorEffect, type PeerId } from '../membership/coordinator.ts';
 import { Recent } from '../recent.ts';
+import type { CoordinatorMessage } from '../wire/coordinator-messages.ts';
 import { MAX_OPEN_COLLECTIVES } from '../wire/limits.ts';
-import type { CoordinatorMessage, Figures, PeerMessage, WireView } from '../wire/messages.ts';
+import type { WireView } from '../wire/parts.ts';
+import type { Figures, PeerMessage } from '../wire/peer-messages.ts';
 import { countOf, emptyBuckets, percentile } from './latency.ts';
 import { causeOf, type LossCause } from './losses.ts';
 import { type HappeningKind, Timeline } from './timeline.ts';

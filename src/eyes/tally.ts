@@ -5,7 +5,7 @@
 import type { Report } from '../collectives/call.ts';
 import type { CollectiveKind } from '../collectives/program.ts';
 import { MAX_TOLD_FLOWS } from '../wire/limits.ts';
-import type { Figures } from '../wire/messages.ts';
+import type { Figures } from '../wire/peer-messages.ts';
 import { bucketOf, emptyBuckets } from './latency.ts';
 
 type PathName = Figures['flows'][number]['path'];

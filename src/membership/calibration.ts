@@ -6,7 +6,7 @@
  * sake alone takes figures that were off, by more than noise, at several looks in a row.
  */
 import { NO_WAY, type WayCosts, type WayFigures } from '../costs.ts';
-import type { MeasuredLink } from '../wire/messages.ts';
+import type { MeasuredLink } from '../wire/peer-messages.ts';
 import type { KnownLink, RingPeer, RingView } from './rings.ts';
 
 /** What is known of the way to a member. */

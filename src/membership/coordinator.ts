@@ -25,6 +25,7 @@
 import { UNMEASURED, type WayCosts } from '../costs.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import { Recent } from '../recent.ts';
+import type { CoordinatorMessage, IceServers, Introduction, PeerDescription } from '../wire/coordinator-messages.ts';
 import {
   MAX_CUTS,
   MAX_OPEN_COLLECTIVES,
@@ -33,18 +34,8 @@ import {
   MAX_TEXT_LENGTH,
   MAX_WORLD_SIZE,
 } from '../wire/limits.ts';
-import type {
-  CoordinatorMessage,
-  Excludable,
-  Exclusion,
-  IceServers,
-  Introduction,
-  PeerDescription,
-  PeerMessage,
-  RunReport,
-  WireMember,
-  WireView,
-} from '../wire/messages.ts';
+import type { Exclusion, WireMember, WireView } from '../wire/parts.ts';
+import type { Excludable, PeerMessage, RunReport } from '../wire/peer-messages.ts';
 import { intersectRanges, type KeptRange } from '../wire/ranges.ts';
 import { Calibration, type CostPeer, measuredCosts, settled } from './calibration.ts';
 import { Detector, type DetectorBounds } from './detector.ts';

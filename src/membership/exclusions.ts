@@ -8,7 +8,7 @@
  * Invariants: the excluded of a collective only grow, and so does its epoch. Who was excluded is told so whatever it does
  * later, and never has a part in the result.
  */
-import type { Exclusion } from '../wire/messages.ts';
+import type { Exclusion } from '../wire/parts.ts';
 
 /** Exclusions that are remembered, for members that missed them. */
 const MAX_EXCLUSIONS = 4_096;

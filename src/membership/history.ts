@@ -4,7 +4,7 @@
  */
 
 import { MAX_REPORTED_VIEWS } from '../wire/limits.ts';
-import type { WireView } from '../wire/messages.ts';
+import type { WireView } from '../wire/parts.ts';
 
 export class ViewHistory {
   #views: WireView[] = [];

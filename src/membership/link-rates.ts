@@ -7,7 +7,7 @@
  * - Delay: half of a round trip, the shortest of the last few: others have waited behind data.
  */
 import { MAX_TOLD_LINKS } from '../wire/limits.ts';
-import type { MeasuredLink } from '../wire/messages.ts';
+import type { MeasuredLink } from '../wire/peer-messages.ts';
 
 export interface FlowSight {
   readonly peerId: string;

@@ -4,7 +4,8 @@
  * Views are merged by generation; of two reports of one generation the one with the higher epoch is newer, as losses only
  * shrink a generation and raise its epoch.
  */
-import type { RunReport, WireView } from '../wire/messages.ts';
+import type { WireView } from '../wire/parts.ts';
+import type { RunReport } from '../wire/peer-messages.ts';
 
 export interface Rebuilt {
   /** Highest that anybody has heard of. */

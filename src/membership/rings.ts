@@ -8,7 +8,7 @@
 import type { RingProblem } from '../ring/problem.ts';
 import { ringOf, sitesOf } from '../ring/ring.ts';
 import { RingSearch } from '../ring/search.ts';
-import type { MeasuredLink } from '../wire/messages.ts';
+import type { MeasuredLink } from '../wire/peer-messages.ts';
 
 type PeerId = string;
 

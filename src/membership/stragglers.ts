@@ -6,7 +6,7 @@
  * Members tell, once a second and only if there is something to tell, how long they waited for each peer: to receive (nothing
  * came, although something was due) and to send (what was queued for it did not leave).
  */
-import type { Excludable } from '../wire/messages.ts';
+import type { Excludable } from '../wire/peer-messages.ts';
 
 /** A report counts for so long: a little more than the time between two (ms). */
 const REPORT_MS = 1_600;

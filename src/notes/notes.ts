@@ -17,8 +17,9 @@ import {
   type NoteValue,
   readVector,
 } from '../notes-document.ts';
+import type { NotedMessage } from '../wire/coordinator-messages.ts';
 import { MAX_NOTE_BYTES, MAX_NOTE_KEY_LENGTH, NOTES_ROOM_BYTES } from '../wire/limits.ts';
-import type { NotedMessage, NotesMessage } from '../wire/messages.ts';
+import type { NotesMessage } from '../wire/peer-messages.ts';
 
 /** Between messages with what was written here (ms): half as many as a coordinator allows. */
 const PACE_MS = 50;

@@ -8,8 +8,9 @@
  *        │ ── dial-prove {proof} ─────────────────▶ │   data may flow
  */
 import { ConnectError, ProtocolError, UnauthorizedError } from '../errors.ts';
+import { DIAL_MESSAGES, type DialMessage } from '../wire/dial-messages.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from '../wire/limits.ts';
-import { ControlReader, DIAL_MESSAGES, type DialMessage, encodeControl } from '../wire/messages.ts';
+import { ControlReader, encodeControl } from '../wire/messages.ts';
 import type { Clock } from './clock.ts';
 import type { DialledLane } from './link.ts';
 import { NONCE_BYTES, prove, sameProof } from './secure.ts';

@@ -1,16 +1,12 @@
 /** The page that a coordinator shows of its runs: in a real browser, of real runs. */
 import { existsSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
-import PQueue from 'p-queue';
 import type { Page } from 'playwright-core';
 import { Coordinator, makePass } from 'skein';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { ControlMember, Traffic } from '../../bench/harness/control-member.ts';
-import { parseTcpAddress } from '../../src/transport/address.ts';
+import { TellingMembers } from '../../bench/harness/telling-members.ts';
 import { TestBrowser } from '../harness/chromium.ts';
 import { Cluster, type PeerProcess } from '../harness/cluster.ts';
 import { CHROMIUM, requireChromium } from '../harness/requirements.ts';
-import { PEER_EXAMPLES } from '../wire/examples.ts';
 
 const TOKEN = 'a secret of this test';
 const PATIENCE = { timeout: 20_000 };
@@ -147,40 +143,8 @@ const CONTROLS = `[...document.querySelectorAll('a[href], button, select, input,
 test('100 peers: the keyboard reaches every control, and what changes is shown at once', async () => {
   const coordinator = await Coordinator.listen({ port: 0, http: { port: 0 } });
   closing.push(coordinator);
-  const address = parseTcpAddress(coordinator.address);
-  const traffic = new Traffic();
-  const members: ControlMember[] = [];
-  closing.push({
-    [Symbol.asyncDispose]: async () => {
-      for (const member of members) member.kill();
-    },
-  });
-  // As many at once as one process can greet in time.
-  const joining = new PQueue({ concurrency: 8 });
-  await joining.addAll(
-    Array.from({ length: 100 }, () => async () => {
-      members.push(await ControlMember.join({ address, startWorldSize: 100, traffic }));
-    }),
-  );
-  await Promise.all(members.map((member) => member.admitted()));
-  const ring = members[0]!.view!.members.map(({ peerId }) => peerId);
-  let beat = 0;
-  const tell = () => {
-    beat += 1;
-    for (const [index, member] of members.entries()) {
-      const [calls] = PEER_EXAMPLES.figures.calls;
-      const flows = [1, 7].map((step) => ({
-        peerId: ring[(index + step) % 100]!,
-        path: 'tcp' as const,
-        bytesPerSecond: 1e6 * (beat + step),
-        queuedBytes: 0,
-      }));
-      member.send({ ...PEER_EXAMPLES.figures, calls: [{ ...calls!, retries: beat }], flows, boundary: beat });
-    }
-  };
-  tell();
-  const figures = setInterval(tell, 1_000);
-  closing.push({ [Symbol.asyncDispose]: async () => clearInterval(figures) });
+  const telling = await TellingMembers.join(coordinator.address, 100);
+  closing.push({ [Symbol.asyncDispose]: async () => telling[Symbol.dispose]() });
 
   const from = performance.now();
   const { page, complaints } = await open(coordinator);
@@ -188,19 +152,11 @@ test('100 peers: the keyboard reaches every control, and what changes is shown a
   const drawn = performance.now() - from;
   const paint = await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime");
   expect(await page.locator('#topology .node').count()).toBe(100);
-  const lags: number[] = [];
-  for (let look = 0; look < 12; look++) {
-    await delay(250);
-    lags.push(Date.now() - Date.parse((await page.locator('#at').getAttribute('datetime')) ?? ''));
-  }
   // The figures themselves: a number that members tell each second.
   await expect
-    .poll(async () => beat - Number(await rows(page).nth(50).locator('td').nth(9).textContent()), PATIENCE)
+    .poll(async () => telling.turn - Number(await rows(page).nth(50).locator('td').nth(9).textContent()), PATIENCE)
     .toBeLessThan(3);
-  lags.sort((left, right) => left - right);
-  console.info(
-    `100 peers: first paint after ${Math.round(Number(paint))} ms, all drawn after ${Math.round(drawn)} ms; what is shown is ${lags[6]} ms old (median), ${lags.at(-1)} ms at most`,
-  );
+  console.info(`100 peers: first paint after ${Math.round(Number(paint))} ms, all drawn after ${Math.round(drawn)} ms`);
 
   await page.evaluate(WATCH_FOCUS);
   const wanted = new Set((await page.evaluate(CONTROLS)) as string[]);
@@ -210,6 +166,7 @@ test('100 peers: the keyboard reaches every control, and what changes is shown a
   expect([...wanted].filter((name) => !reached.has(name))).toEqual([]);
   expect([...reached].filter(([, isSeen]) => !isSeen).map(([name]) => name)).toEqual([]);
 
+  const { members } = telling;
   const gone = members[40]!;
   gone.kill();
   members[41]!.sawClose(gone.peerId);

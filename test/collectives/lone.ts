@@ -5,7 +5,7 @@ import { Inbound, type Signs } from '../../src/collectives/inbound.ts';
 import type { LinkPort } from '../../src/collectives/ports.ts';
 import type { Workspace } from '../../src/collectives/workspace.ts';
 import { FrameReader } from '../../src/wire/frame.ts';
-import type { PeerMessage } from '../../src/wire/messages.ts';
+import type { PeerMessage } from '../../src/wire/peer-messages.ts';
 
 /** Nobody here looks at the way itself. */
 const NO_SIGNS: Signs = {

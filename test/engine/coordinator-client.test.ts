@@ -9,7 +9,7 @@ import { ConnectError, UnauthorizedError } from '../../src/errors.ts';
 import { Coordinator } from '../../src/index.ts';
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import { unixTransport } from '../../src/transport/unix.ts';
-import type { CoordinatorMessage } from '../../src/wire/messages.ts';
+import type { CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
 
 const SILENT: ClientEvents = {
   onMessage: () => {},

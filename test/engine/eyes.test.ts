@@ -10,7 +10,7 @@ import { systemPlatform } from '../../src/engine/platform.ts';
 import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { Timeline } from '../../src/eyes/timeline.ts';
 import { parseTcpAddress } from '../../src/transport/address.ts';
-import type { PeerMessage } from '../../src/wire/messages.ts';
+import type { PeerMessage } from '../../src/wire/peer-messages.ts';
 import { Members } from '../group/members.ts';
 import { PEER_EXAMPLES } from '../wire/examples.ts';
 import { type Family, readExposition } from './exposition.ts';

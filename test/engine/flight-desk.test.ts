@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import { ANSWER_MS, FlightDesk } from '../../src/engine/flight-desk.ts';
 import { FlightInquiry } from '../../src/engine/flight-inquiry.ts';
 import { VirtualClock } from '../../src/transport/clock.ts';
+import type { CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
 import { MAX_FLIGHT_ASKERS, MAX_FLIGHTS_AT_ONCE } from '../../src/wire/limits.ts';
-import type { CoordinatorMessage } from '../../src/wire/messages.ts';
 import { done, run } from '../doctor/dumps.ts';
 
 const SIZE = 40;

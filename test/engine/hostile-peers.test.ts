@@ -10,8 +10,10 @@ import { parseTcpAddress } from '../../src/transport/address.ts';
 import { VirtualClock } from '../../src/transport/clock.ts';
 import { tcpTransport } from '../../src/transport/tcp.ts';
 import type { Address, Connection } from '../../src/transport/transport.ts';
+import type { CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_RUNS, MAX_WORLD_SIZE } from '../../src/wire/limits.ts';
-import { type CoordinatorMessage, encodeControl, type WireView } from '../../src/wire/messages.ts';
+import { encodeControl } from '../../src/wire/messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
 import { HostilePeer, ignore, write } from '../fuzz/hostile.ts';
 import { greetAsCoordinator } from '../fuzz/impostor.ts';
 

@@ -10,7 +10,8 @@ import { Tally } from '../../src/eyes/tally.ts';
 import { Timeline } from '../../src/eyes/timeline.ts';
 import type { CoordinatorEffect } from '../../src/membership/coordinator.ts';
 import { LATENCY_BUCKETS } from '../../src/wire/limits.ts';
-import { type Figures, PEER_MESSAGES, packBody, parseBody } from '../../src/wire/messages.ts';
+import { packBody, parseBody } from '../../src/wire/messages.ts';
+import { type Figures, PEER_MESSAGES } from '../../src/wire/peer-messages.ts';
 import { PEER_EXAMPLES } from '../wire/examples.ts';
 
 const QUIET = { open: 0, boundary: 0, roundTripMs: null };

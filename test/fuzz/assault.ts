@@ -1,8 +1,10 @@
 /** Attacks on a live coordinator and live peers: by strangers, by a peer that joined, by a member, on every port and both ways. */
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import type { Address, Connection } from '../../src/transport/transport.ts';
+import type { Introduction } from '../../src/wire/coordinator-messages.ts';
 import { HEADER_BYTES, hashTag } from '../../src/wire/frame.ts';
-import { encodeControl, type Introduction, type PeerMessage } from '../../src/wire/messages.ts';
+import { encodeControl } from '../../src/wire/messages.ts';
+import type { PeerMessage } from '../../src/wire/peer-messages.ts';
 import type { Random } from '../sim/random.ts';
 import { damagedControl, damagedFrame } from './bytes.ts';
 import { type Corpus, type Said, TOKEN } from './corpus.ts';

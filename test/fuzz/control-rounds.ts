@@ -1,20 +1,12 @@
 /** Damaged control messages into the real reader, and what it lets through into the real machine of the coordinator. */
 import { isDeepStrictEqual } from 'node:util';
 import { CoordinatorMachine } from '../../src/membership/coordinator.ts';
+import type { ControlSchema } from '../../src/wire/control-schema.ts';
+import { COORDINATOR_MESSAGES, type CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
+import { DIAL_MESSAGES, type DialMessage } from '../../src/wire/dial-messages.ts';
 import { MAX_CONTROL_BYTES, MAX_HANDSHAKE_BYTES, MAX_TEXT_LENGTH } from '../../src/wire/limits.ts';
-import {
-  CONTROL_HEADER_BYTES,
-  COORDINATOR_MESSAGES,
-  type Control,
-  ControlReader,
-  type ControlSchema,
-  type CoordinatorMessage,
-  DIAL_MESSAGES,
-  type DialMessage,
-  encodeControl,
-  PEER_MESSAGES,
-  type PeerMessage,
-} from '../../src/wire/messages.ts';
+import { CONTROL_HEADER_BYTES, type Control, ControlReader, encodeControl } from '../../src/wire/messages.ts';
+import { PEER_MESSAGES, type PeerMessage } from '../../src/wire/peer-messages.ts';
 import type { Random } from '../sim/random.ts';
 import { concat, pushInPieces } from '../wire/cut.ts';
 import { COORDINATOR_EXAMPLES, DIAL_EXAMPLES, PEER_EXAMPLES } from '../wire/examples.ts';

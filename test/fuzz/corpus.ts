@@ -11,20 +11,14 @@ import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { Runtime } from '../../src/engine/runtime.ts';
 import { parseTcpAddress } from '../../src/transport/address.ts';
 import type { Address } from '../../src/transport/transport.ts';
+import type { ControlSchema } from '../../src/wire/control-schema.ts';
+import { COORDINATOR_MESSAGES, type CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
+import { DIAL_MESSAGES, type DialMessage } from '../../src/wire/dial-messages.ts';
 import { emptyHeader, HEADER_BYTES, readHeader } from '../../src/wire/frame.ts';
 import { MAX_CONTROL_BYTES } from '../../src/wire/limits.ts';
-import {
-  CONTROL_HEADER_BYTES,
-  COORDINATOR_MESSAGES,
-  ControlReader,
-  type ControlSchema,
-  type CoordinatorMessage,
-  DIAL_MESSAGES,
-  type DialMessage,
-  PEER_MESSAGES,
-  type PeerMessage,
-  type WireView,
-} from '../../src/wire/messages.ts';
+import { CONTROL_HEADER_BYTES, ControlReader } from '../../src/wire/messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
+import { PEER_MESSAGES, type PeerMessage } from '../../src/wire/peer-messages.ts';
 import { type Recording, Relay } from './relay.ts';
 import { smallMemory, WORKLOAD, WORLD_SIZE } from './workload.ts';
 

@@ -8,7 +8,8 @@ import { acceptHandshake, dialHandshake } from '../../src/transport/handshake.ts
 import { tcpTransport } from '../../src/transport/tcp.ts';
 import type { Address, Connection } from '../../src/transport/transport.ts';
 import { unixTransport } from '../../src/transport/unix.ts';
-import type { CoordinatorMessage, Introduction, PeerMessage } from '../../src/wire/messages.ts';
+import type { CoordinatorMessage, Introduction } from '../../src/wire/coordinator-messages.ts';
+import type { PeerMessage } from '../../src/wire/peer-messages.ts';
 
 /** Nothing on loopback takes longer than this (ms), unless it is never to come. */
 const DIAL_MS = 5_000;

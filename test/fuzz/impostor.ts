@@ -6,14 +6,11 @@ import { formatTcpAddress } from '../../src/transport/address.ts';
 import { NONCE_BYTES, prove } from '../../src/transport/secure.ts';
 import { tcpTransport } from '../../src/transport/tcp.ts';
 import type { Connection } from '../../src/transport/transport.ts';
+import type { CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
 import { PROTOCOL_VERSION } from '../../src/wire/limits.ts';
-import {
-  type CoordinatorMessage,
-  encodeControl,
-  PEER_MESSAGES,
-  type PeerMessage,
-  type WireView,
-} from '../../src/wire/messages.ts';
+import { encodeControl } from '../../src/wire/messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
+import { PEER_MESSAGES, type PeerMessage } from '../../src/wire/peer-messages.ts';
 import type { PeerProcess } from '../harness/cluster.ts';
 import type { Random } from '../sim/random.ts';
 import { damagedControl } from './bytes.ts';

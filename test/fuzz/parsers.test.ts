@@ -1,7 +1,10 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { COORDINATOR_MESSAGES } from '../../src/wire/coordinator-messages.ts';
+import { DIAL_MESSAGES } from '../../src/wire/dial-messages.ts';
 import { MAX_CONTROL_BYTES } from '../../src/wire/limits.ts';
-import { COORDINATOR_MESSAGES, ControlReader, DIAL_MESSAGES, PEER_MESSAGES } from '../../src/wire/messages.ts';
+import { ControlReader } from '../../src/wire/messages.ts';
+import { PEER_MESSAGES } from '../../src/wire/peer-messages.ts';
 import { LonePeer } from '../collectives/lone.ts';
 import { pieceLengths, pushInPieces } from '../wire/cut.ts';
 import { type ControlTally, controlRound, controlSources } from './control-rounds.ts';

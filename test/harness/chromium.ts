@@ -27,7 +27,8 @@ const FLAGS = [
 const SCOPE = `
   import * as skein from './skein.js';
   import * as diloco from './diloco.js';
-  globalThis.scope = { skein, diloco, state: {}, tell: (text) => console.info('told ' + text) };
+  import * as notes from './notes.js';
+  globalThis.scope = { skein, diloco, notes, state: {}, tell: (text) => console.info('told ' + text) };
 `;
 
 export class Tab {
@@ -42,9 +43,13 @@ export class Tab {
     const page = await browser.newPage();
     const tab = new Tab(page);
     await page.goto(httpAddress);
-    await page.addScriptTag({ type: 'module', content: SCOPE });
-    await page.waitForFunction('globalThis.scope !== undefined');
+    await tab.#prepare();
     return tab;
+  }
+
+  async #prepare(): Promise<void> {
+    await this.page.addScriptTag({ type: 'module', content: SCOPE });
+    await this.page.waitForFunction('globalThis.scope !== undefined');
   }
 
   private constructor(page: Page) {
@@ -73,6 +78,12 @@ export class Tab {
   told(text: string): Promise<void> {
     if (this.#told.includes(text)) return Promise.resolve();
     return new Promise((resolve) => this.#listeners.set(text, resolve));
+  }
+
+  /** As by the user's hand: nothing is left of what ran in it. */
+  async reload(): Promise<void> {
+    await this.page.reload();
+    await this.#prepare();
   }
 
   close(): Promise<void> {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { NO_WAY, UNMEASURED, type WayCosts } from '../../src/costs.ts';
 import { Calibration, type CostPeer, measuredCosts, settled } from '../../src/membership/calibration.ts';
 import { Rings, type RingView } from '../../src/membership/rings.ts';
-import type { WireView } from '../../src/wire/messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
 import { Stage } from './stage.ts';
 
 const MEGABYTE = 1e6;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MAX_OPEN_COLLECTIVES } from '../../src/wire/limits.ts';
-import type { PeerMessage } from '../../src/wire/messages.ts';
+import type { PeerMessage } from '../../src/wire/peer-messages.ts';
 import { BOUNDS, HEARTBEAT_MS, newMachine, Stage } from './stage.ts';
 
 const SILENT = `it gave no sign of life for ${BOUNDS.minimumMs} ms`;

@@ -2,7 +2,9 @@
  * A peer as the coordinator knows it: what `engine/runtime.ts` and `collectives/collectives.ts` do with each message, less
  * the bytes. Every call is an all-reduce: nobody can hold an attempt's result that not all of its members have begun.
  */
-import type { CoordinatorMessage, PeerMessage, WireView } from '../../src/wire/messages.ts';
+import type { CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
+import type { PeerMessage } from '../../src/wire/peer-messages.ts';
 
 /** Calls that the members' program makes between two boundaries. */
 const CALLS_PER_STEP = 2;

@@ -3,7 +3,8 @@ import { UNMEASURED } from '../../src/costs.ts';
 import { concernedBy, ViewHistory } from '../../src/membership/history.ts';
 import { newestMembers, rebuild } from '../../src/membership/recovery.ts';
 import { MAX_REPORTED_VIEWS } from '../../src/wire/limits.ts';
-import type { RunReport, WireView } from '../../src/wire/messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
+import type { RunReport } from '../../src/wire/peer-messages.ts';
 import { BOUNDS, Stage } from './stage.ts';
 
 /** A view of peers called by one letter each. */

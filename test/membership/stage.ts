@@ -10,14 +10,9 @@ import {
   type StoredRun,
 } from '../../src/membership/coordinator.ts';
 import type { DetectorBounds } from '../../src/membership/detector.ts';
-import type {
-  CoordinatorMessage,
-  Excludable,
-  PeerDescription,
-  PeerMessage,
-  RunReport,
-  WireView,
-} from '../../src/wire/messages.ts';
+import type { CoordinatorMessage, PeerDescription } from '../../src/wire/coordinator-messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
+import type { Excludable, PeerMessage, RunReport } from '../../src/wire/peer-messages.ts';
 
 export const HEARTBEAT_MS = 250;
 export const BOUNDS: DetectorBounds = { minimumMs: 3_000, maximumMs: 12_000 };

@@ -3,7 +3,9 @@
  * likes but keep their order, and a clock. It watches that what the machine promises is kept, whatever happens.
  */
 import type { CoordinatorEffect, CoordinatorEvent, CoordinatorMachine } from '../../src/membership/coordinator.ts';
-import type { CoordinatorMessage, PeerMessage, WireView } from '../../src/wire/messages.ts';
+import type { CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
+import type { PeerMessage } from '../../src/wire/peer-messages.ts';
 import { type Call, Member, type Surroundings } from './member.ts';
 import { BOUNDS, descriptionOf, HEARTBEAT_MS, newMachine } from './stage.ts';
 

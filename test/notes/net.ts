@@ -1,7 +1,8 @@
 /** Peers with notes and a coordinator's desk, between which a test moves every message by hand. */
 import { NotesDesk } from '../../src/engine/notes-desk.ts';
 import { Notes } from '../../src/notes/notes.ts';
-import type { CoordinatorMessage, NotedMessage, NotesMessage } from '../../src/wire/messages.ts';
+import type { CoordinatorMessage, NotedMessage } from '../../src/wire/coordinator-messages.ts';
+import type { NotesMessage } from '../../src/wire/peer-messages.ts';
 
 export interface Peer {
   readonly id: string;

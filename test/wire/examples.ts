@@ -1,5 +1,8 @@
 /** One message of each kind, with every field set: the compiler refuses this file when a kind is missing. */
-import type { CoordinatorMessage, DialMessage, Introduction, PeerMessage, WireView } from '../../src/wire/messages.ts';
+import type { CoordinatorMessage, Introduction } from '../../src/wire/coordinator-messages.ts';
+import type { DialMessage } from '../../src/wire/dial-messages.ts';
+import type { WireView } from '../../src/wire/parts.ts';
+import type { PeerMessage } from '../../src/wire/peer-messages.ts';
 
 type OneOfEach<M extends { readonly type: string }> = { readonly [T in M['type']]: Extract<M, { type: T }> };
 

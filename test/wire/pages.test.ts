@@ -1,16 +1,9 @@
 /** Control messages that are longer than a frame. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { COORDINATOR_MESSAGES, type CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
 import { MAX_CONTROL_BYTES, MAX_HANDSHAKE_BYTES, MAX_WORLD_SIZE } from '../../src/wire/limits.ts';
-import {
-  CONTROL_HEADER_BYTES,
-  COORDINATOR_MESSAGES,
-  type Control,
-  ControlReader,
-  type CoordinatorMessage,
-  encodeControl,
-  PEER_MESSAGES,
-} from '../../src/wire/messages.ts';
+import { CONTROL_HEADER_BYTES, type Control, ControlReader, encodeControl } from '../../src/wire/messages.ts';
 import {
   LONG_FROM_COORDINATOR,
   LONG_FROM_PEERS,
@@ -19,6 +12,7 @@ import {
   PageGatherer,
   pagesOf,
 } from '../../src/wire/pages.ts';
+import { PEER_MESSAGES } from '../../src/wire/peer-messages.ts';
 import { concat, pieceLengths, pushInPieces } from './cut.ts';
 import { COORDINATOR_EXAMPLES, PEER_EXAMPLES } from './examples.ts';
 

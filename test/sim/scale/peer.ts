@@ -12,9 +12,10 @@ import type { Workspace } from '../../../src/collectives/workspace.ts';
 import { DIAL_CONCURRENCY } from '../../../src/engine/peers.ts';
 import { warmMs } from '../../../src/engine/runtime.ts';
 import { every } from '../../../src/transport/clock.ts';
+import type { CoordinatorMessage, PeerDescription } from '../../../src/wire/coordinator-messages.ts';
 import { FrameReader } from '../../../src/wire/frame.ts';
 import { LINK_HIGH_WATER_BYTES } from '../../../src/wire/limits.ts';
-import type { CoordinatorMessage, PeerDescription, PeerMessage } from '../../../src/wire/messages.ts';
+import type { PeerMessage } from '../../../src/wire/peer-messages.ts';
 import { type Access, type Cores, type Prices, Thread } from './costs.ts';
 
 /** What a peer needs of the world. */
