@@ -19,13 +19,26 @@ const publicFace = {
   },
 };
 
+const packer = resolve('src/wire/packer.ts');
+const smallPacker = resolve('src/wire/packer-browser.ts');
+
+/** A library that is fast in Node has one in its place that is small. */
+const smallLibraries = {
+  name: 'small libraries',
+  async resolveId(source, importer) {
+    if (importer === undefined || !source.endsWith('packer.ts')) return null;
+    const found = await this.resolve(source, importer, { skipSelf: true });
+    return found?.id === packer ? smallPacker : found;
+  },
+};
+
 async function bundleModules(input, folder, sourcemap) {
   await rm(folder, { recursive: true, force: true });
   await build({
     input,
     platform: 'browser',
     tsconfig: 'tsconfig.browser.json',
-    plugins: [publicFace],
+    plugins: [publicFace, smallLibraries],
     output: {
       dir: folder,
       format: 'es',

@@ -121,7 +121,7 @@ const PURE_ROOMS = [
 ];
 
 /** All that pure rooms import from packages: libraries that are as pure as they are. */
-const PURE_PACKAGES = ['@msgpack/msgpack', 'hash-wasm', 'valibot'];
+const PURE_PACKAGES = ['@msgpack/msgpack', 'hash-wasm', 'msgpackr', 'valibot'];
 
 const WORLD_OUTSIDE = /\bMath\.random\b|\bDate\b|\bset(?:Timeout|Interval|Immediate)\b|\bcrypto\b|\bglobalThis\b/;
 

@@ -9,12 +9,12 @@
  *
  * The few that may be longer than a frame take several (`pages.ts`).
  */
-import { Decoder, Encoder } from '@msgpack/msgpack';
 import * as v from 'valibot';
 import type { ControlSchema } from './control-schema.ts';
 import type { CoordinatorMessage } from './coordinator-messages.ts';
 import type { DialMessage } from './dial-messages.ts';
 import { MAX_CONTROL_BYTES, MAX_TEXT_LENGTH } from './limits.ts';
+import { pack, unpack } from './packer.ts';
 import {
   LONG_FROM_COORDINATOR,
   LONG_FROM_PEERS,
@@ -35,13 +35,8 @@ export interface Control<M> {
   readonly message: M;
 }
 
-/** Integers of more than 32 bits are floats on the wire, whole ones of 64 bits mean nothing there: no count here is above 2^53. */
-const LARGE_AS_FLOATS = { useBigInt64: true };
-const encoder = new Encoder(LARGE_AS_FLOATS);
-const decoder = new Decoder(LARGE_AS_FLOATS);
-
 /** By far the most frequent message. */
-const BEAT: Uint8Array = encoder.encode({ type: 'beat' });
+const BEAT: Uint8Array = Uint8Array.from(pack({ type: 'beat' }));
 
 /** The highest byte of a length is the kind of a page, 0 for a message of its own. */
 const KIND_SHIFT = 24;
@@ -65,8 +60,7 @@ export function encodeControl(
   term: number,
   epoch: number,
 ): Uint8Array {
-  // In memory of the encoder's, for as long as it encodes nothing else.
-  const body = message.type === 'beat' ? BEAT : encoder.encodeSharedRef(message);
+  const body = message.type === 'beat' ? BEAT : pack(message);
   const fences = { term, epoch };
   if (body.length > MAX_CONTROL_BYTES) {
     const long = [...LONG_FROM_PEERS, ...LONG_FROM_COORDINATOR].find(({ type }) => type === message.type);
@@ -102,7 +96,7 @@ export function parseBody<M>(schema: v.GenericSchema<unknown, M>, body: Uint8Arr
   if (strange !== null) return { ok: false, error: `a control message is not plain msgpack: ${strange}` };
   let unpacked: unknown;
   try {
-    unpacked = decoder.decode(body);
+    unpacked = unpack(body);
   } catch (error) {
     return { ok: false, error: `a control message is not msgpack: ${String(error)}`.slice(0, MAX_TEXT_LENGTH) };
   }
@@ -117,7 +111,7 @@ export function parseBody<M>(schema: v.GenericSchema<unknown, M>, body: Uint8Arr
 
 /** Packs a plain value for the payload of an `open` frame. */
 export function packBody(value: object): Uint8Array {
-  return encoder.encode(value);
+  return Uint8Array.from(pack(value));
 }
 
 const NOTHING = new Uint8Array(0);

@@ -26,6 +26,7 @@ import {
   packBody,
   parseBody,
 } from '../../src/wire/messages.ts';
+import * as inBrowsers from '../../src/wire/packer-browser.ts';
 import { LONG_FROM_PEERS, PAGE_BYTES, PAGE_HEADER_BYTES, pagesOf } from '../../src/wire/pages.ts';
 import { PEER_MESSAGES, type PeerMessage } from '../../src/wire/peer-messages.ts';
 import { concat, pieceLengths, pushInPieces } from './cut.ts';
@@ -104,9 +105,8 @@ describe('control messages', () => {
   test.each([
     ...peerExamples.map((message) => ({ from: 'peer', schema: PEER_MESSAGES, message })),
     ...coordinatorExamples.map((message) => ({ from: 'coordinator', schema: COORDINATOR_MESSAGES, message })),
-  ])('another library reads and writes a $from’s $message.type', ({ schema, message }) => {
-    const other = new Packr({ useRecords: false });
-    const parsed = parseBody<unknown>(schema, other.pack(other.unpack(packBody(message))));
+  ])('what browsers have reads and writes a $from’s $message.type', ({ schema, message }) => {
+    const parsed = parseBody<unknown>(schema, inBrowsers.pack(inBrowsers.unpack(packBody(message)) as object));
     expect(parsed).toEqual({ ok: true, value: message });
   });
 
@@ -393,7 +393,7 @@ describe('wrong control messages', () => {
       Uint8Array.of(0x82, 0xa4, ...Buffer.from('type'), 0xa5, ...Buffer.from('ready')),
       Uint8Array.of(0xa9, ...Buffer.from('__proto__'), 0x81, 0xa1, 0x61, 0x01),
     ]);
-    expect(readAll(PEER_MESSAGES, framed(body)).error).toMatch(/^a control message is not msgpack: .*__proto__/);
+    expect(readAll(PEER_MESSAGES, framed(body)).error).toMatch(/^a control message is not valid: /);
     expect(Object.keys(Object.prototype)).toEqual([]);
   });
 
