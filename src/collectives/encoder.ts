@@ -57,7 +57,7 @@ export class Encoder {
    */
   seal(chunk: Chunk, segment: number, step: number): void {
     this.encode(chunk, segment, step, NO_SLOT);
-    if (!this.#values.isInSlot(segment)) this.#values.moveToMemory(segment);
+    if (!this.#values.isInSlot(segment)) this.#values.move(segment, NO_SLOT);
     this.#isSealed[segment] = 1;
   }
 

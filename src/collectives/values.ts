@@ -90,16 +90,11 @@ export class Values {
     return slot === NO_SLOT ? memory : slot;
   }
 
-  /** The value is now where `target` has said. */
+  /** The value is now in a slot, or in the chunk's memory (`NO_SLOT`). */
   move(segment: number, slot: number): void {
     this.drop(segment);
     this.#slot[segment] = slot;
     this.#place[segment] = slot === NO_SLOT ? PLACE_MEMORY : PLACE_SLOT;
-  }
-
-  /** A value that is in no slot has been written to the chunk's memory. */
-  moveToMemory(segment: number): void {
-    this.#place[segment] = PLACE_MEMORY;
   }
 
   /** Brings the final value to where the result belongs, and ends the segment; false when bytes in flight must leave first. */
