@@ -49,6 +49,12 @@ export function isBlockCodec(codec: Codec): boolean {
   return BLOCK_ELEMENTS[codec] > 1;
 }
 
+/** The most elements up to so many that are whole blocks. */
+export function wholeBlocks(codec: Codec, count: number): number {
+  const block = BLOCK_ELEMENTS[codec];
+  return Math.floor(count / block) * block;
+}
+
 export function roundsByChance(codec: Codec): codec is ChanceCodec {
   return codec === 'int8' || codec === 'int4' || codec === 'e3m0';
 }

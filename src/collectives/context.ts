@@ -5,7 +5,7 @@
  */
 import { UNMEASURED, type WayCosts } from '../costs.ts';
 import { hashTag } from '../wire/frame.ts';
-import { MAX_FLIGHT_CALLS, MAX_TAGS } from '../wire/limits.ts';
+import { MAX_FLIGHT_CALLS, MAX_OPEN_COLLECTIVES, MAX_TAGS } from '../wire/limits.ts';
 import type { Exclusion } from '../wire/parts.ts';
 import type { Description, PeerId } from './call.ts';
 import type { Operation } from './operation.ts';
@@ -56,6 +56,12 @@ export interface TagState {
   announced: { readonly description: Description; readonly body: Uint8Array } | null;
 }
 
+/** The open call with a number under its tag. */
+export function findOpen(state: TagState, sequence: number): Operation | undefined {
+  for (const operation of state.open) if (operation.sequence === sequence) return operation;
+  return undefined;
+}
+
 export class Context {
   readonly generation: number;
   /** By which all members choose algorithms. */
@@ -64,12 +70,12 @@ export class Context {
   members: readonly Member[];
   /** What attempts of this epoch go round. */
   cuts: Cuts;
-  openCount = 0;
-  /** Verdicts and exclusions of calls that were not made here yet, all tags together. */
-  verdicts = 0;
   /** A member was lost, and the coordinator has not decided yet what becomes of what was open. */
   undecided = false;
   readonly #tags: Map<number, TagState> = new Map();
+  #openCount = 0;
+  /** Verdicts and exclusions of calls that were not made here yet, all tags together. */
+  #decisions = 0;
   /** The ring of these members round these cuts. */
   #ring: { readonly members: readonly Member[]; readonly cuts: Cuts; readonly order: readonly Member[] } | null = null;
 
@@ -111,6 +117,64 @@ export class Context {
       this.#tags.set(hash, state);
     }
     return state.tag === tag ? state : undefined;
+  }
+
+  /**
+   * Gives a call the next number under its tag, and what was decided on that number before: an exclusion to go on with, or the
+   * verdict that it has failed.
+   */
+  enter(operation: Operation, state: TagState): Verdict | null {
+    operation.context = this;
+    operation.tagState = state;
+    operation.sequence = state.nextSequence++;
+    state.open.push(operation);
+    this.#openCount += 1;
+    operation.exclusion = state.exclusions.get(operation.sequence) ?? null;
+    if (state.exclusions.delete(operation.sequence)) this.#decisions -= 1;
+    const verdict = state.verdicts.get(operation.sequence) ?? null;
+    if (state.verdicts.delete(operation.sequence)) this.#decisions -= 1;
+    return verdict;
+  }
+
+  /** A call has ended; false if it had before. */
+  leave(operation: Operation): boolean {
+    const open = operation.tagState?.open ?? [];
+    const index = open.indexOf(operation);
+    if (index < 0) return false;
+    open.splice(index, 1);
+    this.#openCount -= 1;
+    return true;
+  }
+
+  get openCount(): number {
+    return this.#openCount;
+  }
+
+  /** Remembers that a call which was not made here yet will fail. */
+  foretellVerdict(tag: string, sequence: number, verdict: Verdict): void {
+    const state = this.#foreseen(tag, sequence);
+    if (state === null) return;
+    state.verdicts.set(sequence, verdict);
+    this.#decisions += 1;
+  }
+
+  /** Remembers that a call which was not made here yet goes on without others. */
+  foretellExclusion(tag: string, sequence: number, exclusion: Exclusion): void {
+    const state = this.#foreseen(tag, sequence);
+    if (state === null) return;
+    if (!state.exclusions.has(sequence)) this.#decisions += 1;
+    state.exclusions.set(sequence, exclusion);
+  }
+
+  /**
+   * Where to remember a decision on a call that was not made here yet; null if it is too late for that, or there is no room. A
+   * decision costs memory, and a tag that was not used here yet does: both are bounded for all tags together.
+   */
+  #foreseen(tag: string, sequence: number): TagState | null {
+    if (this.#decisions >= MAX_OPEN_COLLECTIVES) return null;
+    const state = this.tag(tag);
+    if (state === undefined || !(sequence >= state.nextSequence) || state.verdicts.has(sequence)) return null;
+    return state;
   }
 
   /** The number that the next call under each tag will have; of so many tags as a flight record tells of. */

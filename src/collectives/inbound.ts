@@ -15,8 +15,9 @@ import {
 } from '../wire/frame.ts';
 import { EAGER_BYTES } from '../wire/limits.ts';
 import type { PeerId } from './call.ts';
-import { type Collectives, rankIn } from './collectives.ts';
+import type { Delivery } from './delivery.ts';
 import { FrameCursor, type Transfer } from './executor.ts';
+import { rankIn } from './operation.ts';
 
 /** What is not about collectives, but about the way itself. */
 export interface Signs {
@@ -51,7 +52,7 @@ interface Probe {
 
 export class Inbound implements FrameSink {
   readonly #from: PeerId;
-  readonly #collectives: Collectives;
+  readonly #delivery: Delivery;
   readonly #signs: Signs;
   #probe: Probe | null = null;
   readonly #cursor: FrameCursor = new FrameCursor();
@@ -62,9 +63,9 @@ export class Inbound implements FrameSink {
   #answer: { readonly header: FrameHeader; readonly memory: Uint8Array | null } | null = null;
   #at = 0;
 
-  constructor(from: PeerId, collectives: Collectives, signs: Signs) {
+  constructor(from: PeerId, delivery: Delivery, signs: Signs) {
     this.#from = from;
-    this.#collectives = collectives;
+    this.#delivery = delivery;
     this.#signs = signs;
   }
 
@@ -91,7 +92,7 @@ export class Inbound implements FrameSink {
     if (header.type === FRAME_ASK) return this.#signs.onAsk(header);
     if (header.type === FRAME_ANSWER) return this.#openAnswer(header);
     if (header.type === FRAME_CREDIT) return 'it gave credit for what was not relayed';
-    const target = this.#collectives.route(this.#from, header);
+    const target = this.#delivery.route(this.#from, header);
     if (target === 'drop') return null;
     if (target === 'keep' || header.type === FRAME_OPEN) {
       if (header.length > EAGER_BYTES) return 'it sent bulk data for a call that was not announced to it';
@@ -157,9 +158,7 @@ export class Inbound implements FrameSink {
     if (transfer !== null) transfer.endFrame(this.#cursor);
     if (collected === null) return null;
     const arrival = { from: this.#from, path: null, ...collected };
-    return arrival.header.type === FRAME_RELAY
-      ? this.#collectives.onRelayed(arrival)
-      : this.#collectives.deliver(arrival);
+    return arrival.header.type === FRAME_RELAY ? this.#delivery.onRelayed(arrival) : this.#delivery.deliver(arrival);
   }
 
   /** The connection is gone, perhaps half-way through a frame. */

@@ -15,19 +15,20 @@
  * link refers to its memory any more, unless the collective can't succeed anywhere: what the caller writes into its tensors
  * afterwards can't reach another peer's result.
  */
-import { PeerLostError, type SkeinError, TimeoutError } from '../errors.ts';
+import type { SkeinError } from '../errors.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import type { Exclusion } from '../wire/parts.ts';
 import type { KeptRange } from '../wire/ranges.ts';
 import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
 import { describe } from './call.ts';
 import type { Context, Member, TagState } from './context.ts';
-import type { SegmentPort, Transfer } from './executor.ts';
+import type { Transfer } from './executor.ts';
 import type { FlightEntry } from './flight.ts';
 import { Pieces } from './pieces.ts';
-import type { AlgorithmLabel } from './program.ts';
+import type { AlgorithmLabel, Rank } from './program.ts';
 import { ReadySpans } from './ready.ts';
 import type { Feedback } from './residuals.ts';
+import type { SegmentPort, TransferSpec } from './transfer-spec.ts';
 
 export type OperationState = 'waiting' | 'running' | 'held' | 'frozen' | 'failing' | 'ended';
 
@@ -55,6 +56,8 @@ export interface AttemptPort extends SegmentPort {
 
 export interface Attempt {
   readonly epoch: number;
+  /** What its frames bear. */
+  readonly frame: TransferSpec['frame'];
   /** In the order of the program's ranks, which for a ring is that of the members' places, and not that of the view. */
   readonly members: readonly Member[];
   readonly algorithm: AlgorithmLabel;
@@ -64,6 +67,11 @@ export interface Attempt {
   readonly announcement: Uint8Array;
   /** What its transfer has taken. */
   readonly scratch: Uint8Array[];
+}
+
+/** Rank of a peer in an attempt; −1, which no program names, when it has no part in it. */
+export function rankIn(attempt: Attempt, peerId: PeerId): Rank {
+  return attempt.members.findIndex((member) => member.peerId === peerId);
 }
 
 export class Operation {
@@ -184,23 +192,6 @@ export class Operation {
       return `its own caller to say that ${lacking} of ${this.call.count} elements are ready${others}`;
     }
     return names.length > 0 ? `data from ${names.join(', ')}` : 'its own data to be taken by the network';
-  }
-
-  timeoutError(now: number): SkeinError {
-    const elapsed = Math.round(now - this.startedAt);
-    const message = `${this.title} ran out of time after ${elapsed} ms while waiting for ${this.waitsFor()}. Check that every member makes this call, or raise its \`timeout\`.`;
-    return new TimeoutError(message, { op: this.title, epoch: this.context?.epoch, elapsed, phase: this.state });
-  }
-
-  peerLostError(lost: readonly PeerId[], now: number, hint: string): SkeinError {
-    const who = lost.length > 0 ? `lost ${lost.join(', ')}` : 'lost a link';
-    return new PeerLostError(`${this.title} ${who} before it was finished. ${hint}`, {
-      op: this.title,
-      peer: lost[0],
-      epoch: this.context?.epoch,
-      elapsed: Math.round(now - this.startedAt),
-      phase: 'transfer',
-    });
   }
 }
 

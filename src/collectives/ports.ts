@@ -6,6 +6,7 @@ import type { Context } from './context.ts';
 import type { AttemptPort } from './operation.ts';
 import { Envelope, type Path } from './relay.ts';
 import { routeAround } from './routes.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** The way to one peer, across reconnections. */
 export interface LinkPort {
@@ -20,10 +21,7 @@ export interface LinkPort {
   send(head: Uint8Array, body: Uint8Array | null, onFlushed: (() => void) | null, ordered: boolean): void;
 }
 
-interface Links {
-  readonly self: PeerId;
-  link(peerId: PeerId): LinkPort;
-}
+type Links = Pick<Surroundings, 'self' | 'link'>;
 
 export class Ports {
   readonly #around: Links;

@@ -468,7 +468,7 @@ export class Runtime {
   #linkEvents(peerId: PeerId): LinkEvents {
     return {
       openSink: () =>
-        new Inbound(peerId, this.#collectives, {
+        new Inbound(peerId, this.#collectives.delivery, {
           now: () => this.#platform.clock.now(),
           onSign: () => this.#peers.get(peerId)?.countSign(0),
           onAsked: () => {

@@ -143,7 +143,7 @@ export class LonePeer {
 
   /** A connection from a peer: what to push its bytes into, and what to call when it is gone. */
   connection(from: PeerId): { readonly push: (bytes: Uint8Array) => string | null; readonly close: () => void } {
-    const inbound = new Inbound(from, this.collectives, NO_SIGNS);
+    const inbound = new Inbound(from, this.collectives.delivery, NO_SIGNS);
     const reader = new FrameReader(inbound, new Uint8Array(64));
     return { push: (bytes) => reader.push(bytes), close: () => inbound.close() };
   }

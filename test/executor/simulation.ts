@@ -4,10 +4,11 @@
  * so whoever writes to them too early corrupts a result.
  */
 import type { Codec } from '../../src/collectives/codec.ts';
-import { FrameCursor, type SegmentPort, Transfer } from '../../src/collectives/executor.ts';
+import { FrameCursor, Transfer } from '../../src/collectives/executor.ts';
 import { Pieces } from '../../src/collectives/pieces.ts';
 import { makePlan, tensorSizes } from '../../src/collectives/plan.ts';
 import type { PlanRequest, Rank } from '../../src/collectives/program.ts';
+import type { SegmentPort } from '../../src/collectives/transfer-spec.ts';
 import { NO_SLOT, Workspace } from '../../src/collectives/workspace.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
 import { DTYPE_BYTES, type Dtype, type ReduceOp } from '../../src/tensor.ts';
@@ -336,7 +337,7 @@ export function simulate(scenario: Scenario, inputs: readonly Uint8Array[]): Res
     outputs: participants.map(({ output }) => output),
     held: participants.map(({ held }) => held),
     shares: participants.map(({ shares }) => shares),
-    errors: participants.map(({ transfer }) => Math.sqrt(transfer.droppedEnergy / transfer.encodedEnergy)),
+    errors: participants.map(({ transfer }) => transfer.error),
     bytesSent: participants.map(({ transfer }) => transfer.bytesSent),
   };
 }

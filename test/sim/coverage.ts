@@ -20,6 +20,8 @@ const ELSEWHERE: ReadonlySet<string> = new Set([
   'collectives/context get next',
   'collectives/flight tell',
   'collectives/flight at',
+  // Of a call that goes on without another before it is made here, for which the others must be seconds ahead.
+  'collectives/context foretellExclusion',
   // Of more neighbours than a simulation has peers.
   'collectives/flight get lastAt',
   // Of more calls than a simulated peer makes.

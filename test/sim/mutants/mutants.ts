@@ -19,15 +19,15 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'the epoch of a data frame is not checked',
-    file: 'src/collectives/collectives.ts',
+    file: 'src/collectives/delivery.ts',
     find: 'const live = operation.attempt !== null && header.epoch === epoch && !operation.mismatched.has(from);',
     replace: 'const live = operation.attempt !== null && !operation.mismatched.has(from);',
   },
   {
     title: 'the result is built in the tensor itself, not in scratch',
-    file: 'src/collectives/collectives.ts',
-    find: 'const apart = call.atomic && !keeps && outputBytes > 0;',
-    replace: 'const apart = keeps && outputBytes < 0;',
+    file: 'src/collectives/attempts.ts',
+    find: 'const apart = call.atomic && !keeps && byteLength > 0;',
+    replace: 'const apart = keeps && byteLength < 0;',
   },
   {
     title: 'an epoch is given twice when a peer or the coordinator comes back',
@@ -50,7 +50,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'a call starts between a loss and its decision',
-    file: 'src/collectives/collectives.ts',
+    file: 'src/collectives/attempts.ts',
     find: 'if (context.undecided) {',
     replace: 'if (context.undecided && context.members.length === 0) {',
   },
@@ -63,8 +63,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     title: 'what was committed lately is not told to those who missed it',
     file: 'src/collectives/collectives.ts',
-    find: 'resumed ? [...unsettled, ...this.#committed.values] : []',
-    replace: 'resumed ? [...unsettled, ...this.#committed.values.slice(0, 0)] : []',
+    find: 'resumed ? [...this.#settlement.unsettled, ...this.#settlement.committed] : []',
+    replace: 'resumed ? [...this.#settlement.unsettled, ...this.#settlement.committed.slice(0, 0)] : []',
     faults: 'cut-control,coordinator-crash',
   },
   {
@@ -75,7 +75,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'a mean is taken over the members before a loss',
-    file: 'src/collectives/collectives.ts',
+    file: 'src/collectives/attempts.ts',
     find: '      contributors: members.length,\n',
     replace: '      contributors: members.length + (operation.retries > 0 ? 1 : 0),\n',
   },
@@ -93,8 +93,8 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'a call that failed while its bytes were in flight never ends',
-    file: 'src/collectives/collectives.ts',
-    find: '      this.#settle(operation, operation.failure!); // set with that state\n',
+    file: 'src/collectives/settlement.ts',
+    find: '      this.settle(operation, operation.failure!); // set with that state\n',
     replace: '',
   },
   {
@@ -129,7 +129,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'what is redone of a salvaged mean is taken over all who took part at first',
-    file: 'src/collectives/collectives.ts',
+    file: 'src/collectives/attempts.ts',
     find: '      contributors: members.length,\n',
     replace:
       '      contributors: operation.kept.length > 0 ? [...operation.contributors.values()][0].length : members.length,\n',
@@ -144,7 +144,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'relayed frames are handed on to whom they came from',
-    file: 'src/collectives/collectives.ts',
+    file: 'src/collectives/delivery.ts',
     find: 'const next = path[at + 1];',
     replace: 'const next = at + 1 < path.length - 1 || path.length === at + 1 ? path[at + 1] : path[at - 1];',
     faults: 'block,partition',
@@ -165,7 +165,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'an announcement that differs is accepted',
-    file: 'src/collectives/collectives.ts',
+    file: 'src/collectives/delivery.ts',
     find: 'if (!sameBytes(payload, attempt.announcement.subarray(HEADER_BYTES))) {',
     replace: 'if (payload.length === 0) {',
     faults: 'wrong',

@@ -206,7 +206,7 @@ export class ScalePeer {
   }
 
   inbound(from: PeerId): Inbound {
-    return new Inbound(from, this.#collectives, {
+    return new Inbound(from, this.#collectives.delivery, {
       now: () => this.#world.now(),
       onSign: () => {},
       onAsked: () => {},
