@@ -6,13 +6,8 @@ import { ArgumentError } from '../errors.ts';
 import type { CoordinatorState } from '../eyes/coordinator-state.ts';
 import { type RunState, runState } from '../eyes/run-state.ts';
 import { RunWatch } from '../eyes/run-watch.ts';
-import {
-  type CoordinatorEffect,
-  type CoordinatorEvent,
-  CoordinatorMachine,
-  type CoordinatorSnapshot,
-  type PeerId,
-} from '../membership/coordinator.ts';
+import { CoordinatorMachine } from '../membership/coordinator.ts';
+import type { CoordinatorEffect, CoordinatorEvent, CoordinatorSnapshot, PeerId } from '../membership/events.ts';
 import type { NotesState } from '../notes-document.ts';
 import type { EtcdAccess } from '../store/etcd-access.ts';
 import { openStore } from '../store/open.ts';

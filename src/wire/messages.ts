@@ -440,7 +440,6 @@ export type Figures = v.InferOutput<typeof figures>;
 export type WireView = v.InferOutput<typeof view>;
 export type NotesMessage = Omit<Extract<PeerMessage, { type: 'notes' }>, 'type'>;
 export type NotedMessage = Omit<Extract<CoordinatorMessage, { type: 'noted' }>, 'type'>;
-export type WireMember = v.InferOutput<typeof member>;
 
 /** Both fences and the message they protect. */
 export interface Control<M> {

@@ -2,7 +2,8 @@
  * A run in which nothing is real but the coordinator's machine: peers, queues in which messages are delayed as long as one
  * likes but keep their order, and a clock. It watches that what the machine promises is kept, whatever happens.
  */
-import type { CoordinatorEffect, CoordinatorEvent, CoordinatorMachine } from '../../src/membership/coordinator.ts';
+import type { CoordinatorMachine } from '../../src/membership/coordinator.ts';
+import type { CoordinatorEffect, CoordinatorEvent } from '../../src/membership/events.ts';
 import type { CoordinatorMessage, PeerMessage, WireView } from '../../src/wire/messages.ts';
 import { type Call, Member, type Surroundings } from './member.ts';
 import { BOUNDS, descriptionOf, HEARTBEAT_MS, newMachine } from './stage.ts';
