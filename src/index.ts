@@ -12,7 +12,7 @@ export type {
 export { defineProgram, type Program, type ProgramTable } from './collectives/user-program.ts';
 export { Coordinator } from './coordinator.ts';
 export { diagnose, type Examination, examine } from './diagnose.ts';
-export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
+export type { CoordinatorListenOptions } from './engine/coordinator-options.ts';
 export type { CoordinatorHttpOptions } from './engine/http-server.ts';
 export type { IceServerOptions } from './engine/ice.ts';
 export type { PathFailure, PathKind } from './engine/path-race.ts';
