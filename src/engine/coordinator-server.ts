@@ -323,15 +323,16 @@ export class CoordinatorServer {
     if (known !== undefined) return known;
     if (this.#runs.size >= MAX_RUNS && !this.#forgetRun()) return null;
     const { clock } = this.#platform;
-    const { heartbeatMs = 250, lostAfterMs: minimumMs = 3_000, iceServers = [], probes = true } = this.#options;
+    const { heartbeatMs, iceServers, probes } = this.#options;
+    const minimumMs = this.#options.lostAfterMs ?? 3_000;
     const options = {
-      heartbeatMs,
+      heartbeatMs: heartbeatMs ?? 250,
       bounds: { minimumMs, maximumMs: PATIENCE * minimumMs },
       random: (length: number) => this.#platform.random(length),
-      iceServers: (peerId: PeerId) => iceServersFor(iceServers, peerId, Date.now()),
+      iceServers: (peerId: PeerId) => iceServersFor(iceServers ?? [], peerId, Date.now()),
       stored: this.#ledger?.load(name) ?? null,
       graceMs: Math.max(0, this.#graceUntil - clock.now()),
-      probes,
+      probes: probes ?? true,
     };
     const run = new LedRun<Session>(name, options, {
       clock,
