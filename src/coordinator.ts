@@ -1,5 +1,6 @@
 /** The public face of a coordinator. What serves it is loaded when one is started, so that peers don't carry it. */
-import type { CoordinatorListenOptions, CoordinatorServer } from './engine/coordinator-server.ts';
+import type { CoordinatorListenOptions } from './engine/coordinator-options.ts';
+import type { CoordinatorServer } from './engine/coordinator-server.ts';
 
 /** The process that peers must be able to find: it says who is a member, and what becomes of a call when one is lost. `skein coordinator` is one. */
 export class Coordinator {

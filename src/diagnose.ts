@@ -1,7 +1,7 @@
 /** How the peers of a run are from here: reached, and in their own words. What looks is loaded when it is asked for, so that peers don't carry it. */
 import type { FlightInquiry, Flights } from './engine/flight-inquiry.ts';
 import { resolveSecurity } from './engine/resolve-security.ts';
-import type { LinkStatus } from './engine/runtime.ts';
+import type { LinkStatus } from './engine/runtime-data.ts';
 import { ArgumentError } from './errors.ts';
 import { type JoinOptions, resolveJoin } from './options.ts';
 import { MAX_FLIGHT_CALLS } from './wire/limits.ts';

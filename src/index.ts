@@ -12,11 +12,11 @@ export type {
 export { defineProgram, type Program, type ProgramTable } from './collectives/user-program.ts';
 export { Coordinator } from './coordinator.ts';
 export { diagnose, type Examination, examine } from './diagnose.ts';
-export type { CoordinatorListenOptions } from './engine/coordinator-server.ts';
+export type { CoordinatorListenOptions } from './engine/coordinator-options.ts';
 export type { CoordinatorHttpOptions } from './engine/http-server.ts';
 export type { IceServerOptions } from './engine/ice.ts';
 export type { PathFailure, PathKind } from './engine/path-race.ts';
-export type { Admission, LinkStatus } from './engine/runtime.ts';
+export type { Admission, LinkStatus } from './engine/runtime-data.ts';
 export type { Encryption } from './engine/security.ts';
 export { makePass, type PassOptions, type Role } from './engine/token.ts';
 export {
@@ -37,7 +37,8 @@ export {
   UnauthorizedError,
   WithdrawnError,
 } from './errors.ts';
-export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step, type StepsOptions } from './group.ts';
+export type { GroupEvents, GroupMember } from './group/presence.ts';
+export { Group, type GroupStatus, type Step, type StepsOptions } from './group.ts';
 export { join } from './join.ts';
 export type {
   AllReduceOptions,

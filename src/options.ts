@@ -6,7 +6,7 @@ import type { Algorithm, CollectiveKind, Rank } from './collectives/program.ts';
 import { type CallProgram, worldOf } from './collectives/program-code.ts';
 import { hasRobustAverages } from './collectives/robust.ts';
 import type { Program } from './collectives/user-program.ts';
-import type { RuntimeOptions } from './engine/runtime.ts';
+import type { RuntimeOptions } from './engine/runtime-data.ts';
 import type { EncryptionOptions, Security } from './engine/security.ts';
 import { ArgumentError } from './errors.ts';
 import type { SharedState } from './state/memory.ts';

@@ -5,7 +5,7 @@
 import { CoordinatorClient } from '../../src/engine/coordinator-client.ts';
 import { type Platform, systemPlatform } from '../../src/engine/platform.ts';
 import { resolveSecurity } from '../../src/engine/resolve-security.ts';
-import type { PeerId } from '../../src/membership/coordinator.ts';
+import type { PeerId } from '../../src/membership/events.ts';
 import { every } from '../../src/transport/clock.ts';
 import type { Address, Connection, ConnectionHandler } from '../../src/transport/transport.ts';
 import type { CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';

@@ -11,7 +11,7 @@ export type {
 } from '../collectives/program.ts';
 export type { Program, ProgramTable } from '../collectives/user-program.ts';
 export type { PathFailure, PathKind } from '../engine/path-race.ts';
-export type { Admission, LinkStatus } from '../engine/runtime.ts';
+export type { Admission, LinkStatus } from '../engine/runtime-data.ts';
 export {
   ArgumentError,
   ClosedError,
@@ -30,7 +30,8 @@ export {
   UnauthorizedError,
   WithdrawnError,
 } from '../errors.ts';
-export { Group, type GroupEvents, type GroupMember, type GroupStatus, type Step, type StepsOptions } from '../group.ts';
+export type { GroupEvents, GroupMember } from '../group/presence.ts';
+export { Group, type GroupStatus, type Step, type StepsOptions } from '../group.ts';
 export type {
   AllReduceOptions,
   AllReduceStreamOptions,

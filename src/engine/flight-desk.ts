@@ -2,7 +2,7 @@
  * Where a coordinator passes on flight records of a run's peers to one who asks for them. Nothing comes unasked, so nobody can be sent
  * what it did not want, and only so much is on the way at once. It reads no record.
  */
-import type { PeerId } from '../membership/coordinator.ts';
+import type { PeerId } from '../membership/events.ts';
 import type { Clock } from '../transport/clock.ts';
 import type { CoordinatorMessage } from '../wire/coordinator-messages.ts';
 import { MAX_FLIGHT_ASKERS, MAX_FLIGHTS_AT_ONCE } from '../wire/limits.ts';

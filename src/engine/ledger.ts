@@ -9,8 +9,8 @@
  */
 import * as v from 'valibot';
 import { ArgumentError } from '../errors.ts';
-import type { StoredRun } from '../membership/coordinator.ts';
 import type { LeaderKey } from '../membership/election.ts';
+import type { StoredRun } from '../membership/events.ts';
 import type { Change, Entry, Guard, Store } from '../store/store.ts';
 import type { PassUse, UsedPass } from './token.ts';
 

@@ -2,7 +2,7 @@
  * Where a coordinator merges what the peers of a run note down, and passes it on. It believes none of them: an update that is too long,
  * too frequent, no update, or that builds on what its sender never told is undone, and its sender is cut off.
  */
-import type { PeerId } from '../membership/coordinator.ts';
+import type { PeerId } from '../membership/events.ts';
 import { mergeUpdates, NotesDocument, type NotesState } from '../notes-document.ts';
 import type { CoordinatorMessage, NotedMessage } from '../wire/coordinator-messages.ts';
 import { MAX_NOTES_BYTES, NOTES_BURST, NOTES_PER_SECOND } from '../wire/limits.ts';

@@ -2,7 +2,7 @@
  * What a run's machine wants, on its way out: in order, and nothing before what it follows from is stored. The machine goes on
  * meanwhile.
  */
-import type { CoordinatorEffect } from '../membership/coordinator.ts';
+import type { CoordinatorEffect } from '../membership/events.ts';
 
 /** What is said bears the fences of the step that said it, not of a later one that is not stored yet. */
 export interface Fences {

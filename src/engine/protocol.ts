@@ -3,7 +3,7 @@ import type { CallSpec, PeerId, Report } from '../collectives/call.ts';
 import type { PlainError } from '../errors.ts';
 import type { Prefetched, StateAsk, StateSpec } from '../state/asks.ts';
 import type { NotesMessage } from '../wire/peer-messages.ts';
-import type { Admission, RuntimeEvent, RuntimeOptions } from './runtime.ts';
+import type { Admission, RuntimeEvent, RuntimeOptions } from './runtime-data.ts';
 
 export type EngineRequest =
   /** `state`: of which the members' contents are fetched before this peer is one. */

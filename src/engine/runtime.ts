@@ -4,170 +4,48 @@
  */
 import type { CallListener, CallSpec, PeerId } from '../collectives/call.ts';
 import { Collectives } from '../collectives/collectives.ts';
-import type { Member, ViewOf } from '../collectives/context.ts';
 import { Inbound } from '../collectives/inbound.ts';
 import type { Operation } from '../collectives/operation.ts';
 import type { LinkPort } from '../collectives/ports.ts';
-import { Waits } from '../collectives/waits.ts';
-import { UNMEASURED, type WayCosts } from '../costs.ts';
-import {
-  ClosedError,
-  ConnectError,
-  EvictedError,
-  ProtocolError,
-  QuorumError,
-  type SkeinError,
-  TimeoutError,
-} from '../errors.ts';
-import { Tally } from '../eyes/tally.ts';
-import { concernedBy, ViewHistory } from '../membership/history.ts';
-import { type FlowSight, LinkRates } from '../membership/link-rates.ts';
-import { type LinkSight, Paths } from '../membership/paths.ts';
-import type { SlowPeer } from '../membership/stragglers.ts';
-import { hasCut, type Pair } from '../membership/ways.ts';
-import type { Prefetched, StateAnswers, StateAsk, StateSpec, StateStatus } from '../state/asks.ts';
+import { UNMEASURED } from '../costs.ts';
+import { ClosedError, ConnectError, EvictedError, ProtocolError, QuorumError, type SkeinError } from '../errors.ts';
+import { OwnView } from '../membership/own-view.ts';
+import type { Prefetched, StateAnswers, StateAsk, StateSpec } from '../state/asks.ts';
 import { every } from '../transport/clock.ts';
 import type { LinkEvents } from '../transport/link.ts';
-import type { Address, Connection } from '../transport/transport.ts';
-import type { CoordinatorMessage, NotedMessage, PeerDescription } from '../wire/coordinator-messages.ts';
+import type { CoordinatorMessage } from '../wire/coordinator-messages.ts';
 import type { FlightDump } from '../wire/flight.ts';
-import { MAX_CORES, MAX_FLIGHT_CALLS, MAX_TEXT_LENGTH, MAX_TOLD_WAITING, MAX_UNREAD_NOTES } from '../wire/limits.ts';
+import { MAX_FLIGHT_CALLS, MAX_TEXT_LENGTH } from '../wire/limits.ts';
 import type { WireView } from '../wire/parts.ts';
 import type { NotesMessage, RunReport } from '../wire/peer-messages.ts';
-import { CoordinatorClient } from './coordinator-client.ts';
+import { BoundaryQueue } from './boundary-queue.ts';
+import type { CoordinatorClient } from './coordinator-client.ts';
+import { type Entered, enter, type Resident } from './entrance.ts';
 import { encodeFlight } from './flight-dump.ts';
 import type { FlightFiles } from './flight-files.ts';
 import type { FlightInquiry } from './flight-inquiry.ts';
-import type { Listeners, TransportKind } from './host.ts';
+import type { Listeners } from './host.ts';
 import { type EngineMemory, ScratchPool } from './memory.ts';
-import type { PathFailure, PathKind } from './path-race.ts';
-import { Peers, type PeersOptions } from './peers.ts';
+import { NotesInbox } from './notes-inbox.ts';
+import type { PathKind } from './path-race.ts';
+import { Peers } from './peers.ts';
 import type { Platform } from './platform.ts';
-import { Probing } from './probing.ts';
-import { Refusals } from './refusals.ts';
-import { dataAcceptor, type Security } from './security.ts';
-import { Signalling } from './signalling.ts';
+import type { Admission, LinkStatus, RuntimeEvent, RuntimeOptions, RuntimeStatus } from './runtime-data.ts';
+import type { Signalling } from './signalling.ts';
 import { States } from './states.ts';
-
-export interface RuntimeOptions {
-  /** Of those that may coordinate the run: one of them leads. */
-  readonly coordinators: readonly Address[];
-  readonly run: string;
-  readonly token: string;
-  readonly security: Security;
-  /** Default of the calls. */
-  readonly minWorldSize: number;
-  /** Ready peers that the first view needs. */
-  readonly startWorldSize: number;
-  /** What this process is called, the same after a restart; may be empty. */
-  readonly name: string;
-  readonly site: string;
-  readonly transports: readonly TransportKind[];
-  readonly stripes: number;
-  /** Milliseconds until a view must have formed. */
-  readonly timeoutMs: number;
-  /** Milliseconds before a better path to a peer is looked for; tests shorten it. */
-  readonly probeMs?: number;
-  /** Folder to which the flight record is written when a call fails, or when somebody asks; without it, nothing is written. */
-  readonly flight?: string;
-}
-
-/** A boundary that was passed: the view from here on, and what has changed. */
-export interface Admission {
-  /** Number of the boundary, the same on all members that pass it; it only grows. */
-  readonly boundary: number;
-  readonly epoch: number;
-  readonly worldSize: number;
-  readonly joined: readonly PeerId[];
-  readonly left: readonly PeerId[];
-}
-
-interface RuntimeView {
-  readonly epoch: number;
-  readonly members: readonly Member[];
-}
-
-export type RuntimeEvent =
-  | { readonly type: 'view'; readonly view: RuntimeView }
-  | { readonly type: 'peer-lost'; readonly peerId: PeerId; readonly reason: string; readonly epoch: number }
-  | { readonly type: 'slow-peer'; readonly slow: SlowPeer; readonly epoch: number }
-  | { readonly type: 'path'; readonly peerId: PeerId; readonly path: PathKind | null }
-  /** null: some were left out, as too many were unread. */
-  | { readonly type: 'notes'; readonly message: NotedMessage | null }
-  | { readonly type: 'coordinator-lost'; readonly reason: string }
-  | { readonly type: 'coordinator-back' }
-  | { readonly type: 'refused'; readonly reason: string }
-  | { readonly type: 'evicted'; readonly reason: string };
-
-/** How another peer is reached, or why it is not. */
-export interface LinkStatus {
-  readonly peerId: PeerId;
-  readonly path: string | null;
-  /** Better ways that were last tried in vain, and why. */
-  readonly failures: readonly PathFailure[];
-  readonly up: boolean;
-  /** Connections by which it is sent to. */
-  readonly stripes: number;
-  readonly queuedBytes: number;
-  /** What the way to it was last measured to carry; null where nothing was sent by which that could be, and between peers on one host. */
-  readonly bytesPerSecond: number | null;
-  /** Half of the shortest of the last round trips (ms); null where none was measured. */
-  readonly delayMs: number | null;
-}
-
-export interface RuntimeStatus {
-  /** The members in the order of the ring: each sends to the next, and the last to the first. */
-  readonly ring: readonly PeerId[];
-  readonly links: readonly LinkStatus[];
-  /** What is shared, by tag. */
-  readonly states: readonly StateStatus[];
-  /** By what `algorithm: 'auto'` chooses: as the coordinator has told all members of the view. */
-  readonly costs: WayCosts;
-  readonly collectives: readonly {
-    readonly op: string;
-    readonly state: string;
-    readonly waitsFor: string;
-    readonly elapsed: number;
-  }[];
-}
-
-/** Between looks at deadlines (ms), and where there is hardly anything to look at. */
-const TICK_MS = 25;
-const IDLE_TICK_MS = 100;
+import { Telling } from './telling.ts';
+import { Ticking } from './ticking.ts';
+import { Warming } from './warming.ts';
+import { WayWatch } from './way-watch.ts';
 
 /** Between reports of whom this peer waits for, and of what its ways are worth (ms). */
 const TELL_MS = 1_000;
 
-/** The longest time that an answer to a probe can tell (µs). */
-const MAX_MICROS = 2 ** 32 - 1;
-
 /** A tick later than this means that this process was stopped: the coordinator's silence is no evidence then (ms). */
 const ASLEEP_MS = 1_000;
 
-/** How long a newcomer waits at least for its links to come up before it asks to be admitted all the same (ms). */
-const WARM_MS = 3_000;
-
-/** The same where paths through NATs are sought, and several sessions on each (ms). */
-const WARM_WEBRTC_MS = 10_000;
-
-/** Of that for each peer: three round trips of 200 ms, 64 dials at once (ms). */
-const WARM_PEER_MS = 10;
-
-/** How long a newcomer waits for links to so many peers. */
-export function warmMs(peers: number, leastMs: number = WARM_MS): number {
-  return Math.max(leastMs, WARM_PEER_MS * peers);
-}
-
 /** How long a leaving peer waits for the coordinator to let it go (ms). */
 const LEAVE_MS = 2_000;
-
-interface BoundaryWaiter {
-  readonly index: number;
-  readonly minWorldSize: number;
-  readonly resolve: (admission: Admission) => void;
-  readonly reject: (error: SkeinError) => void;
-  readonly stopTimer: () => void;
-}
 
 const DEAD_LINK: LinkPort = {
   up: false,
@@ -187,45 +65,30 @@ export class Runtime {
   readonly #signalling: Signalling | null;
   readonly #peers: Peers;
   readonly #collectives: Collectives;
+  readonly #states: States;
+  readonly #view: OwnView;
+  readonly #boundaries: BoundaryQueue;
+  readonly #ways: WayWatch;
+  readonly #telling: Telling;
+  readonly #notes: NotesInbox;
+  readonly #warming: Warming = new Warming();
+  readonly #ticking: Ticking;
   readonly #emit: (event: RuntimeEvent) => void;
   readonly #platform: Platform;
   readonly #memory: EngineMemory;
   readonly #run: string;
   #flightFiles: FlightFiles | null = null;
-  /** Messages about notes that the training thread has not read yet. */
-  #unreadNotes = 0;
-  #missedNotes = false;
   /** Asks for the others' flight records. */
   #inquiry: FlightInquiry | null = null;
   /** Stop what runs again and again. */
-  readonly #timers: (() => void)[] = [];
-  readonly #boundaries: BoundaryWaiter[] = [];
+  readonly #timers: readonly (() => void)[];
   readonly #calls: Map<number, Operation> = new Map();
-  /** Lost since the last boundary. */
-  #left: PeerId[] = [];
-  #view: ViewOf | null = null;
-  readonly #paths: Paths;
-  readonly #waits: Waits = new Waits();
-  readonly #linkRates: LinkRates = new LinkRates();
-  readonly #probing: Probing;
-  readonly #tally: Tally = new Tally();
-  /** When the coordinator was last given a sign of life that it has not answered; null: it has. */
-  #beatAt: number | null = null;
-  #roundTripMs: number | null = null;
-  readonly #states: States;
-  readonly #history: ViewHistory = new ViewHistory();
   /** Has asked to be admitted. */
   #ready = false;
+  /** The last one that was passed. */
   #boundary = 0;
-  #lossEpoch = 0;
-  /** Pairs that could not reach one another at the last loss. */
-  #cuts: readonly Pair[] = [];
   #lastHeard: number;
   #lastTick: number;
-  #stopTick: () => void;
-  #ticksSlowly = false;
-  /** Peers that were shown at the last heartbeat, on every stripe, that the way is open. */
-  #signed: ReadonlySet<PeerId> = new Set();
   /** Why nothing works any more; null while it does. */
   #dead: ((op: string) => SkeinError) | null = null;
   #admitted: { resolve: (admission: Admission) => void; reject: (error: SkeinError) => void } | null = null;
@@ -285,83 +148,24 @@ export class Runtime {
     emit: (event: RuntimeEvent) => void,
     platform: Platform,
   ): Promise<Runtime> {
-    const { run, token, security, startWorldSize, name, site, transports, stripes, coordinators, probeMs } = options;
-    const memory = await platform.memory();
-    // Peers may dial as soon as the coordinator has introduced us, which may be before we know our own name.
-    let toRuntime: (runtime: Runtime) => void = () => {};
-    const ready = new Promise<Runtime>((resolve) => {
-      toRuntime = resolve;
-    });
-    const early = { connections: new Set<Connection>(), messages: [] as CoordinatorMessage[] };
-    const onConnection = (connection: Connection) => {
-      connection.pause();
-      early.connections.add(connection);
-      void ready.then((runtime) => {
-        early.connections.delete(connection);
-        const accepted = runtime.#peers.accept(connection);
-        connection.resume();
-        return accepted;
-      });
-    };
-    let signalling: Signalling | null = null;
     let runtime: Runtime | null = null;
-    const refusals = new Refusals(platform.clock, (reason) => emit({ type: 'refused', reason }));
-    const listeners = await platform.listen(transports, coordinators[0]!, {
-      security,
-      acceptor: dataAcceptor(security, (identity) => (runtime === null ? null : runtime.#peers.pskKeyOf(identity))),
-      onConnection,
-      onRefused: (reason) => refusals.tell(reason),
+    const onRefused = (reason: string) => emit({ type: 'refused', reason });
+    await enter(options, platform, onRefused, (entered) => {
+      const made = new Runtime(entered, emit);
+      runtime = made;
+      return made.#resident();
     });
-    try {
-      if (transports.includes('webrtc')) signalling = await Signalling.open(platform, onConnection);
-      const hostKey = await platform.hostKey();
-      const cores = Math.min(platform.cores, MAX_CORES);
-      const description = { hostKey, site, addresses: listeners.addresses.flatMap(toldAddress), cores };
-      if (signalling !== null) description.addresses.push({ kind: 'webrtc' });
-      const client = await CoordinatorClient.connect(
-        platform,
-        coordinators,
-        { run, token, security, startWorldSize, name, description, transports },
-        // No connection is lost before the turn in which it was made has ended, and then there is a runtime.
-        {
-          onMessage: (message) => {
-            if (runtime === null) early.messages.push(message);
-            else runtime.#onMessage(message);
-          },
-          onLost: (reason) => runtime!.#onCoordinatorLost(reason),
-          onBack: () => runtime!.#onCoordinatorBack(),
-          onRefused: (error) => runtime!.#onRefused(error),
-          report: () => runtime!.#report(),
-        },
-        options.timeoutMs,
-      );
-      const { readBuffers } = memory;
-      signalling?.connect((message) => client.send(message), client.welcome.ice);
-      const webrtc = signalling?.transport ?? null;
-      const self = client.welcome.peerId;
-      const paths = { platform, webrtc, run, self, hostKey, transports, security, stripes, readBuffers };
-      const joined = new Runtime(client, listeners, signalling, { ...paths, probeMs }, memory, emit);
-      runtime = joined;
-      toRuntime(joined);
-      for (const message of early.messages) joined.#onMessage(message);
-      return joined;
-    } catch (error) {
-      for (const connection of early.connections) connection.destroy();
-      await Promise.all([listeners.close(), signalling?.close()]);
-      throw error;
-    }
+    return runtime!; // made on the way in
   }
 
   private constructor(
-    client: CoordinatorClient,
-    listeners: Listeners,
-    signalling: Signalling | null,
-    peersOptions: PeersOptions,
-    memory: EngineMemory,
+    { client, listeners, signalling, peersOptions, memory }: Entered,
     emit: (event: RuntimeEvent) => void,
   ) {
     const { platform } = peersOptions;
     const { clock } = platform;
+    const { peerId, boundMs, heartbeatMs } = client.welcome;
+    this.peerId = peerId;
     this.#client = client;
     this.#listeners = listeners;
     this.#signalling = signalling;
@@ -371,18 +175,21 @@ export class Runtime {
     this.#run = peersOptions.run;
     this.#lastHeard = clock.now();
     this.#lastTick = clock.now();
-    this.peerId = client.welcome.peerId;
-    this.#paths = new Paths(client.welcome.boundMs);
-    this.#probing = new Probing((peerId) => this.#peers.get(peerId), memory.workspace.segmentBytes);
+    this.#view = new OwnView(peerId);
+    this.#boundaries = new BoundaryQueue({
+      clock,
+      ask: (index, minWorldSize) => this.#ask(index, minWorldSize),
+      view: () => this.#view.current,
+    });
     const scratch = new ScratchPool((byteLength) => new ArrayBuffer(byteLength));
     this.#states = new States({
       clock,
       scratch,
       link: (peerId) => this.#peers.get(peerId),
-      isResting: () => this.#boundaries.length > 0 || this.#view === null,
+      isResting: () => !this.#boundaries.isEmpty || this.#view.current === null,
     });
     this.#collectives = new Collectives({
-      self: this.peerId,
+      self: peerId,
       workspace: memory.workspace,
       now: () => clock.now(),
       link: (peerId) => this.#peers.get(peerId) ?? DEAD_LINK,
@@ -394,26 +201,42 @@ export class Runtime {
     this.#peers = new Peers(
       peersOptions,
       (peerId) => this.#linkEvents(peerId),
-      (peerId, path) => {
-        this.#tally.onPath(peerId, path);
-        this.#emit({ type: 'path', peerId, path });
-      },
+      (peerId, path) => this.#onPath(peerId, path),
     );
-    this.#timers.push(
-      every(clock, client.welcome.heartbeatMs, () => {
-        this.#beatAt ??= clock.now();
-        client.send({ type: 'beat' });
-        this.#ping();
+    const around = { clock, peers: this.#peers, calls: this.#collectives, coordinator: client };
+    this.#ways = new WayWatch({ ...around, boundMs, segmentBytes: memory.workspace.segmentBytes });
+    this.#telling = new Telling(around);
+    this.#notes = new NotesInbox((message) => this.#emit({ type: 'notes', message }));
+    this.#timers = [
+      every(clock, heartbeatMs, () => {
+        this.#telling.beat();
+        this.#ways.ping();
       }),
-      () => this.#stopTick(),
       every(clock, TELL_MS, () => {
-        this.#tellWaits();
-        this.#tellLinks();
-        this.#tellFigures();
+        this.#telling.tellWaits();
+        this.#ways.tell();
+        this.#telling.tellFigures(this.#boundary);
       }),
+    ];
+    this.#ticking = new Ticking(
+      clock,
+      () => this.#collectives.openCount === 0 && !this.#ways.isProbing && this.#peers.allUp,
+      () => this.#tick(),
     );
-    this.#stopTick = clock.schedule(TICK_MS, this.#onTick);
     for (const introduction of client.welcome.peers) this.#peers.add(introduction);
+  }
+
+  /** What others bring. */
+  #resident(): Resident {
+    return {
+      accept: (connection) => this.#peers.accept(connection),
+      pskKeyOf: (identity) => this.#peers.pskKeyOf(identity),
+      onMessage: (message) => this.#onMessage(message),
+      onLost: (reason) => this.#onCoordinatorLost(reason),
+      onBack: () => this.#onCoordinatorBack(),
+      onRefused: (error) => this.#onRefused(error),
+      report: () => this.#report(),
+    };
   }
 
   // --- joining -----------------------------------------------------------------------------------------------------
@@ -433,7 +256,8 @@ export class Runtime {
       this.#admitted?.reject(new QuorumError(message, { phase: 'join', elapsed }));
     });
     try {
-      await Promise.race([this.#warm(), admitted]);
+      const isWarm = this.#warming.wait(this.#peers, this.#platform.clock, this.#signalling !== null);
+      await Promise.race([isWarm, admitted]);
       const fetching =
         tag === null ? null : this.#states.prefetch(tag, [...this.#peers.ids()], () => this.#admitted !== null);
       const prefetched = await Promise.race([fetching, admitted.then(() => null)]);
@@ -448,44 +272,16 @@ export class Runtime {
     }
   }
 
-  /** Waits until all peers known so far can be reached both ways, within reason. */
-  async #warm(): Promise<void> {
-    const { clock } = this.#platform;
-    const peers = [...this.#peers.ids()].length;
-    const deadline = clock.now() + warmMs(peers, this.#signalling === null ? WARM_MS : WARM_WEBRTC_MS);
-    void this.#peers.warmed().then(() => this.#onLinkUp());
-    // One that tells addresses where nobody answers must not keep the others out.
-    while (!this.#peers.allUp && clock.now() < deadline) {
-      await new Promise<void>((resolve) => {
-        this.#onLinkUp = resolve;
-        clock.schedule(TICK_MS, resolve);
-      });
-    }
-  }
-
-  #onLinkUp: () => void = () => {};
-
   #linkEvents(peerId: PeerId): LinkEvents {
     return {
       openSink: () =>
         new Inbound(peerId, this.#collectives.delivery, {
           now: () => this.#platform.clock.now(),
-          onSign: () => this.#peers.get(peerId)?.countSign(0),
-          onAsked: () => {
-            const link = this.#peers.get(peerId);
-            link?.countSign(0);
-            link?.answer(!this.#signed.has(peerId));
-          },
-          onAnswered: () => {
-            this.#peers.get(peerId)?.countSign(0);
-            this.#linkRates.onAnswered(peerId, this.#platform.clock.now());
-          },
-          onProbe: (length, bytes, elapsed) => {
-            const link = this.#peers.get(peerId);
-            link?.countSign(length);
-            link?.answerProbe(bytes, Math.min(MAX_MICROS, Math.round(1_000 * elapsed)));
-          },
-          onProbed: (bytes, elapsed) => this.#onProbed(peerId, bytes, elapsed),
+          onSign: () => this.#ways.onSign(peerId),
+          onAsked: () => this.#ways.onAsked(peerId),
+          onAnswered: () => this.#ways.onAnswered(peerId),
+          onProbe: (length, bytes, elapsed) => this.#ways.onProbe(peerId, length, bytes, elapsed),
+          onProbed: (bytes, elapsed) => this.#ways.onProbed(peerId, bytes, elapsed),
           onAsk: (header) => this.#states.onAsk(peerId, header),
           openAnswer: (header) => this.#states.openAnswer(peerId, header),
           endAnswer: (header, answer) => this.#states.endAnswer(peerId, header, answer),
@@ -494,16 +290,14 @@ export class Runtime {
       takeCarry: () => this.#memory.carries.take(),
       giveCarry: (carry) => this.#memory.carries.give(carry),
       onUp: () => {
-        this.#onLinkUp();
+        this.#warming.onLinkUp();
         this.#collectives.onLinkUp(peerId);
       },
       onFlushed: () => this.#collectives.pump(),
       onLaneClosed: () => {
-        this.#linkRates.onClosed(peerId);
+        this.#ways.onClosed(peerId);
         this.#states.onLinkLost(peerId);
-        if (this.#view?.members.some((member) => member.peerId === peerId) === true) {
-          this.#client.send({ type: 'link-closed', peerId });
-        }
+        if (this.#view.includes(peerId)) this.#client.send({ type: 'link-closed', peerId });
       },
     };
   }
@@ -523,8 +317,7 @@ export class Runtime {
       case 'dismiss':
         this.#states.onLinkLost(message.peerId);
         this.#peers.remove(message.peerId, 'the peer is gone');
-        this.#tally.onPath(message.peerId, null);
-        this.#emit({ type: 'path', peerId: message.peerId, path: null });
+        this.#onPath(message.peerId, null);
         this.#collectives.forget(message.peerId);
         break;
       case 'admitted':
@@ -537,7 +330,7 @@ export class Runtime {
         this.#onLoss(message);
         break;
       case 'decide':
-        if (message.epoch === this.#lossEpoch) this.#collectives.onDecide(message.committed, message.kept);
+        if (message.epoch === this.#view.lossEpoch) this.#collectives.onDecide(message.committed, message.kept);
         break;
       case 'commit':
         this.#collectives.onCommit(message);
@@ -551,7 +344,7 @@ export class Runtime {
         break;
       }
       case 'probe':
-        this.#probing.ask(message.peerId, this.#platform.clock.now());
+        this.#ways.probe(message.peerId);
         break;
       case 'evicted':
         this.#onEvicted(message.reason);
@@ -562,8 +355,7 @@ export class Runtime {
         break;
       }
       case 'noted':
-        if (this.#unreadNotes < MAX_UNREAD_NOTES) this.#handOn(message);
-        else this.#missedNotes = true;
+        this.#notes.onMessage(message);
         break;
       case 'flights-asked':
       case 'flight-of':
@@ -571,15 +363,15 @@ export class Runtime {
         break;
       case 'slow': {
         const { type, ...slow } = message;
-        if (this.#view !== null) this.#emit({ type: 'slow-peer', slow, epoch: this.#view.epoch });
+        const { epoch } = this.#view;
+        if (epoch !== undefined) this.#emit({ type: 'slow-peer', slow, epoch });
         break;
       }
       case 'beat':
-        if (this.#beatAt !== null) this.#roundTripMs = this.#platform.clock.now() - this.#beatAt;
-        this.#beatAt = null;
+        this.#telling.onBeat();
         break;
       case 'watch':
-        this.#tally.watch();
+        this.#telling.watch();
         break;
       case 'challenge':
       case 'welcome':
@@ -606,19 +398,16 @@ export class Runtime {
     });
   }
 
-  /** Whether a new view can be one: with another, no program could be made. */
-  #accepts(view: ViewOf): boolean {
-    const ids = new Set(view.members.map((member) => member.peerId));
-    if (!ids.has(this.peerId)) this.#distrust('it sent a view without this peer');
-    else if (ids.size < view.members.length) this.#distrust('it sent a view with the same member twice');
-    else if (view.generation <= (this.#view?.generation ?? 0)) this.#distrust('it sent a view that is not new');
-    else return true;
-    return false;
+  /** Whether a new view can be one. */
+  #accepts(view: WireView): boolean {
+    const refusal = this.#view.refusal(view);
+    if (refusal !== null) this.#distrust(refusal);
+    return refusal === null;
   }
 
   /** The coordinator broke the protocol: nothing that it says can be relied on. */
   #distrust(reason: string): void {
-    const epoch = this.#view?.epoch;
+    const { epoch } = this.#view;
     this.#die((op) => {
       const message = `${op} failed: the coordinator broke the protocol (${reason}). Use the same release of skein everywhere, and join again.`;
       return new ProtocolError(message, { op, epoch });
@@ -627,79 +416,62 @@ export class Runtime {
   }
 
   #install(view: WireView): void {
-    // A member that comes late to a boundary may have heard of a later loss, which did not concern that boundary's view.
-    const epoch = Math.max(view.epoch, this.#view?.epoch ?? 0);
-    this.#view = { ...view, epoch };
-    // A coordinator that is told of it asks anew who can't reach whom.
-    this.#history.add({ ...view, members: [...view.members], cuts: [] });
+    const epoch = this.#view.install(view);
     this.#collectives.onView(view);
     this.#emit({ type: 'view', view: { epoch, members: view.members } });
   }
 
   #onBoundary(message: Extract<CoordinatorMessage, { type: 'boundary' }>): void {
-    if (message.index <= this.#boundary) return; // passed already
-    if (message.view !== null && !this.#accepts(message.view)) return;
-    const at = this.#boundaries.findIndex((waiter) => waiter.index === message.index);
-    this.#boundary = message.index;
-    if (message.view !== null) this.#install(message.view);
-    for (const verdict of message.failed) this.#collectives.onFail(verdict);
-    for (const exclusion of message.excluded) this.#collectives.onExclude(exclusion);
+    const { index, view, joined, failed, excluded } = message;
+    if (index <= this.#boundary) return; // passed already
+    if (view !== null && !this.#accepts(view)) return;
+    this.#boundary = index;
+    if (view !== null) this.#install(view);
+    for (const verdict of failed) this.#collectives.onFail(verdict);
+    for (const exclusion of excluded) this.#collectives.onExclude(exclusion);
     this.#peers.adopt();
-    if (at < 0) return;
-    const [waiter] = this.#boundaries.splice(at, 1);
-    waiter!.stopTimer();
-    const left = this.#left;
-    this.#left = [];
-    const view = this.#view!; // only members pass boundaries
-    waiter!.resolve({
-      boundary: message.index,
-      epoch: view.epoch,
-      worldSize: view.members.length,
-      joined: message.joined,
-      left,
+    this.#boundaries.answer(index, () => {
+      const { epoch, members } = this.#view.current!; // only members pass boundaries
+      return { boundary: index, epoch, worldSize: members.length, joined, left: this.#view.takeLeft() };
     });
   }
 
   #onLoss(message: Extract<CoordinatorMessage, { type: 'loss' }>): void {
+    const { epoch, broken, cuts, resumed } = message;
     const lost = message.lost.map((one) => one.peerId);
     if (lost.includes(this.peerId)) {
       this.#distrust('it told this peer of its own loss');
       return;
     }
-    this.#lossEpoch = message.epoch;
-    const view = this.#view;
-    if (view !== null) {
-      const members = view.members.filter((member) => !lost.includes(member.peerId));
-      this.#view = { ...view, epoch: message.epoch, members };
-    }
+    const cutOff = this.#view.onLoss(message);
     for (const { peerId, reason } of message.lost) {
       this.#states.onLinkLost(peerId);
       this.#peers.remove(peerId, reason);
-      this.#tally.onPath(peerId, null);
+      this.#telling.onPath(peerId, null);
     }
-    const { epoch, broken, cuts, resumed } = message;
-    this.#history.onLoss(epoch, lost, concernedBy(lost, broken, resumed));
     // Once: what is dropped again and again, because the link closed that was dropped, never comes up.
-    if (broken?.includes(this.peerId) === true && hasCut(cuts, broken) && !hasCut(this.#cuts, broken))
-      this.#peers.get(otherOf(broken, this.peerId))?.dropOutbound(new Error('the way to it is cut'));
-    this.#cuts = cuts;
+    if (cutOff !== null) this.#peers.get(cutOff)?.dropOutbound(new Error('the way to it is cut'));
     const { held, returned, finished } = this.#collectives.onLoss(epoch, lost, broken, cuts, resumed);
     this.#client.send({
       type: 'progress',
-      epoch: message.epoch,
+      epoch,
       held: [...held],
       returned: [...returned],
       finished: [...finished],
     });
-    this.#left.push(...lost);
-    if (this.#view === null) return;
-    for (const { peerId, reason } of message.lost)
-      this.#emit({ type: 'peer-lost', peerId, reason, epoch: message.epoch });
-    this.#emit({ type: 'view', view: { epoch: message.epoch, members: this.#view.members } });
+    const view = this.#view.current;
+    if (view === null) return;
+    for (const { peerId, reason } of message.lost) this.#emit({ type: 'peer-lost', peerId, reason, epoch });
+    this.#emit({ type: 'view', view: { epoch, members: view.members } });
+  }
+
+  #onPath(peerId: PeerId, path: PathKind | null): void {
+    this.#telling.onPath(peerId, path);
+    this.#emit({ type: 'path', peerId, path });
   }
 
   #onEvicted(reason: string): void {
-    const epoch = this.#view?.epoch;
+    const { epoch } = this.#view;
     this.#die((op) => {
       const message = `${op} failed: the run went on without this peer (${reason}). Join again as a newcomer.`;
       return new EvictedError(message, { peer: this.peerId, op, epoch });
@@ -716,16 +488,14 @@ export class Runtime {
 
   #onCoordinatorBack(): void {
     this.#lastHeard = this.#platform.clock.now();
-    this.#beatAt = null;
+    this.#telling.onCoordinatorBack();
     this.#emit({ type: 'coordinator-back' });
-    for (const peerId of this.#paths.cuts) this.#client.send({ type: 'path', peerId, open: false });
-    this.#linkRates.tellAgain();
-    // The answers may have been lost.
-    for (const { index, minWorldSize } of this.#boundaries) this.#ask(index, minWorldSize);
+    this.#ways.tellAgain();
+    this.#boundaries.askAgain();
   }
 
   #onRefused(error: SkeinError): void {
-    const epoch = this.#view?.epoch;
+    const { epoch } = this.#view;
     this.#die((op) => {
       const message = `${op} failed: the coordinator refused this peer when it came back (${error.message})`;
       return new ConnectError(message, { op, epoch, phase: 'commit', cause: error });
@@ -736,9 +506,9 @@ export class Runtime {
     const waiting = this.#ready ? 'ready' : 'warming';
     return {
       peerId: this.peerId,
-      state: this.#view === null ? waiting : 'member',
+      state: this.#view.current === null ? waiting : 'member',
       boundary: this.#boundary,
-      views: [...this.#history.views],
+      views: [...this.#view.history],
       peers: this.#peers.introductions(),
       failed: [...this.#collectives.failures],
       excluded: [...this.#collectives.exclusions],
@@ -749,28 +519,10 @@ export class Runtime {
   #die(makeError: (op: string) => SkeinError): void {
     this.#dead ??= makeError;
     this.#admitted?.reject(makeError('join'));
-    for (const waiter of this.#boundaries.splice(0)) {
-      waiter.stopTimer();
-      waiter.reject(makeError('admit'));
-    }
+    this.#boundaries.fail(() => makeError('admit'));
     this.#collectives.failAll((operation) => makeError(operation.title));
     this.#states.close();
     this.#peers.close();
-  }
-
-  readonly #onTick = (): void => {
-    const isIdle = this.#collectives.openCount === 0 && !this.#probing.isWanted && this.#peers.allUp;
-    this.#ticksSlowly = isIdle;
-    this.#stopTick = this.#platform.clock.schedule(isIdle ? IDLE_TICK_MS : TICK_MS, this.#onTick);
-    this.#tick();
-  };
-
-  /** There is something to look at again. */
-  #hurry(): void {
-    if (!this.#ticksSlowly) return;
-    this.#ticksSlowly = false;
-    this.#stopTick();
-    this.#stopTick = this.#platform.clock.schedule(TICK_MS, this.#onTick);
   }
 
   #tick(): void {
@@ -784,94 +536,9 @@ export class Runtime {
       this.#client.renew(`it has been silent for ${Math.round(silence)} ms`);
     }
     this.#collectives.tick();
-    this.#watchPaths(now, asleep);
-    if (!asleep) this.#watchWaits(elapsed);
-    this.#measure(now);
-  }
-
-  /** Watches what leaves by the links to other hosts, and probes those that it is asked to. */
-  #measure(now: number): void {
-    const sights: FlowSight[] = [];
-    for (const peerId of this.#peers.ids()) {
-      const link = this.#peers.get(peerId)!; // listed just now
-      if (!this.#peers.sharesHost(peerId)) sights.push({ peerId, sent: link.sent, queued: link.queuedBytes });
-    }
-    this.#linkRates.look(now, sights);
-    this.#peers.widen();
-    const probed = this.#probing.tick(now, this.#collectives.openCount === 0);
-    if (probed !== null) this.#linkRates.onAsked(probed, now);
-  }
-
-  #onProbed(peerId: PeerId, bytes: number, elapsed: number): void {
-    this.#peers.get(peerId)?.countSign(0);
-    const rate = this.#probing.onAnswer(peerId, bytes, elapsed, this.#platform.clock.now());
-    if (rate === null) return;
-    this.#linkRates.onProbed(peerId, rate);
-    this.#tellLinks();
-  }
-
-  #tellLinks(): void {
-    if (!this.#client.connected) return;
-    const links = this.#linkRates.take(this.#platform.clock.now());
-    if (links.length > 0) this.#client.send({ type: 'links', links });
-  }
-
-  /** Only to a coordinator that watches, and only what is news. */
-  #tellFigures(): void {
-    if (!this.#client.connected || !this.#tally.isWatched) return;
-    const links = [...this.#peers.ids()].map((peerId) => {
-      const { sent, received, queuedBytes } = this.#peers.get(peerId)!; // listed just now
-      return { peerId, sent, received, queuedBytes };
-    });
-    const [open, boundary, roundTripMs] = [this.#collectives.openCount, this.#boundary, this.#roundTripMs];
-    const figures = this.#tally.take(this.#platform.clock.now(), links, { open, boundary, roundTripMs });
-    if (figures !== null) this.#client.send({ type: 'figures', ...figures });
-  }
-
-  #watchWaits(elapsed: number): void {
-    const sights = [...this.#collectives.waitsOn()].map(([peerId, wait]) => {
-      const received = this.#peers.get(peerId)?.receivedNews ?? 0;
-      return [peerId, { ...wait, received }] as const;
-    });
-    this.#waits.look(new Map(sights), elapsed);
-  }
-
-  #tellWaits(): void {
-    let room = MAX_TOLD_WAITING;
-    const waits = this.#waits.take().map((wait) => {
-      const calls = wait.calls.slice(0, room);
-      room -= calls.length;
-      return { ...wait, calls };
-    });
-    if (waits.length > 0) this.#client.send({ type: 'waits', waits });
-  }
-
-  /** Tells the coordinator which members can't be reached, however alive they are. */
-  #watchPaths(now: number, asleep: boolean): void {
-    const sights: LinkSight[] = [];
-    for (const { peerId } of this.#view?.members ?? []) {
-      const link = this.#peers.get(peerId);
-      if (link !== undefined) sights.push({ peerId, up: link.up && link.receives, heard: link.heard });
-    }
-    const { changed, silent } = this.#paths.look(now, sights, this.#collectives.awaited(), asleep);
-    for (const { peerId, open } of changed) this.#client.send({ type: 'path', peerId, open });
-    for (const peerId of silent) this.#peers.renew(peerId, 'nothing arrived from it for too long');
-  }
-
-  /** Peers in a call with this one must hear of it every heartbeat, and it of them. */
-  #ping(): void {
-    const awaited = this.#collectives.awaited();
-    const asked: Set<PeerId> = new Set();
-    for (const peerId of awaited) {
-      const link = this.#peers.get(peerId);
-      if (link?.up !== true) continue;
-      this.#linkRates.onAsked(peerId, this.#platform.clock.now());
-      link.ask();
-      asked.add(peerId);
-    }
-    // Once more: from now on they get signs when they ask for them, which may be a whole heartbeat later.
-    for (const peerId of this.#signed) if (!asked.has(peerId)) this.#peers.get(peerId)?.sign();
-    this.#signed = asked;
+    this.#ways.lookForCuts(this.#view.current?.members ?? [], now, asleep);
+    if (!asleep) this.#telling.lookAtWaits(elapsed);
+    this.#ways.measure(now);
   }
 
   // --- what the training thread asks for ---------------------------------------------------------------------------
@@ -887,13 +554,13 @@ export class Runtime {
       onSettled: (outcome) => {
         this.#calls.delete(number);
         if (!outcome.ok) this.dump(`a call failed: ${outcome.error.message}`);
-        this.#tally.onSettled(spec.kind, outcome.ok ? outcome.report : null);
+        this.#telling.onSettled(spec.kind, outcome.ok ? outcome.report : null);
         listener.onSettled(outcome);
       },
     });
     if (operation.state === 'ended') return;
     this.#calls.set(number, operation);
-    this.#hurry();
+    this.#ticking.hurry();
   }
 
   /** Elements of the input of a call that streams are there, each once. A call that has ended needs none. */
@@ -920,21 +587,7 @@ export class Runtime {
   /** A boundary: lets newcomers in. */
   admit(minWorldSize: number, timeoutMs: number): Promise<Admission> {
     if (this.#dead !== null) return Promise.reject(this.#dead('admit'));
-    const waiting = this.#boundaries.at(-1);
-    const index = Math.max(this.#boundary, waiting?.index ?? 0) + 1;
-    return new Promise((resolve, reject) => {
-      const stopTimer = this.#platform.clock.schedule(timeoutMs, () => {
-        const at = this.#boundaries.findIndex((waiter) => waiter.index === index);
-        if (at >= 0) this.#boundaries.splice(at, 1);
-        const present = this.#view?.members.length ?? 0;
-        const context = { phase: 'boundary', epoch: this.#view?.epoch, elapsed: timeoutMs };
-        const quorum = `A boundary waited ${timeoutMs} ms for ${minWorldSize} members; there are ${present}. Start more peers, or lower \`minWorldSize\`.`;
-        const silence = `The coordinator did not answer at a boundary within ${timeoutMs} ms.`;
-        reject(present < minWorldSize ? new QuorumError(quorum, context) : new TimeoutError(silence, context));
-      });
-      this.#boundaries.push({ index, minWorldSize, resolve, reject, stopTimer });
-      this.#ask(index, minWorldSize);
-    });
+    return this.#boundaries.wait(this.#boundary, minWorldSize, timeoutMs);
   }
 
   /** About a shared state. */
@@ -953,8 +606,7 @@ export class Runtime {
       const link = this.#peers.get(peerId)!; // listed just now
       const failures = this.#peers.failures(peerId);
       const { path, up, stripes, queuedBytes } = link;
-      const { bytesPerSecond, delayMs } = this.#linkRates.of(peerId) ?? { bytesPerSecond: null, delayMs: null };
-      return { peerId, path, failures, up, stripes, queuedBytes, bytesPerSecond, delayMs };
+      return { peerId, path, failures, up, stripes, queuedBytes, ...this.#ways.worthOf(peerId) };
     });
     const collectives = this.#collectives.open().map((operation) => ({
       op: operation.title,
@@ -962,7 +614,7 @@ export class Runtime {
       waitsFor: operation.waitsFor(),
       elapsed: Math.round(now - operation.startedAt),
     }));
-    const costs = this.#view?.costs ?? UNMEASURED;
+    const costs = this.#view.current?.costs ?? UNMEASURED;
     return { ring: this.#collectives.ring, links, states: this.#states.status(), costs, collectives };
   }
 
@@ -973,19 +625,8 @@ export class Runtime {
 
   /** Sends a message about notes; null: the training thread has read one. */
   notes(message: NotesMessage | null): void {
-    if (message !== null) {
-      this.#client.send({ type: 'notes', ...message });
-      return;
-    }
-    this.#unreadNotes -= 1;
-    if (!this.#missedNotes || this.#unreadNotes > 0) return;
-    this.#missedNotes = false;
-    this.#handOn(null);
-  }
-
-  #handOn(message: NotedMessage | null): void {
-    this.#unreadNotes += 1;
-    this.#emit({ type: 'notes', message });
+    if (message === null) this.#notes.onRead();
+    else this.#client.send({ type: 'notes', ...message });
   }
 
   /** Writes the flight record, if there is a folder for it. */
@@ -997,10 +638,10 @@ export class Runtime {
   flight(reason: string, calls = MAX_FLIGHT_CALLS): FlightDump {
     const now = this.#platform.clock.now();
     const takenAt = Date.now();
+    const view = this.#view.current;
     const links = [...this.#peers.ids()].map((peerId) => {
       const { path, up, receives, queuedBytes } = this.#peers.get(peerId)!; // listed just now
-      const { silentMs, downMs, cut } = this.#paths.of(peerId, now) ?? { silentMs: 0, downMs: 0, cut: false };
-      return { peerId, path, up, receives, queuedBytes, silentMs, downMs, cut };
+      return { peerId, path, up, receives, queuedBytes, ...this.#ways.troubleOf(peerId, now) };
     });
     return {
       version: 1,
@@ -1008,10 +649,10 @@ export class Runtime {
       peerId: this.peerId,
       reason: reason.slice(0, MAX_TEXT_LENGTH),
       takenAt,
-      epoch: this.#view?.epoch ?? 0,
-      generation: this.#view?.generation ?? 0,
+      epoch: view?.epoch ?? 0,
+      generation: view?.generation ?? 0,
       boundary: this.#boundary,
-      members: this.#view?.members.map(({ peerId }) => peerId) ?? [],
+      members: view?.members.map(({ peerId }) => peerId) ?? [],
       coordinator: { connected: this.#client.connected, silentMs: Math.max(0, now - this.#lastHeard) },
       boundMs: this.#client.welcome.boundMs,
       links,
@@ -1044,12 +685,10 @@ export class Runtime {
   async #shutDown(gently: boolean): Promise<void> {
     this.#leaving ??= () => {};
     for (const stop of this.#timers) stop();
+    this.#ticking.stop();
     this.#dead ??= (op) => new ClosedError(`${op} failed: this peer has left the group.`, { op });
     const dead = this.#dead;
-    for (const waiter of this.#boundaries.splice(0)) {
-      waiter.stopTimer();
-      waiter.reject(dead('admit'));
-    }
+    this.#boundaries.fail(() => dead('admit'));
     const closed = gently ? this.#peers.end() : Promise.resolve(this.#peers.close());
     this.#collectives.failAll((operation) => dead(operation.title));
     this.#states.close();
@@ -1058,14 +697,4 @@ export class Runtime {
     await Promise.all([this.#listeners.close(), this.#signalling?.close(), this.#flightFiles?.close()]);
     await closed;
   }
-}
-
-/** As the others are told of it: who told it, they know. Nobody reaches a peer by WebSocket. */
-function toldAddress(address: Address): PeerDescription['addresses'] {
-  if (address.kind === 'ws') return [];
-  return [address.kind === 'webrtc' ? { kind: 'webrtc' } : address];
-}
-
-function otherOf([one, other]: Pair, self: PeerId): PeerId {
-  return one === self ? other : one;
 }

@@ -8,7 +8,7 @@ export const LOSS_CAUSES = ['left', 'closed', 'silent', 'away', 'dismissed', 'pr
  */
 export type LossCause = (typeof LOSS_CAUSES)[number];
 
-/** As `membership/coordinator.ts` words them. */
+/** As `membership/coordinator.ts` and its parts word them. */
 const WORDS: readonly (readonly [RegExp, LossCause])[] = [
   [/^left$/, 'left'],
   [/^its connections closed/, 'closed'],

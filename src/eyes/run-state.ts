@@ -1,6 +1,6 @@
 /** A run as whoever looks on is shown it: plain data. */
 import { Cuts, routeAround } from '../collectives/routes.ts';
-import type { CoordinatorSnapshot } from '../membership/coordinator.ts';
+import type { CoordinatorSnapshot } from '../membership/events.ts';
 import { percentile } from './latency.ts';
 import type { LossCause } from './losses.ts';
 import type { CallTotals, PeerFigures, RunWatch } from './run-watch.ts';

@@ -6,7 +6,7 @@
  * figures wrong, but for the sums.
  */
 import type { CollectiveKind } from '../collectives/program.ts';
-import { BACK, type CoordinatorEffect, type PeerId } from '../membership/coordinator.ts';
+import { BACK, type CoordinatorEffect, type PeerId } from '../membership/events.ts';
 import { Recent } from '../recent.ts';
 import type { CoordinatorMessage } from '../wire/coordinator-messages.ts';
 import { MAX_OPEN_COLLECTIVES } from '../wire/limits.ts';

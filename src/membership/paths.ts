@@ -34,6 +34,13 @@ export interface PathNews {
   readonly silent: readonly string[];
 }
 
+/** How a way looks (ms). */
+export interface PathTrouble {
+  readonly silentMs: number;
+  readonly downMs: number;
+  readonly cut: boolean;
+}
+
 export class Paths {
   readonly #boundMs: number;
   readonly #states: Map<string, PathState> = new Map();
@@ -83,10 +90,7 @@ export class Paths {
   }
 
   /** How long nothing has come from a peer that should have, and how long a lane has been down (ms); null: it is not watched. */
-  of(
-    peerId: string,
-    now: number,
-  ): { readonly silentMs: number; readonly downMs: number; readonly cut: boolean } | null {
+  of(peerId: string, now: number): PathTrouble | null {
     const state = this.#states.get(peerId);
     if (state === undefined) return null;
     const { heardAt, downSince, cut } = state;

@@ -26,7 +26,7 @@ export interface RingView<Peer extends RingPeer = RingPeer> {
   isCut(from: PeerId, to: PeerId): boolean;
 }
 
-interface Probe {
+export interface Probe {
   readonly from: PeerId;
   readonly to: PeerId;
 }

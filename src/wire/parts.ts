@@ -124,4 +124,3 @@ export type HeldResult = v.InferOutput<typeof heldResult>;
 export type FinishedRanges = v.InferOutput<typeof finished>;
 export type Exclusion = v.InferOutput<typeof exclusion>;
 export type WireView = v.InferOutput<typeof view>;
-export type WireMember = v.InferOutput<typeof member>;

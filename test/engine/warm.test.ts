@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { warmMs } from '../../src/engine/runtime.ts';
+import { warmMs } from '../../src/engine/warming.ts';
 import { MAX_WORLD_SIZE } from '../../src/wire/limits.ts';
 
 describe('the time that a newcomer has for its links', () => {

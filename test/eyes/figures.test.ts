@@ -1,5 +1,5 @@
 /** What peers tell of themselves, and what a coordinator believes of it. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Report } from '../../src/collectives/call.ts';
@@ -8,7 +8,7 @@ import { causeOf } from '../../src/eyes/losses.ts';
 import { RunWatch } from '../../src/eyes/run-watch.ts';
 import { Tally } from '../../src/eyes/tally.ts';
 import { Timeline } from '../../src/eyes/timeline.ts';
-import type { CoordinatorEffect } from '../../src/membership/coordinator.ts';
+import type { CoordinatorEffect } from '../../src/membership/events.ts';
 import { LATENCY_BUCKETS } from '../../src/wire/limits.ts';
 import { packBody, parseBody } from '../../src/wire/messages.ts';
 import { type Figures, PEER_MESSAGES } from '../../src/wire/peer-messages.ts';
@@ -192,7 +192,10 @@ describe('a coordinator', () => {
   });
 
   test('has a cause for each reason that its machine gives', () => {
-    const source = readFileSync(new URL('../../src/membership/coordinator.ts', import.meta.url), 'utf8');
+    const folder = new URL('../../src/membership/', import.meta.url);
+    const source = readdirSync(folder)
+      .map((file) => readFileSync(new URL(file, folder), 'utf8'))
+      .join('\n');
     const reasons = [...source.matchAll(/\breason[:=] ?(['`])((?:(?!\1).)+)\1/g)].map((match) => match[2]!);
     const others = [...source.matchAll(/const reason = (['`])((?:(?!\1).)+)\1/g)].map((match) => match[2]!);
     expect(reasons.length + others.length).toBeGreaterThan(10);

@@ -2,14 +2,14 @@
  * The coordinator's machine on a stage: peers are called a, b, c… in the order in which they come, and what the machine
  * does is written as lines, so that a test reads as a transcript.
  */
-import {
-  type CoordinatorEffect,
-  type CoordinatorEvent,
-  CoordinatorMachine,
-  type CoordinatorSnapshot,
-  type StoredRun,
-} from '../../src/membership/coordinator.ts';
+import { CoordinatorMachine } from '../../src/membership/coordinator.ts';
 import type { DetectorBounds } from '../../src/membership/detector.ts';
+import type {
+  CoordinatorEffect,
+  CoordinatorEvent,
+  CoordinatorSnapshot,
+  StoredRun,
+} from '../../src/membership/events.ts';
 import type { CoordinatorMessage, PeerDescription } from '../../src/wire/coordinator-messages.ts';
 import type { WireView } from '../../src/wire/parts.ts';
 import type { Excludable, PeerMessage, RunReport } from '../../src/wire/peer-messages.ts';

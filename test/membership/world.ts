@@ -2,7 +2,8 @@
  * A run in which nothing is real but the coordinator's machine: peers, queues in which messages are delayed as long as one
  * likes but keep their order, and a clock. It watches that what the machine promises is kept, whatever happens.
  */
-import type { CoordinatorEffect, CoordinatorEvent, CoordinatorMachine } from '../../src/membership/coordinator.ts';
+import type { CoordinatorMachine } from '../../src/membership/coordinator.ts';
+import type { CoordinatorEffect, CoordinatorEvent } from '../../src/membership/events.ts';
 import type { CoordinatorMessage } from '../../src/wire/coordinator-messages.ts';
 import type { WireView } from '../../src/wire/parts.ts';
 import type { PeerMessage } from '../../src/wire/peer-messages.ts';

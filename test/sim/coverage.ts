@@ -11,7 +11,10 @@ const MACHINES = /\/src\/((?:membership|collectives)\/[\w-]+)\.js$/;
 const ELSEWHERE: ReadonlySet<string> = new Set([
   // Tell people how things are, for which it asks only when a run fails.
   'membership/coordinator snapshot',
-  'membership/coordinator get worldSize',
+  'membership/agreement snapshot',
+  'membership/roster inState',
+  'membership/tuning ringOf',
+  'membership/tuning get links',
   'membership/rings get links',
   'membership/link-rates of',
   'collectives/collectives get ring',
@@ -32,11 +35,11 @@ const ELSEWHERE: ReadonlySet<string> = new Set([
   'collectives/inbound #openAnswer',
   // For peers that break the protocol, which its own never do: the fuzzers see to those.
   'membership/coordinator #expel',
-  'membership/coordinator #busiest',
+  'membership/agreement busiest',
 ]);
 
 export interface Visit {
-  /** `membership/coordinator onDone`. */
+  /** `membership/agreement onDone`. */
   readonly place: string;
   readonly count: number;
 }

@@ -13,9 +13,9 @@ export interface Mutant {
 export const MUTANTS: readonly Mutant[] = [
   {
     title: 'commit is sent one vote early',
-    file: 'src/membership/coordinator.ts',
-    find: 'if (done.by.size < members.length) return;',
-    replace: 'if (done.by.size < members.length - 1) return;',
+    file: 'src/membership/agreement.ts',
+    find: 'if (held.by.size < members.length) return true;',
+    replace: 'if (held.by.size < members.length - 1) return true;',
   },
   {
     title: 'the epoch of a data frame is not checked',
@@ -37,15 +37,15 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'what one survivor holds is committed',
-    file: 'src/membership/coordinator.ts',
-    find: 'return members.every((peerId) => decision.held.get(peerId)?.get(id) === epoch);',
-    replace: 'return members.some((peerId) => decision.held.get(peerId)?.get(id) === epoch);',
+    file: 'src/membership/decision.ts',
+    find: 'return members?.every((peerId) => this.#held.get(peerId)?.get(id) === epoch) === true;',
+    replace: 'return members?.some((peerId) => this.#held.get(peerId)?.get(id) === epoch) === true;',
   },
   {
     title: 'results of different attempts count as the same',
-    file: 'src/membership/coordinator.ts',
-    find: 'decision.held.get(peerId)?.get(id) === epoch',
-    replace: 'decision.held.get(peerId)?.has(id) === (epoch > 0)',
+    file: 'src/membership/decision.ts',
+    find: 'this.#held.get(peerId)?.get(id) === epoch',
+    replace: 'this.#held.get(peerId)?.has(id) === (epoch > 0)',
     faults: 'cut-control,cut,slow',
   },
   {
@@ -69,9 +69,9 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'an answer at a boundary that was lost on the way is not given again',
-    file: 'src/membership/coordinator.ts',
-    find: '    peer.boundary = report.boundary;\n    peer.answered = report.boundary;\n    peer.missed = this.#goneFrom(report);\n    for (const failed',
-    replace: '    peer.boundary = report.boundary;\n    peer.missed = this.#goneFrom(report);\n    for (const failed',
+    file: 'src/membership/roster.ts',
+    find: '    peer.answered = report.boundary;\n',
+    replace: '',
   },
   {
     title: 'a mean is taken over the members before a loss',
@@ -82,12 +82,12 @@ export const MUTANTS: readonly Mutant[] = [
   {
     title: 'peers that missed their introduction stay strangers',
     file: 'src/membership/coordinator.ts',
-    find: '    this.#acquaint(peer);\n',
-    replace: '    if (report.term === 0) this.#acquaint(peer);\n',
+    find: '    this.#roster.acquaint(peer);\n',
+    replace: '    if (report.term === 0) this.#roster.acquaint(peer);\n',
   },
   {
     title: 'a lost peer stays in the generation',
-    file: 'src/membership/coordinator.ts',
+    file: 'src/membership/generations.ts',
     find: 'generation.members = generation.members.filter((peerId) => !gone.has(peerId));',
     replace: 'generation.members = generation.members.filter((peerId) => peerId !== "");',
   },
@@ -115,9 +115,9 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     title: 'what one survivor has finished is kept',
-    file: 'src/membership/coordinator.ts',
-    find: '.reduce((common, one) => intersectRanges(common, one));',
-    replace: '.reduce((common) => common);',
+    file: 'src/membership/decision.ts',
+    find: '(common, one) => intersectRanges(common, one)',
+    replace: '(common) => common',
     faults: 'crash,cut',
   },
   {

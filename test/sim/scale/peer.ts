@@ -10,7 +10,7 @@ import { Inbound } from '../../../src/collectives/inbound.ts';
 import type { LinkPort } from '../../../src/collectives/ports.ts';
 import type { Workspace } from '../../../src/collectives/workspace.ts';
 import { DIAL_CONCURRENCY } from '../../../src/engine/peers.ts';
-import { warmMs } from '../../../src/engine/runtime.ts';
+import { warmMs } from '../../../src/engine/warming.ts';
 import { every } from '../../../src/transport/clock.ts';
 import type { CoordinatorMessage, PeerDescription } from '../../../src/wire/coordinator-messages.ts';
 import { FrameReader } from '../../../src/wire/frame.ts';

@@ -5,7 +5,8 @@
 import type { CallSpec, PeerId } from '../../../src/collectives/call.ts';
 import { Workspace } from '../../../src/collectives/workspace.ts';
 import type { Kernels } from '../../../src/kernels/kernels.ts';
-import { type CoordinatorEvent, CoordinatorMachine } from '../../../src/membership/coordinator.ts';
+import { CoordinatorMachine } from '../../../src/membership/coordinator.ts';
+import type { CoordinatorEvent } from '../../../src/membership/events.ts';
 import { every, VirtualClock } from '../../../src/transport/clock.ts';
 import type { CoordinatorMessage } from '../../../src/wire/coordinator-messages.ts';
 import { HEADER_BYTES } from '../../../src/wire/frame.ts';
