@@ -599,7 +599,7 @@ export class Group {
     return {
       self: this.peerId,
       isThread: this.#engine.isThread,
-      now: () => performance.now(),
+      now: () => this.#engine.now(),
       engine: async <T extends StateAsk['type']>(ask: Extract<StateAsk, { type: T }>) =>
         (await this.#ask((request) => ({ type: 'state', request, ask }))) as StateAnswers[T], // what `ask` is answered with
       gather: (tag, row, timeout, minWorldSize) =>
