@@ -186,8 +186,7 @@ export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT
     at: random.integer(0, stormMs),
     ...MAKERS[random.pick(kinds)](random, machines),
   }));
-  const state = drawState(seed);
-  return {
+  const scenario: Scenario = {
     seed,
     machines,
     minWorldSize,
@@ -208,6 +207,12 @@ export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT
     },
     stormMs,
     faults: faults.sort((left, right) => left.at - right.at),
-    ...(state === null ? {} : { state }),
   };
+  const state = drawState(seed, speedOf(scenario.weather));
+  return state === null ? scenario : { ...scenario, state };
+}
+
+/** What a connection moves: a window for each round trip at most (bytes per ms). */
+function speedOf({ latencyMs = 0, jitterMs = 0, bytesPerMs = 0, windowBytes = 0 }: Partial<Weather>): number {
+  return Math.min(bytesPerMs, windowBytes / (latencyMs + jitterMs + 0.1));
 }

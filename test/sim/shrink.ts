@@ -17,7 +17,7 @@ function* simpler(scenario: Scenario): Generator<Scenario> {
   if (scenario.state !== undefined) {
     const { state, ...rest } = scenario;
     yield rest;
-    if (state.counts.length > 1) yield { ...rest, state: { ...state, counts: state.counts.slice(1) } };
+    if (state.counts.length > 1) yield { ...rest, state: { ...state, counts: state.counts.slice(0, -1) } };
     if (state.every > 1) yield { ...rest, state: { ...state, every: 1 } };
     for (const key of ['joins', 'keeps', 'flips'] as const)
       if (state[key]) yield { ...rest, state: { ...state, [key]: false } };

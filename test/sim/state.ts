@@ -29,12 +29,27 @@ const SHARED_BY = 6;
 
 const COUNTS = [1, 10, 1_000, 3_000];
 
-/** From a seed of its own, so that all else in the scenario is what it would be without. */
-export function drawState(seed: number): StatePlan | null {
+/** So many elements are fetched before their newcomer is a member; one in so many states has them. */
+const VAST_COUNT = 800_000;
+const VAST_BY = 6;
+
+/** An update writes no more elements of a tensor: the rest is as it was. */
+const MOST_WRITTEN = 200_000;
+
+/** Vast states are for lines that move so much: on slower ones a fetch takes longer than anybody is patient (bytes per ms). */
+const VAST_BYTES_PER_MS = 5_000;
+
+/**
+ * From a seed of its own, so that all else in the scenario is what it would be without.
+ *
+ * @param bytesPerMs what a connection moves
+ */
+export function drawState(seed: number, bytesPerMs: number): StatePlan | null {
   const random = new Random(mix(seed, 0x57a7e));
   if (!random.chance(1 / SHARED_BY)) return null;
+  const counts = Array.from({ length: random.integer(1, 5) }, () => random.pick(COUNTS));
   return {
-    counts: Array.from({ length: random.integer(1, 5) }, () => random.pick(COUNTS)),
+    counts: random.chance(1 / VAST_BY) && bytesPerMs >= VAST_BYTES_PER_MS ? [VAST_COUNT, ...counts] : counts,
     loops: random.chance(0.5),
     every: random.pick([1, 1, 2, 3]),
     strategy: random.pick(['majority', 'majority', 'highest-revision']),
@@ -90,9 +105,11 @@ export class UserState {
 }
 
 function fill(tensor: Float32Array, key: number): void {
-  const first = Math.min(PERIOD, tensor.length);
-  for (let at = 0; at < first; at++) tensor[at] = mix(key, at);
-  for (let filled = first; filled < tensor.length; filled *= 2) tensor.copyWithin(filled, 0, filled);
+  const start = tensor.length > MOST_WRITTEN ? key % (tensor.length - MOST_WRITTEN) : 0;
+  const written = tensor.subarray(start, start + MOST_WRITTEN);
+  const first = Math.min(PERIOD, written.length);
+  for (let at = 0; at < first; at++) written[at] = mix(key, at);
+  for (let filled = first; filled < written.length; filled *= 2) written.copyWithin(filled, 0, filled);
 }
 
 /** What a user holds when it calls for a sync. */

@@ -69,6 +69,9 @@ const MAX_EVENTS = 3_000_000;
 /** How the coordinator notes that it will have nothing more to do with a peer. */
 const EXPELLED = 'it broke the protocol';
 
+/** After the storm, a user whose calls find too few others so many times gives up. */
+const MAX_LACKS = 4;
+
 /** Errors that a storm may cause. Anything else is a defect. */
 const EXPECTED_CODES = new Set([
   'SKEIN_TIMEOUT',
@@ -116,6 +119,8 @@ interface Machine {
   /** It has done its part, and leaves for good. */
   stops: boolean;
   finished: boolean;
+  /** How often there were too few others since the storm. */
+  lacks: number;
 }
 
 type Rule = (from: string, to: string) => boolean;
@@ -139,7 +144,7 @@ class World {
   #coordinatorStarts = 0;
   #server: CoordinatorServer | null = null;
   #calmSince: number | null = null;
-  /** When a user last disturbed the others: one who is late sleeps until then, or one who would join has given up. */
+  /** When a user last disturbed the others: one who is late sleeps until then, or one who would join, or waits for others, has given up. */
   #unrestUntil = 0;
   #lastBoundary = 0;
   #stopAfter = Number.POSITIVE_INFINITY;
@@ -215,11 +220,12 @@ class World {
     return this.#calmSince !== null && this.#machines.every((machine) => machine.finished || machine.process.dead);
   }
 
-  /** Members enough for a quorum may still come together. Who gives up before that lets down those who are with it. */
-  get #canMeet(): boolean {
-    if (this.#calmSince === null) return true;
+  /** There were too few for a machine. It gives up when there won't be more, or when it has waited often enough in calm weather. */
+  #lackQuorum(machine: Machine): void {
+    if (this.#calmSince === null) return;
+    machine.lacks += 1;
     const left = this.#machines.filter(({ process, finished, stops }) => !process.dead && !finished && !stops);
-    return left.length >= this.#scenario.minWorldSize;
+    if (left.length < this.#scenario.minWorldSize || machine.lacks >= MAX_LACKS) machine.stops = true;
   }
 
   #fail(text: string): void {
@@ -294,6 +300,7 @@ class World {
       leaves: false,
       stops: false,
       finished: false,
+      lacks: 0,
     };
     this.#machines.push(machine);
     this.#boot(machine);
@@ -327,6 +334,8 @@ class World {
       });
       await this.#train(machine, process, group);
       machine.group = null;
+      // Others may have come in just now, who wait for its next call.
+      if (machine.lacks >= MAX_LACKS) this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now());
       await group.leave();
       if (machine.stops) machine.finished = true;
       if (machine.leaves) {
@@ -413,7 +422,7 @@ class World {
     } catch (error) {
       if (error instanceof InvariantError) throw error;
       this.#judge(error, `boundary of ${group.peerId}`);
-      if (codeOf(error) === 'SKEIN_QUORUM' && !this.#canMeet) machine.stops = true;
+      if (codeOf(error) === 'SKEIN_QUORUM') this.#lackQuorum(machine);
     }
     await this.#await(machine, open, 0);
   }
@@ -499,7 +508,7 @@ class World {
       if (elapsed > 2 * this.#scenario.callTimeoutMs + this.#stoppedMs + 10_000)
         this.#fail(`progress: ${title} ended ${elapsed.toFixed(0)} ms after it was called`);
       const code = codeOf(error);
-      if (code === 'SKEIN_QUORUM' && !this.#canMeet) machine.stops = true;
+      if (code === 'SKEIN_QUORUM') this.#lackQuorum(machine);
       if (code === 'SKEIN_STATE_LOST') state.load();
       return !FINAL_CODES.has(code) && !machine.stops;
     };
@@ -526,7 +535,7 @@ class World {
     while (open.length > most) {
       for (const code of await Promise.all(open.shift()!)) {
         if (code === 'SKEIN_EVICTED' || code === 'SKEIN_CONNECT') result = 'gone';
-        else if (code === 'SKEIN_QUORUM' && !this.#canMeet) machine.stops = true;
+        else if (code === 'SKEIN_QUORUM' && this.#calmSince !== null) this.#lackQuorum(machine);
         else if (code !== null && result === 'done') result = 'failed';
       }
     }
