@@ -92,9 +92,6 @@ const FINAL_CODES: ReadonlySet<string | null> = new Set(['SKEIN_EVICTED', 'SKEIN
 /** Tags of a group's own collectives that take part in a sync begin so. */
 const SYNC_TAG = 'skein.state:';
 
-/** Before a user whose sync failed goes on (ms). */
-const RETRY_MS = 20;
-
 /** Of boundaries at which a user could change its state alone, one in so many sees it done. */
 const FLIPS_BY = 12;
 
@@ -402,7 +399,7 @@ class World {
     /** Of each step that may have calls open: what comes of them. */
     const open: (readonly Promise<string | null>[])[] = [];
     try {
-      for await (const { boundary, worldSize } of this.#stepsOf(machine, process, group)) {
+      for await (const { boundary, worldSize } of this.#stepsOf(machine, group)) {
         this.#lastBoundary = Math.max(this.#lastBoundary, boundary);
         if (boundary > this.#stopAfter) {
           machine.stops = true;
@@ -429,33 +426,27 @@ class World {
 
   // --- shared state ------------------------------------------------------------------------------------------------
 
-  #stepsOf(machine: Machine, process: SimProcess, group: Group): AsyncIterable<Step> {
-    return this.#scenario.state?.loops === true ? this.#syncedSteps(machine, process, group) : group.steps();
+  #stepsOf(machine: Machine, group: Group): AsyncIterable<Step> {
+    return this.#scenario.state?.loops === true ? this.#syncedSteps(machine, group) : group.steps();
   }
 
-  /** Each begins with a sync of the state. One that fails costs its step; then the user goes on with the next. */
-  async *#syncedSteps(machine: Machine, process: SimProcess, group: Group): AsyncGenerator<Step> {
+  /** Each begins with a sync of the state. They end where one fails: whoever left out a step alone would call what the others do not. */
+  async *#syncedSteps(machine: Machine, group: Group): AsyncGenerator<Step> {
     const { every, strategy } = this.#scenario.state!; // as its steps are synced
-    for (let isOver = false; !isOver; ) {
-      const { shared } = machine.state!; // made before the group
-      let isFirst = true;
-      const steps = group.steps({ state: shared, syncEvery: every, sync: { strategy } });
-      for (;;) {
-        // Between two steps the revision is counted up.
-        const sync = this.#beginSync(machine, group, shared.revision + (isFirst ? 0 : 1));
-        isFirst = false;
-        const { censuses } = machine;
-        const next = await steps.next().catch((error: unknown) => {
-          if (machine.censuses === censuses) throw error; // of the boundary
-          isOver = !sync.onFailure(error);
-          return null;
-        });
-        if (next === null) break;
-        if (next.done === true) return;
-        if (next.value.sync !== null) sync.onSuccess(next.value.sync);
-        yield next.value;
-      }
-      await process.sleep(RETRY_MS);
+    const { shared } = machine.state!; // made before the group
+    const steps = group.steps({ state: shared, syncEvery: every, sync: { strategy } });
+    // Between two steps the revision is counted up.
+    for (let isFirst = true; ; isFirst = false) {
+      const sync = this.#beginSync(machine, group, shared.revision + (isFirst ? 0 : 1));
+      const { censuses } = machine;
+      const next = await steps.next().catch((error: unknown) => {
+        if (machine.censuses === censuses) throw error; // of the boundary
+        sync.onFailure(error);
+        return null;
+      });
+      if (next === null || next.done === true) return;
+      if (next.value.sync !== null) sync.onSuccess(next.value.sync);
+      yield next.value;
     }
   }
 
