@@ -189,6 +189,7 @@ export class Group {
       run,
       name,
       isThread: engine.isThread,
+      now: () => engine.now(),
       timeoutMs,
       minWorldSize,
       folders,

@@ -43,6 +43,7 @@ export function createWorkerEngine(onMessage: (message: EngineMessage) => void):
   engine.port1.onmessage = ({ data }: MessageEvent<EngineMessage>) => onMessage(data);
   return leavingWithPage({
     isThread: true,
+    now: () => performance.now(),
     post: (request) => engine.port1.postMessage(request),
     callSync: () => {
       throw new ArgumentError('A page must not block its thread: use the asynchronous call.');

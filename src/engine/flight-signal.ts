@@ -10,6 +10,7 @@ export function dumpingOnSignal(createEngine: MakeEngine): MakeEngine {
     process.on('SIGUSR2', onSignal);
     return {
       isThread: engine.isThread,
+      now: () => engine.now(),
       post: (request) => engine.post(request),
       callSync: (request) => engine.callSync(request),
       async terminate() {

@@ -8,6 +8,7 @@ export function createInlineEngine(onMessage: (message: EngineMessage) => void, 
   const server = new EngineServer(platform, onMessage, onMessage);
   return {
     isThread: false,
+    now: () => platform.clock.now(),
     post: (request) => server.handle(request),
     callSync: () => {
       throw new ArgumentError(

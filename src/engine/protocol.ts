@@ -64,6 +64,8 @@ export type EngineMessage =
 export interface Engine {
   /** Tensors must be on shared memory to cross. */
   readonly isThread: boolean;
+  /** Milliseconds, monotonic, by the clock that the engine goes by: in a simulation it is not the system's. */
+  now(): number;
   post(request: EngineRequest): void;
   /** Blocks until the call has ended. Only where the engine is a thread of its own. */
   callSync(request: Extract<EngineRequest, { type: 'call' }>): PlainOutcome;

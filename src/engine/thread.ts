@@ -48,6 +48,7 @@ export function createThreadEngine(
   worker.on('message', onMessage);
   return {
     isThread: true,
+    now: () => performance.now(),
     post: (request) => worker.postMessage(request),
     callSync(request): PlainOutcome {
       worker.postMessage(request);

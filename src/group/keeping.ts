@@ -25,6 +25,8 @@ interface Port {
   readonly timeoutMs: number;
   readonly minWorldSize: number;
   readonly folders: Folders | null;
+  /** Milliseconds, monotonic: the engine's. */
+  readonly now: () => number;
   readonly ask: SharingPort['engine'];
   epoch(): number;
   members(): readonly { readonly peerId: PeerId }[];
@@ -76,11 +78,11 @@ export class Keeping {
 
   async #openSharing(): Promise<Sharing> {
     const { Sharing } = await import('../state/sharing.ts');
-    const { self, isThread, ask, gather } = this.#port;
+    const { self, isThread, now, ask, gather } = this.#port;
     const port: SharingPort = {
       self,
       isThread,
-      now: () => performance.now(),
+      now,
       engine: ask,
       gather: (tag, row, timeout, minWorldSize) => gather(row, { tag: `skein.state:${tag}`, timeout, minWorldSize }),
     };

@@ -33,6 +33,8 @@ export interface FetchOptions {
    * pass, and that is nobody's fault.
    */
   readonly isStill: boolean;
+  /** What comes is of use still. What comes later may be of an older revision than what is there by then. */
+  isWanted(): boolean;
   onBytes(source: string, bytes: number): void;
 }
 
@@ -140,7 +142,7 @@ export class Fetcher {
       let stopTimer = () => {};
       const look = () => {
         stopTimer();
-        isOver ||= schedule.isDone || schedule.isStuck || this.#port.now() >= until;
+        isOver ||= schedule.isDone || schedule.isStuck || this.#port.now() >= until || !options.isWanted();
         for (const one of wake.splice(0)) one();
         if (isOver) resolve(schedule.isDone);
         else stopTimer = this.#port.schedule(LOOK_MS, look);
@@ -162,7 +164,7 @@ export class Fetcher {
     target: Target,
     source: string,
     schedule: Schedule,
-    { tag, isStill, onBytes }: FetchOptions,
+    { tag, isStill, isWanted: isAnyWanted, onBytes }: FetchOptions,
     around: { isOver(): boolean; changed(): void; change(): Promise<void> },
   ): Promise<void> {
     const name = hashTag(wireName(tag, replica.shape));
@@ -180,7 +182,7 @@ export class Fetcher {
       } else {
         onBytes(source, bytes);
         // What comes after the end must not get to its place: it may be another revision's by now.
-        const isWanted = !around.isOver() && schedule.onCame(batch);
+        const isWanted = !around.isOver() && isAnyWanted() && schedule.onCame(batch);
         const rest = isWanted ? this.#take(replica, target, batch, answer) : [];
         if (!isWanted) this.#port.giveBuffer(answer);
         if (isStill && rest.length > 0) {

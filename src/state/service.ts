@@ -200,7 +200,7 @@ export class StateService {
     const { replica } = shared;
     const until = this.#port.now() + timeoutMs;
     const target = await this.#fetcher.target(replica, tag, { revision, hash }, holders, until);
-    const options = { tag, sources: holders, until, isStill: true, onBytes: counter(shared) };
+    const options = { tag, sources: holders, until, isStill: true, isWanted: () => true, onBytes: counter(shared) };
     if (target !== null && (await this.#fetcher.pieces(replica, target, options))) replica.complete(target);
     else await new Promise<void>((resolve) => void this.#port.schedule(PAUSE_MS, resolve));
     return holdingOf(replica);
@@ -276,7 +276,7 @@ export class StateService {
     const known = shared.sources.length === 0 ? null : await this.#told(shared, shared.sources, true);
     const newest = known === null ? null : await this.#newest(shared, known);
     if (known === null || newest === null || newest.revision < replica.revision) return;
-    const options = { tag, sources: known.peers, until, isStill: true, onBytes: counter(shared) };
+    const options = { tag, sources: known.peers, until, isStill: true, isWanted: () => true, onBytes: counter(shared) };
     if (await this.#fetcher.pieces(replica, newest, options)) replica.complete(newest);
   }
 
@@ -288,7 +288,8 @@ export class StateService {
       const known = await this.#told(shared, peers, false);
       shared.sources = known?.peers ?? [];
       const newest = known === null ? null : await this.#newest(shared, known);
-      if (known === null) break;
+      // The first sync has begun: the replica is its own now.
+      if (known === null || !isWanted()) break;
       if (newest === null) {
         missed += 1; // they have gone on between two answers
       } else {
@@ -303,13 +304,15 @@ export class StateService {
         vain = missing < fewest ? 0 : vain + 1;
         fewest = Math.min(fewest, missing);
         const until = this.#port.now() + PASS_MS;
-        const onBytes = counter(shared);
-        const options = { tag, sources: known.peers, until, isStill: false, onBytes };
+        const onBytes = (_: string, bytes: number) => {
+          shared.prefetched += bytes;
+          shared.receivedInAll += bytes;
+        };
+        const options = { tag, sources: known.peers, until, isStill: false, isWanted, onBytes };
         if (vain < MAX_VAIN) await this.#fetcher.pieces(replica, newest, options);
       }
       await new Promise<void>((resolve) => void this.#port.schedule(ROUND_MS, resolve));
     }
-    for (const bytes of shared.received.values()) shared.prefetched += bytes;
     const revision = replica.isWhole && shared.prefetched > 0 && replica.ready === null ? replica.revision : null;
     return { bytes: shared.prefetched, revision };
   }

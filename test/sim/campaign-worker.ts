@@ -23,6 +23,8 @@ const totals: Totals = {
   retried: 0,
   salvaged: 0,
   excluded: 0,
+  synced: 0,
+  healed: 0,
 };
 let failures = 0;
 // Storms make many errors, and where they were made is only looked at when one is a defect.
@@ -39,6 +41,8 @@ for (let seed = first; seed < end && failures < MAX_FAILURES; seed += stride) {
   totals.retried += outcome.retried;
   totals.salvaged += outcome.salvaged;
   totals.excluded += outcome.excluded;
+  totals.synced += outcome.synced;
+  totals.healed += outcome.healed;
   if (outcome.failure !== null) {
     failures += 1;
     const smallest = onlyFirst ? scenario : await shrink(scenario, outcome.failure);

@@ -32,6 +32,8 @@ export interface Totals {
   retried: number;
   salvaged: number;
   excluded: number;
+  synced: number;
+  healed: number;
 }
 
 export type CampaignMessage =
@@ -102,6 +104,8 @@ export async function runCampaign(
     retried: sum('retried'),
     salvaged: sum('salvaged'),
     excluded: sum('excluded'),
+    synced: sum('synced'),
+    healed: sum('healed'),
     steps: addUp(steps),
     failures: failures.sort((left, right) => left.seed - right.seed),
   };

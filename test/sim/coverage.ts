@@ -31,8 +31,6 @@ const ELSEWHERE: ReadonlySet<string> = new Set([
   'collectives/flight get isOpen',
   'collectives/operation awaits',
   'membership/paths of',
-  // Answers about shared state, which is not in the workload: losses in the midst of a sync are in test/state.
-  'collectives/inbound #openAnswer',
   // For peers that break the protocol, which its own never do: the fuzzers see to those.
   'membership/coordinator #expel',
   'membership/agreement busiest',

@@ -3,7 +3,7 @@
  * the invariants of ARCHITECTURE.md is broken.
  */
 import type { AlgorithmLabel, Report } from '../../src/index.ts';
-import { type Call, expected, type Numbers, tolerance } from './workload.ts';
+import { type Call, expected, isAsMade, type Numbers, tolerance } from './workload.ts';
 
 export class InvariantError extends Error {
   override readonly name = 'InvariantError';
@@ -88,7 +88,7 @@ export class Oracle {
       const isOther = this.#amnesia && !before.contributors.some((one) => contributors.includes(one));
       if (isOther) continue;
       for (const key of ['boundary', 'index', 'epoch', 'contributors', 'algorithm', 'ranges', 'bits'] as const) {
-        if (`${before[key]}` === `${now[key]}`) continue;
+        if (before[key] === now[key] || `${before[key]}` === `${now[key]}`) continue;
         throw new InvariantError(
           `agreement: ${title} has ${key} ${now[key]}, but on ${before.peerId} it has ${before[key]}`,
         );
@@ -153,7 +153,7 @@ export class Oracle {
   }
 
   #checkInput(call: Call, why: string): void {
-    if (same(call.input, call.before, call.before.length)) return;
+    if (isAsMade(call)) return;
     const { planned, peerId } = call;
     throw new InvariantError(
       `atomicity: the input of ${planned.kind} ${planned.index} of step ${planned.boundary} on ${peerId} was changed ${why}`,

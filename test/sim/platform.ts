@@ -6,6 +6,7 @@ import { ArenaPool, type EngineMemory } from '../../src/engine/memory.ts';
 import type { Platform } from '../../src/engine/platform.ts';
 import type { Kernels } from '../../src/kernels/kernels.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
+import { Hasher } from '../../src/state/hash.ts';
 import type { MemoryNetwork } from '../../src/transport/memory.ts';
 import type { SimProcess } from './process.ts';
 import type { Random } from './random.ts';
@@ -19,9 +20,18 @@ const POOLED = 8;
 
 const loaded: Promise<Kernels> = loadKernels(ARENA_BYTES);
 
+/** What engines and groups load when a state is first shared: virtual time would not wait for it. */
+const forStates: Promise<unknown> = Promise.all([
+  import('../../src/state/memory.ts'),
+  import('../../src/state/sharing.ts'),
+  import('../../src/state/service.ts'),
+  Hasher.load(),
+]);
+
 /** Kernels whose arena is empty again: pages are touched once, however many runs there are. */
 export async function freshKernels(): Promise<Kernels> {
   const kernels = await loaded;
+  await forStates;
   let next = FIRST_FREE;
   return {
     ...kernels,

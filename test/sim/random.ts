@@ -28,15 +28,17 @@ export class Random {
   }
 
   bytes(length: number): Uint8Array {
-    return Uint8Array.from({ length }, () => this.integer(0, 255));
+    const bytes = new Uint8Array(length);
+    for (let at = 0; at < length; at++) bytes[at] = this.integer(0, 255);
+    return bytes;
   }
 }
 
 /** 32 well-mixed bits of some numbers: chance that does not depend on the order in which it is asked for. */
 export function mix(...parts: readonly number[]): number {
   let state = 0x9e3779b9;
-  for (const part of parts) {
-    state = Math.imul(state ^ part, 0x85ebca6b);
+  for (let at = 0; at < parts.length; at++) {
+    state = Math.imul(state ^ parts[at]!, 0x85ebca6b);
     state = Math.imul(state ^ (state >>> 13), 0xc2b2ae35);
     state ^= state >>> 16;
   }

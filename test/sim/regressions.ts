@@ -260,4 +260,31 @@ export const REGRESSIONS: readonly { readonly title: string; readonly scenario: 
       ],
     },
   },
+  {
+    title: 'a user gave up for want of a quorum while the others came in, and so let down who was with it',
+    scenario: {
+      seed: 338,
+      machines: 3,
+      minWorldSize: 2,
+      stripes: 1,
+      segmentBytes: 4096,
+      heartbeatMs: 100,
+      lostAfterMs: 300,
+      callTimeoutMs: 600,
+      ahead: 3,
+      weather: {
+        latencyMs: 0,
+        jitterMs: 10,
+        bytesPerMs: 1000000,
+        maxPieceBytes: 20000,
+        windowBytes: 262144,
+        cutChance: 0,
+      },
+      stormMs: 692,
+      faults: [
+        { at: 88, kind: 'crash', machine: 0, silent: true, restartMs: null },
+        { at: 567, kind: 'coordinator-crash', restartMs: 860, keepsStore: false },
+      ],
+    },
+  },
 ];

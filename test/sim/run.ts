@@ -153,7 +153,8 @@ async function main(options: Options): Promise<number> {
   const hours = result.virtualMs / 3_600_000;
   console.log(
     `${result.runs} seeds from ${first}: ${result.failures.length} failed; ${seconds.toFixed(1)} s for ${hours.toFixed(1)} simulated hours, ` +
-      `${result.events} events, ${result.succeeded} calls succeeded (${result.retried} after a loss, ${result.salvaged} in part), ${result.failed} failed as they may (${result.excluded} as the others went on without them)`,
+      `${result.events} events, ${result.succeeded} calls succeeded (${result.retried} after a loss, ${result.salvaged} in part), ${result.failed} failed as they may (${result.excluded} as the others went on without them), ` +
+      `${result.synced} syncs of shared state succeeded (${result.healed} moved something)`,
   );
   const isComplete = showSteps(addUp(result.steps, countSteps()));
   const mustBe = faults === null && result.runs >= TELLING_SEEDS;

@@ -4,6 +4,7 @@
  */
 import type { Weather } from '../../src/transport/memory.ts';
 import { mix, Random } from './random.ts';
+import { drawState, type StatePlan } from './state.ts';
 
 /** A machine, numbered from 0. What runs on it may die and be started again. */
 type Machine = number;
@@ -79,6 +80,8 @@ export interface Scenario {
   readonly faults: readonly TimedFault[];
   /** All-reduces are streams, whose inputs come in parts. Never drawn: said of scenarios that were. */
   readonly streams?: boolean;
+  /** A state that all share. */
+  readonly state?: StatePlan;
 }
 
 type Make = (random: Random, machines: number) => Fault;
@@ -183,7 +186,7 @@ export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT
     at: random.integer(0, stormMs),
     ...MAKERS[random.pick(kinds)](random, machines),
   }));
-  return {
+  const scenario: Scenario = {
     seed,
     machines,
     minWorldSize,
@@ -205,4 +208,11 @@ export function drawScenario(seed: number, allowed: readonly FaultKind[] = FAULT
     stormMs,
     faults: faults.sort((left, right) => left.at - right.at),
   };
+  const state = drawState(seed, speedOf(scenario.weather));
+  return state === null ? scenario : { ...scenario, state };
+}
+
+/** What a connection moves: a window for each round trip at most (bytes per ms). */
+function speedOf({ latencyMs = 0, jitterMs = 0, bytesPerMs = 0, windowBytes = 0 }: Partial<Weather>): number {
+  return Math.min(bytesPerMs, windowBytes / (latencyMs + jitterMs + 0.1));
 }

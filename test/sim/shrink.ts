@@ -14,6 +14,14 @@ function* simpler(scenario: Scenario): Generator<Scenario> {
     yield { ...scenario, faults: faults.slice(0, faults.length >> 1) };
     yield { ...scenario, faults: faults.slice(faults.length >> 1) };
   }
+  if (scenario.state !== undefined) {
+    const { state, ...rest } = scenario;
+    yield rest;
+    if (state.counts.length > 1) yield { ...rest, state: { ...state, counts: state.counts.slice(0, -1) } };
+    if (state.every > 1) yield { ...rest, state: { ...state, every: 1 } };
+    for (const key of ['joins', 'keeps', 'flips'] as const)
+      if (state[key]) yield { ...rest, state: { ...state, [key]: false } };
+  }
   for (let index = 0; index < faults.length; index++) yield { ...scenario, faults: faults.toSpliced(index, 1) };
   if (scenario.machines > 1) yield { ...scenario, machines: scenario.machines - 1 };
   if (scenario.stripes > 1) yield { ...scenario, stripes: 1 };

@@ -19,9 +19,11 @@ function told({ seed, failure, trace }: SeedFailure): string {
 
 describe('simulated weather', () => {
   it('breaks no invariant on the fixed seeds', async () => {
-    const { failures, runs } = await runCampaign({ first: 1, count: FIXED_SEEDS, faults: null });
+    const { failures, runs, synced, healed } = await runCampaign({ first: 1, count: FIXED_SEEDS, faults: null });
     expect(failures.map(told).join('\n\n')).toBe('');
     expect(runs).toBe(FIXED_SEEDS);
+    expect(synced).toBeGreaterThan(500);
+    expect(healed).toBeGreaterThan(50);
   }, 180_000);
 
   it('breaks no invariant on seeds that nobody has seen before', async () => {

@@ -86,16 +86,43 @@ function drawPlanned(seed: number, boundary: number, index: number): Planned {
   return isMedian ? { ...planned, op: 'median', isOrdered: false } : { ...planned, isOrdered };
 }
 
-/** None to four collectives, all under way at once. */
-export function stepPlan(seed: number, boundary: number): readonly Planned[] {
-  const count = [0, 1, 1, 1, 2, 4][mix(seed, boundary, 99) % 6]!;
-  return Array.from({ length: count }, (_, index) => drawPlanned(seed, boundary, index));
+/** What many ask for again and again, made once. Forgotten all at once when it is too much. */
+class Made<T> {
+  readonly #values: Map<string, T> = new Map();
+  readonly #most: number;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  get(key: string, make: () => T): T {
+    let value = this.#values.get(key);
+    if (value !== undefined) return value;
+    if (this.#values.size >= this.#most) this.#values.clear();
+    value = make();
+    this.#values.set(key, value);
+    return value;
+  }
 }
 
+const plans = new Made<readonly Planned[]>(64);
+
+/** None to four collectives, all under way at once. */
+export function stepPlan(seed: number, boundary: number): readonly Planned[] {
+  return plans.get(`${seed} ${boundary}`, () => {
+    const count = [0, 1, 1, 1, 2, 4][mix(seed, boundary, 99) % 6]!;
+    return Array.from({ length: count }, (_, index) => drawPlanned(seed, boundary, index));
+  });
+}
+
+const keys = new Made<number>(256);
+
 function keyOf(peerId: string): number {
-  let key = 7;
-  for (let index = 0; index < peerId.length; index++) key = mix(key, peerId.charCodeAt(index));
-  return key;
+  return keys.get(peerId, () => {
+    let key = 7;
+    for (let index = 0; index < peerId.length; index++) key = mix(key, peerId.charCodeAt(index));
+    return key;
+  });
 }
 
 /** Of any simulated run. */
@@ -145,8 +172,6 @@ export interface Call {
   /** Peer that is the root. */
   readonly rootId: string;
   readonly input: Numbers;
-  /** What the input must be if the call fails. */
-  readonly before: Numbers;
   readonly output: Numbers;
   /** Of a stream: what it handed back, in the output's order, by the time the call had succeeded; else null. */
   readonly handed: Handed | null;
@@ -220,7 +245,6 @@ export function call(
   const rootId = group.members[rootRank]!.peerId; // a rank of the view
   const isRoot = rootId === peerId;
   const input = inputOf(peerId, planned, inputCount(asked, worldSize, isRoot));
-  const before = input.slice();
   const output =
     asked.inPlace && (kind === 'allReduce' || kind === 'reduce' || kind === 'broadcast')
       ? input
@@ -267,11 +291,21 @@ export function call(
   };
   // What a broadcast must not change when it fails is where its result goes.
   const guarded = kind === 'broadcast' ? output : input;
-  return { planned: asked, peerId, worldSize, rootId, input: guarded, before, output, handed, outcome: start() };
+  return { planned: asked, peerId, worldSize, rootId, input: guarded, output, handed, outcome: start() };
 }
 
 function inputOf(peerId: string, planned: Planned, count: number, start = 0): Numbers {
   return repeat(planned.dtype, patternOf(peerId, planned), start, count);
+}
+
+/** Whether the input of a call is what it was made of. */
+export function isAsMade({ planned, peerId, input }: Call): boolean {
+  const pattern = repeat(planned.dtype, patternOf(peerId, planned), 0, Math.min(PERIOD, input.length));
+  const bytes = Buffer.from(input.buffer, input.byteOffset, input.byteLength);
+  const period = PERIOD * input.BYTES_PER_ELEMENT;
+  if (!bytes.subarray(0, period).equals(Buffer.from(pattern.buffer))) return false;
+  // The rest repeats it.
+  return bytes.length <= period || bytes.subarray(period).equals(bytes.subarray(0, bytes.length - period));
 }
 
 function combine(op: ReduceOp, left: number, right: number): number {
@@ -381,19 +415,22 @@ function joined(dtype: SimDtype, parts: readonly Numbers[]): Numbers {
   return result;
 }
 
-/** Results of reductions that were asked for last: every rank asks for the same. */
-const reductions: Map<string, Numbers> = new Map();
-const MAX_REDUCTIONS = 16;
+/** Results that were asked for last: every rank asks for the same. */
+const results = new Made<Numbers>(16);
 
 function reducedOnce(planned: Planned, contributors: readonly string[], algorithm: AlgorithmLabel): Numbers {
-  const key = `${planned.boundary} ${planned.index} ${algorithm} ${contributors.join()}`;
-  let result = reductions.get(key);
-  if (result === undefined) {
-    if (reductions.size >= MAX_REDUCTIONS) reductions.clear();
-    result = planned.isOrdered ? inProgramOrder(planned, contributors, algorithm) : reduced(planned, contributors);
-    reductions.set(key, result);
-  }
-  return result;
+  return results.get(`${planned.boundary} ${planned.index} ${algorithm} ${contributors.join()}`, () =>
+    planned.isOrdered ? inProgramOrder(planned, contributors, algorithm) : reduced(planned, contributors),
+  );
+}
+
+function gatheredOnce(planned: Planned, contributors: readonly string[]): Numbers {
+  return results.get(`${planned.boundary} ${planned.index} ${contributors.join()}`, () =>
+    joined(
+      planned.dtype,
+      contributors.map((one) => inputOf(one, planned, planned.count)),
+    ),
+  );
 }
 
 /**
@@ -427,16 +464,9 @@ export function expected(
     case 'broadcast':
       return inputOf(rootId, planned, count);
     case 'allGather':
-      return joined(
-        dtype,
-        contributors.map((one) => inputOf(one, planned, count)),
-      );
+      return gatheredOnce(planned, contributors);
     case 'gather':
-      if (peerId !== rootId) return null;
-      return joined(
-        dtype,
-        contributors.map((one) => inputOf(one, planned, count)),
-      );
+      return peerId === rootId ? gatheredOnce(planned, contributors) : null;
     case 'scatter':
       return inputOf(rootId, planned, count, rank * count);
     case 'allToAll':

@@ -6,7 +6,8 @@ import { CoordinatorServer } from '../../src/engine/coordinator-server.ts';
 import { createInlineEngine } from '../../src/engine/inline.ts';
 import { resolveSecurity } from '../../src/engine/resolve-security.ts';
 import { SkeinError } from '../../src/errors.ts';
-import { Group } from '../../src/group.ts';
+import { Group, memoryOf } from '../../src/group.ts';
+import type { Report, Step, SyncReport } from '../../src/index.ts';
 import type { Kernels } from '../../src/kernels/kernels.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -18,6 +19,7 @@ import { freshKernels, simPlatform } from './platform.ts';
 import { SimProcess } from './process.ts';
 import { mix, Random } from './random.ts';
 import { PATIENT_MS, type Scenario, type TimedFault } from './scenario.ts';
+import { StateOracle, UserState } from './state.ts';
 import { type Call, call, stepPlan } from './workload.ts';
 
 export interface Outcome {
@@ -31,6 +33,9 @@ export interface Outcome {
   readonly retried: number;
   readonly salvaged: number;
   readonly excluded: number;
+  /** Syncs of a shared state that succeeded, and those of them in which something was fetched. */
+  readonly synced: number;
+  readonly healed: number;
 }
 
 const COORDINATOR: Address = { kind: 'memory', name: 'coordinator' };
@@ -64,6 +69,9 @@ const MAX_EVENTS = 3_000_000;
 /** How the coordinator notes that it will have nothing more to do with a peer. */
 const EXPELLED = 'it broke the protocol';
 
+/** After the storm, a user whose calls find too few others so many times gives up. */
+const MAX_LACKS = 4;
+
 /** Errors that a storm may cause. Anything else is a defect. */
 const EXPECTED_CODES = new Set([
   'SKEIN_TIMEOUT',
@@ -75,7 +83,17 @@ const EXPECTED_CODES = new Set([
   'SKEIN_MISMATCH',
   'SKEIN_CLOSED',
   'SKEIN_EXCLUDED',
+  'SKEIN_STATE_LOST',
 ]);
+
+/** After these a group is no use any more. */
+const FINAL_CODES: ReadonlySet<string | null> = new Set(['SKEIN_EVICTED', 'SKEIN_CONNECT', 'SKEIN_CLOSED']);
+
+/** Tags of a group's own collectives that take part in a sync begin so. */
+const SYNC_TAG = 'skein.state:';
+
+/** Of boundaries at which a user could change its state alone, one in so many sees it done. */
+const FLIPS_BY = 12;
 
 const ROOTED: ReadonlySet<string> = new Set(['broadcast', 'reduce', 'gather', 'scatter']);
 
@@ -89,10 +107,17 @@ interface Machine {
   /** What the user does wrong next. */
   wrong: boolean;
   lateMs: number;
+  /** What its user shares, if anything is shared. */
+  state: UserState | null;
+  /** Censuses begun by the syncs of its group, and the last that succeeded. */
+  censuses: number;
+  census: Report | null;
   leaves: boolean;
   /** It has done its part, and leaves for good. */
   stops: boolean;
   finished: boolean;
+  /** How often there were too few others since the storm. */
+  lacks: number;
 }
 
 type Rule = (from: string, to: string) => boolean;
@@ -105,6 +130,7 @@ class World {
   readonly #random: Random;
   readonly #network: MemoryNetwork;
   readonly #oracle: Oracle = new Oracle();
+  readonly #stateOracle: StateOracle | null;
   readonly #machines: Machine[] = [];
   readonly #trace: string[] = [];
   /** Rules of what can't reach what, while their faults last. */
@@ -115,7 +141,7 @@ class World {
   #coordinatorStarts = 0;
   #server: CoordinatorServer | null = null;
   #calmSince: number | null = null;
-  /** When a user last disturbed the others: one who is late sleeps until then, or one who would join has given up. */
+  /** When a user last disturbed the others: one who is late sleeps until then, or one who would join, or waits for others, has given up. */
   #unrestUntil = 0;
   #lastBoundary = 0;
   #stopAfter = Number.POSITIVE_INFINITY;
@@ -136,6 +162,7 @@ class World {
         this.#fail(`protocol: ${host} refused what came from ${remote}: ${message}`),
     });
     this.#coordinator = new SimProcess('coordinator', this.clock);
+    this.#stateOracle = scenario.state === undefined ? null : new StateOracle(scenario.state);
   }
 
   async run(): Promise<Outcome> {
@@ -170,6 +197,8 @@ class World {
       retried,
       salvaged,
       excluded,
+      synced: this.#stateOracle?.synced ?? 0,
+      healed: this.#stateOracle?.healed ?? 0,
     };
   }
 
@@ -186,6 +215,14 @@ class World {
 
   get #finished(): boolean {
     return this.#calmSince !== null && this.#machines.every((machine) => machine.finished || machine.process.dead);
+  }
+
+  /** There were too few for a machine. It gives up when there won't be more, or when it has waited often enough in calm weather. */
+  #lackQuorum(machine: Machine): void {
+    if (this.#calmSince === null) return;
+    machine.lacks += 1;
+    const left = this.#machines.filter(({ process, finished, stops }) => !process.dead && !finished && !stops);
+    if (left.length < this.#scenario.minWorldSize || machine.lacks >= MAX_LACKS) machine.stops = true;
   }
 
   #fail(text: string): void {
@@ -254,9 +291,13 @@ class World {
       abort: new AbortController(),
       wrong: false,
       lateMs: 0,
+      state: null,
+      censuses: 0,
+      census: null,
       leaves: false,
       stops: false,
       finished: false,
+      lacks: 0,
     };
     this.#machines.push(machine);
     this.#boot(machine);
@@ -266,6 +307,7 @@ class World {
     machine.incarnations += 1;
     if (machine.incarnations > 1) machine.process = new SimProcess(`m${machine.index}`, this.clock);
     machine.group = null;
+    machine.state = null;
     const { process } = machine;
     this.#live(machine, process).catch((error: unknown) => {
       if (process.dead) return;
@@ -289,6 +331,8 @@ class World {
       });
       await this.#train(machine, process, group);
       machine.group = null;
+      // Others may have come in just now, who wait for its next call.
+      if (machine.lacks >= MAX_LACKS) this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now());
       await group.leave();
       if (machine.stops) machine.finished = true;
       if (machine.leaves) {
@@ -299,7 +343,9 @@ class World {
   }
 
   async #join(machine: Machine, process: SimProcess): Promise<Group | null> {
-    const { minWorldSize, stripes, machines, callTimeoutMs, seed } = this.#scenario;
+    const { minWorldSize, stripes, machines, callTimeoutMs, seed, state } = this.#scenario;
+    if (state !== undefined && (machine.state === null || !state.keeps)) machine.state = new UserState(seed, state);
+    const memory = state?.joins === true ? await memoryOf(machine.state?.shared, 'inline') : null;
     const platform = simPlatform(process, this.#surroundings);
     const startWorldSize = machine.incarnations === 1 && mix(seed, 5) % 2 === 0 ? machines : minWorldSize;
     const runtime = {
@@ -320,14 +366,32 @@ class World {
         (onMessage) => createInlineEngine(onMessage, platform),
         { engine: 'inline', runtime },
         undefined,
+        memory,
+        null,
+        null,
+        state === undefined ? null : (describe) => this.#traceCensus(machine, describe().tag),
       );
       this.#note(`machine ${machine.index} is ${group.peerId}, epoch ${group.epoch}, ${group.worldSize} members`);
       return group;
     } catch (error) {
       this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now());
       this.#judge(error, `join of machine ${machine.index}`);
+      // What was fetched before may be parts of several revisions.
+      if (machine.state?.shared.revision === 0) machine.state = null;
       return null;
     }
+  }
+
+  /** Sees what comes of the collectives that a sync is made of. */
+  #traceCensus(machine: Machine, tag: string): { done(report: Report): void; failed(): void } | null {
+    if (!tag.startsWith(SYNC_TAG)) return null;
+    machine.censuses += 1;
+    return {
+      done: (report) => {
+        machine.census = report;
+      },
+      failed: () => {},
+    };
   }
 
   /** Steps until the end, or until the group is no use any more. */
@@ -335,7 +399,7 @@ class World {
     /** Of each step that may have calls open: what comes of them. */
     const open: (readonly Promise<string | null>[])[] = [];
     try {
-      for await (const { boundary, worldSize } of group.steps()) {
+      for await (const { boundary, worldSize } of this.#stepsOf(machine, group)) {
         this.#lastBoundary = Math.max(this.#lastBoundary, boundary);
         if (boundary > this.#stopAfter) {
           machine.stops = true;
@@ -343,19 +407,114 @@ class World {
         }
         if (machine.leaves) break;
         this.#note(`${group.peerId} passes boundary ${boundary}, ${worldSize} members`);
+        if (!(await this.#syncWithin(machine, group, boundary))) break;
         open.push(await this.#makeCalls(machine, process, group, boundary));
         const result = await this.#await(machine, open, this.#scenario.ahead);
         if (result === 'gone' || machine.stops) break;
+        this.#updateState(machine, group);
         // Whoever fell behind catches up.
         if (result === 'failed' || (this.#calmSince !== null && boundary < this.#lastBoundary)) continue;
         await process.sleep(this.#pauseAfter(boundary));
       }
     } catch (error) {
+      if (error instanceof InvariantError) throw error;
       this.#judge(error, `boundary of ${group.peerId}`);
-      if (this.#calmSince !== null && codeOf(error) === 'SKEIN_QUORUM') machine.stops = true;
+      if (codeOf(error) === 'SKEIN_QUORUM') this.#lackQuorum(machine);
     }
     await this.#await(machine, open, 0);
   }
+
+  // --- shared state ------------------------------------------------------------------------------------------------
+
+  #stepsOf(machine: Machine, group: Group): AsyncIterable<Step> {
+    return this.#scenario.state?.loops === true ? this.#syncedSteps(machine, group) : group.steps();
+  }
+
+  /** Each begins with a sync of the state. They end where one fails: whoever left out a step alone would call what the others do not. */
+  async *#syncedSteps(machine: Machine, group: Group): AsyncGenerator<Step> {
+    const { every, strategy } = this.#scenario.state!; // as its steps are synced
+    const { shared } = machine.state!; // made before the group
+    const steps = group.steps({ state: shared, syncEvery: every, sync: { strategy } });
+    // Between two steps the revision is counted up.
+    for (let isFirst = true; ; isFirst = false) {
+      const sync = this.#beginSync(machine, group, shared.revision + (isFirst ? 0 : 1));
+      const { censuses } = machine;
+      const next = await steps.next().catch((error: unknown) => {
+        if (machine.censuses === censuses) throw error; // of the boundary
+        sync.onFailure(error);
+        return null;
+      });
+      if (next === null || next.done === true) return;
+      if (next.value.sync !== null) sync.onSuccess(next.value.sync);
+      yield next.value;
+    }
+  }
+
+  /** @returns whether the group is of use still */
+  async #syncWithin(machine: Machine, group: Group, boundary: number): Promise<boolean> {
+    const { state: plan, seed } = this.#scenario;
+    const { state } = machine;
+    if (plan === undefined || state === null || plan.loops || mix(seed, boundary, 61) % plan.every > 0) return true;
+    const { strategy, joins } = plan;
+    const sync = this.#beginSync(machine, group, state.shared.revision);
+    try {
+      sync.onSuccess(await group.syncState(state.shared, { strategy, tag: joins ? '' : 'apart' }));
+    } catch (error) {
+      if (error instanceof InvariantError) throw error;
+      return sync.onFailure(error);
+    }
+    return true;
+  }
+
+  /** @param revision of what the user has */
+  #beginSync(
+    machine: Machine,
+    group: Group,
+    revision: number,
+  ): { onSuccess(report: SyncReport): void; onFailure(error: unknown): boolean } {
+    const { process } = machine;
+    const { peerId } = group;
+    const [state, oracle] = [machine.state!, this.#stateOracle!]; // there are syncs only where a state is shared
+    const startedAt = this.clock.now();
+    const title = `sync of ${peerId}`;
+    const chance = mix(this.#scenario.seed, machine.index, startedAt, 62);
+    if (this.#scenario.state?.flips === true && this.#calmSince === null && chance % FLIPS_BY === 0) {
+      if (!oracle.isHollow(peerId, revision)) state.flip(chance);
+    }
+    oracle.onBegin(peerId, revision, state.key);
+    const onSuccess = (report: SyncReport) => {
+      if (process.dead) return;
+      const { id, epoch, contributors } = machine.census!; // the sync's last
+      this.#note(
+        `${title} succeeded: ${id}, epoch ${epoch}, ${contributors.join()}: revision ${report.revision}, ${report.received} bytes from ${report.from.join()}`,
+      );
+      oracle.onSuccess(peerId, machine.census!, state, report);
+    };
+    const onFailure = (error: unknown): boolean => {
+      if (process.dead) return false;
+      oracle.onFailure(peerId, state);
+      this.#judge(error, title, startedAt > this.#settledAt);
+      const elapsed = this.clock.now() - startedAt;
+      // Where it belongs to a step, that one's boundary comes first.
+      if (elapsed > 2 * this.#scenario.callTimeoutMs + this.#stoppedMs + 10_000)
+        this.#fail(`progress: ${title} ended ${elapsed.toFixed(0)} ms after it was called`);
+      const code = codeOf(error);
+      if (code === 'SKEIN_QUORUM') this.#lackQuorum(machine);
+      if (code === 'SKEIN_STATE_LOST') state.load();
+      return !FINAL_CODES.has(code) && !machine.stops;
+    };
+    return { onSuccess, onFailure };
+  }
+
+  /** At the end of a step. In a loop of `steps({ state })` that counts up the revision. */
+  #updateState({ state }: Machine, { peerId }: Group): void {
+    if (state === null || this.#stateOracle?.isHollow(peerId, state.shared.revision) === true) return;
+    const revision = state.shared.revision + 1;
+    state.update(revision);
+    if (this.#scenario.state?.loops === false) state.shared.revision = revision;
+  }
+
+  // --- collectives -------------------------------------------------------------------------------------------------
 
   /** Waits until no more than so many steps have calls open; `gone`: the group is no use any more. */
   async #await(
@@ -367,7 +526,7 @@ class World {
     while (open.length > most) {
       for (const code of await Promise.all(open.shift()!)) {
         if (code === 'SKEIN_EVICTED' || code === 'SKEIN_CONNECT') result = 'gone';
-        else if (code === 'SKEIN_QUORUM' && this.#calmSince !== null) machine.stops = true;
+        else if (code === 'SKEIN_QUORUM' && this.#calmSince !== null) this.#lackQuorum(machine);
         else if (code !== null && result === 'done') result = 'failed';
       }
     }
@@ -451,7 +610,9 @@ class World {
       this.#fail(`progress: ${title} failed although its user was patient: ${text}`);
     // Whoever comes last may find that the others have gone, and the impatient that the network is slow.
     const isImpatience = !isPatient && (code === 'SKEIN_TIMEOUT' || code === 'SKEIN_WITHDRAWN');
-    if (isSettled && !isImpatience && code !== 'SKEIN_QUORUM')
+    // Who comes with nothing when the others have gone finds nobody whose state it could take.
+    const isForlorn = code === 'SKEIN_QUORUM' || code === 'SKEIN_STATE_LOST';
+    if (isSettled && !isImpatience && !isForlorn)
       this.#fail(`progress: ${title} failed although the storm is long over: ${text}`);
   }
 

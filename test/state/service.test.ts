@@ -277,6 +277,36 @@ describe('a newcomer', () => {
     expect(circle.clock.now() - since).toBeLessThan(3_000);
   });
 
+  test('ends when its peer is a member: what comes later does not get into what the first sync has fetched', async () => {
+    const circle = new Circle();
+    const peers = await members(circle);
+    const [slow, ...others] = peers;
+    const newcomer = await circle.add('n');
+    circle.attach(newcomer, SHAPES, 0, ZERO);
+    const wait = (ms: number) => circle.drive(new Promise<void>((resolve) => void circle.clock.schedule(ms, resolve)));
+    let isWanted = true;
+    const ids = peers.map(({ id }) => id);
+    const prefetching = newcomer.service.prefetch('', ids, () => isWanted);
+    slow!.onTheWay = 400 * MIB; // what it sends is late
+    const before = slow!.sent;
+    while (slow!.sent < before + 2 * MIB) await wait(10);
+    // All go on by a step, the newcomer comes in, and syncs with the others before the rest of what it asked for has come.
+    let holding: Holding | null = null;
+    for (const peer of peers) {
+      for (const bytes of peer.memory) bytes.fill(6);
+      holding = await begin(circle, peer, 6);
+      await settle(circle, peer, holding);
+    }
+    isWanted = false;
+    await begin(circle, newcomer, 0);
+    expect((await fetching(circle, newcomer, holding!, others)).ready).toEqual(holding!.hash);
+    await wait(1_000);
+    await settle(circle, newcomer, holding!);
+    expect(copyOf(newcomer)).toEqual(copyOf(others[0]!));
+    await circle.drive(prefetching);
+    expect(copyOf(newcomer)).toEqual(copyOf(others[0]!));
+  });
+
   test('fetches nothing where nobody holds anything, or something else', async () => {
     const circle = new Circle();
     const peers = await members(circle);

@@ -170,4 +170,18 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'if (payload.length === 0) {',
     faults: 'wrong',
   },
+  {
+    title: 'newcomers have a say in what the run has learnt',
+    file: 'src/state/census.ts',
+    find: 'return synced.length > 0 ? synced : members;',
+    replace: 'return members;',
+    faults: 'crash,join',
+  },
+  {
+    title: 'what is fetched gets to its place before all have it ready',
+    file: 'src/state/replica.ts',
+    find: '    if (this.isWhole) {\n      this.#kept.set',
+    replace: '    if (this.isWhole && this.layout.pieces === 0) {\n      this.#kept.set',
+    faults: 'crash,stop,partition',
+  },
 ];
