@@ -1,19 +1,19 @@
 import { defineConfig } from 'vitest/config';
 import { LongestFirst } from './test/harness/longest-first.ts';
 
-/** Nothing in these depends on the time that anything takes: they may compete with one another, and go on when nobody else needs a core. */
+/** These compute, and nothing in them depends on the time that it takes: they leave the cores to others. */
 const PATIENT = [
-  ...['collectives', 'deploy', 'diloco', 'executor', 'eyes', 'kernels', 'membership', 'ring', 'sim', 'wire'].map(
+  ...['collectives', 'deploy', 'executor', 'eyes', 'kernels', 'membership', 'ring', 'sim', 'wire'].map(
     (folder) => `test/${folder}/**/*.test.ts`,
   ),
   'test/state/{census,schedule,service}.test.ts',
-  'test/store/{file,leadership,ledger}.test.ts',
+  'test/store/{leadership,ledger}.test.ts',
   'test/security/{lobby,refusals}.test.ts',
   'test/snapshot/folder.test.ts',
   'test/doctor/verdicts.test.ts',
   'test/notes/merge.test.ts',
-  'test/examples/{diloco-*,mnist}.test.ts',
-  'test/{staging,tidy}.test.ts',
+  'test/examples/mnist.test.ts',
+  'test/staging.test.ts',
 ];
 
 /** These mostly wait, for networks, processes and each other, and none of them for a time that another could spoil. */
@@ -23,15 +23,18 @@ const WAITING = [
   'test/browser/**/*.test.ts',
   'test/processes/{kill,robust,stream,webrtc}.test.ts',
   'test/group/{calls,codecs,collectives,costs,lists,long-pipe,programs,ring,robust,stream,trace}.test.ts',
-  'test/store/conformance.test.ts',
+  'test/store/{conformance,file}.test.ts',
   'test/conformance/**/*.test.ts',
-  ...['cli', 'docs', 'launch', 'engine', 'benchmark', 'transport'].map((folder) => `test/${folder}/**/*.test.ts`),
+  ...['cli', 'diloco', 'docs', 'launch', 'engine', 'benchmark', 'transport'].map(
+    (folder) => `test/${folder}/**/*.test.ts`,
+  ),
   'test/fuzz/parsers.test.ts',
   'test/state/{kill,sync}.test.ts',
   'test/snapshot/{group,processes}.test.ts',
   'test/doctor/hangs.test.ts',
   'test/notes/processes.test.ts',
-  'test/examples/browser.test.ts',
+  'test/tidy.test.ts',
+  'test/examples/{browser,diloco-*}.test.ts',
   'test/security/{encryption,https,join,passes,tls}.test.ts',
 ];
 

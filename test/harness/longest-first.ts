@@ -11,6 +11,7 @@ const LONGEST: readonly string[] = [
   'sim/mutants/mutants',
   'browser/tabs',
   'nat/mixed',
+  'examples/diloco-mnist',
   'processes/kill',
   'executor/executor',
   'nat/webrtc',
