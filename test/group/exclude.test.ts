@@ -11,7 +11,8 @@ async function sum(group: Group, rank: number): Promise<{ values: Float32Array; 
   return { values, contributors };
 }
 
-test.each(['inline', 'worker'] as const)(
+// They wait, most of the time: all at once.
+test.concurrent.each(['inline', 'worker'] as const)(
   'the others go on without one that comes late, and it stays a member (%s)',
   { timeout: 40_000 },
   async (engine) => {
@@ -48,7 +49,7 @@ test.each(['inline', 'worker'] as const)(
   },
 );
 
-test('nobody is left out when too few would be left, or where the members do not want it alike', {
+test.concurrent('nobody is left out when too few would be left, or where the members do not want it alike', {
   timeout: 30_000,
 }, async () => {
   await using members = await Members.form(2, { engine: 'inline', minWorldSize: 2 });

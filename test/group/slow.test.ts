@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { Members } from './members.ts';
 
-test.each(['inline', 'worker'] as const)(
+// They wait, most of the time: both at once.
+test.concurrent.each(['inline', 'worker'] as const)(
   'a member that comes late is named to all, and no other (%s)',
   { timeout: 30_000 },
   async (engine) => {

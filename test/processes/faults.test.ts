@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { Coordinator, join } from 'skein';
-import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { parseTcpAddress, shortcutOf } from '../../src/transport/address.ts';
 import { Cluster, type PeerProcess, RemoteError } from '../harness/cluster.ts';
 import { requireIPv6 } from '../harness/requirements.ts';
@@ -160,6 +160,14 @@ describe('the coordinator is killed', () => {
 });
 
 describe('mismatched calls', () => {
+  let run: Cluster;
+  let peers: PeerProcess[];
+  beforeAll(async () => {
+    run = await Cluster.start();
+    peers = await run.form(3);
+  });
+  afterAll(() => run[Symbol.asyncDispose]());
+
   const pairs: [string, Call, Call][] = [
     ['count', { count: 1000 }, { count: 1001 }],
     ['dtype', { dtype: 'f32' }, { dtype: 'i32' }],
@@ -170,8 +178,6 @@ describe('mismatched calls', () => {
   test.each(pairs)(
     '%s: a MismatchError on every member, which says who called what; the next call works',
     async (_, usual, odd) => {
-      const run = await cluster();
-      const peers = await run.form(3);
       const calls = peers.map((peer, index) => failure(allReduce(peer, index === 1 ? odd : usual)));
       for (const error of await Promise.all(calls)) {
         expect(error.code).toBe('SKEIN_MISMATCH');

@@ -5,7 +5,7 @@ import pc from 'picocolors';
 import { countSteps, type StepCount } from '../../src/lifecycle.ts';
 import { runModel } from '../store/leadership.ts';
 import { runCampaign, type SeedFailure } from './campaign.ts';
-import { countVisits } from './coverage.ts';
+import { findVisits } from './coverage.ts';
 import { RARE } from './rare.ts';
 import { drawScenario, FAULT_KINDS, type FaultKind, type Scenario } from './scenario.ts';
 import { shrink } from './shrink.ts';
@@ -65,9 +65,9 @@ async function simulateElections(): Promise<void> {
   }
 }
 
-/** How often the seeds come to each part of the protocol, and take each step of its machines; none may be left out. */
+/** Which parts of the protocol the seeds come to, and how often they take each step of its machines; none may be left out. */
 async function showCoverage(first: number, count: number, faults: readonly FaultKind[] | null): Promise<number> {
-  const visits = await countVisits(async () => {
+  const visits = await findVisits(async () => {
     await simulateElections();
     for (const { scenario } of RARE) await simulate(scenario);
     // Cuts that leave a ring are rare among all faults.
@@ -76,10 +76,10 @@ async function showCoverage(first: number, count: number, faults: readonly Fault
     for (let seed = first; seed < first + count / 8; seed++)
       await simulate({ ...drawScenario(seed, faults ?? undefined), streams: true });
   });
-  for (const { place, count: visited } of visits) console.log(`${String(visited).padStart(10)}  ${place}`);
+  for (const { place, visited } of visits) console.log(`${visited ? 'visited' : '      –'}  ${place}`);
   const steps = countSteps();
   for (const { step, count: taken } of steps) console.log(`${String(taken).padStart(10)}  ${step}`);
-  const blind = visits.filter((visit) => visit.count === 0);
+  const blind = visits.filter(({ visited }) => !visited);
   console.log(`${visits.length - blind.length} of ${visits.length} parts of the protocol were visited`);
   for (const { place } of blind) console.log(pc.red(`never visited: ${place}`));
   return showSteps(steps) && blind.length === 0 ? 0 : 1;
@@ -170,7 +170,7 @@ const program = new Command('sim')
   .option('--scenario <file>', 'runs a scenario that an earlier failure wrote')
   .option('--first', 'stops at the first failure, and does not shrink it')
   .option('--find <step>', 'looks for a small scenario that takes this step, for example "call: held → running"')
-  .option('--coverage', 'counts how often the seeds come to each part of the protocol')
+  .option('--coverage', 'tells which parts of the protocol the seeds come to, and how often they take each step')
   .option('--faults <kinds>', `only these kinds of fault, of ${FAULT_KINDS.join(', ')}`)
   .addHelpText('after', '\nA seed repeats exactly. A failing one is shrunk, and the result written to a file.');
 program.parse();

@@ -44,7 +44,7 @@ describe('simulated weather', () => {
     expect(sums.succeeded).toBeGreaterThan(500);
     expect(sums.retried).toBeGreaterThan(5);
     expect(sums.salvaged).toBeGreaterThan(0);
-  }, 120_000);
+  }, 180_000);
 
   it.each(REGRESSIONS)('does not find again: $title', async ({ scenario }) => {
     const { failure, trace } = await simulate(scenario);
@@ -71,12 +71,12 @@ describe('the simulator', () => {
 
   it('comes to every part of the protocol', async () => {
     const command = ['dist/test/sim/run.js', '--seeds', '120', '--coverage'];
-    const { stdout } = await promisify(execFile)(process.execPath, command, { timeout: 120_000 }).catch(
+    const { stdout } = await promisify(execFile)(process.execPath, command, { timeout: 240_000 }).catch(
       (error: { readonly stdout: string }) => error, // exit code 1: something was never visited
     );
     expect(stdout).toMatch(/(\d+) of \1 parts of the protocol were visited/);
     expect(stdout).toMatch(/(\d+) of \1 steps of the protocol's machines were taken/);
-  }, 150_000);
+  }, 250_000);
 
   it('makes calls that succeed after a loss, and calls that fail', async () => {
     const { succeeded, retried, salvaged, failed } = await runCampaign({
@@ -88,7 +88,7 @@ describe('the simulator', () => {
     expect(retried).toBeGreaterThan(5);
     expect(salvaged).toBeGreaterThan(1);
     expect(failed).toBeGreaterThan(5);
-  }, 60_000);
+  }, 180_000);
 
   it('leaves what a failure does not need out of its scenario', async () => {
     const scenario = drawScenario(12);
