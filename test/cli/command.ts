@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 
 /** No command of a test runs longer than this (ms). */
-const DEADLINE_MS = 40_000;
+const DEADLINE_MS = 55_000;
 /** Nor is anything awaited longer than this (ms). */
 const PATIENCE_MS = 20_000;
 

@@ -1,23 +1,23 @@
 /** The order of files, on a fresh clone, too: what takes longest begins first, so that no worker is left alone with it in the end. */
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-/** Of more than 20 s, roughly by length; those that need all of a core stand apart from one another. */
+/** Of more than 20 s, roughly by length: those that start many processes apart from one another, and from chaos, which has times to keep. */
 const LONGEST: readonly string[] = [
   'chaos/chaos',
-  'docs/blocks',
   'sim/sim',
   'conformance/transports',
-  'browser/dashboard',
-  'sim/mutants/mutants',
-  'browser/tabs',
   'nat/mixed',
-  'examples/diloco-mnist',
   'processes/kill',
-  'executor/executor',
+  'sim/mutants/mutants',
+  'docs/blocks',
   'nat/webrtc',
-  'cli/bench',
+  'browser/dashboard',
+  'executor/executor',
+  'browser/tabs',
   'cli/launch',
+  'examples/diloco-mnist',
   'doctor/hangs',
+  'cli/bench',
   'nat/reach',
   'sim/cuts',
   'group/stream',
