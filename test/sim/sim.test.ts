@@ -22,8 +22,8 @@ describe('simulated weather', () => {
     const { failures, runs, synced, healed } = await runCampaign({ first: 1, count: FIXED_SEEDS, faults: null });
     expect(failures.map(told).join('\n\n')).toBe('');
     expect(runs).toBe(FIXED_SEEDS);
-    expect(synced).toBeGreaterThan(500);
-    expect(healed).toBeGreaterThan(50);
+    expect(synced).toBeGreaterThan(150);
+    expect(healed).toBeGreaterThan(5);
   }, 180_000);
 
   it('breaks no invariant on seeds that nobody has seen before', async () => {
