@@ -189,6 +189,18 @@ describe('a coordinator that was restarted', () => {
     expect(stage.snapshot().members).toEqual(['a', 'c']);
   });
 
+  test('sends away one that was let in and lost before it knew, as the others report', () => {
+    const stage = new Stage();
+    const known = [view(1, 1, 'abc'), view(2, 3, 'ab', 2)];
+    stage.resume('a', { views: known, boundary: 2, epoch: 3 });
+    stage.resume('b', { views: known, boundary: 2, epoch: 3 });
+    expect(stage.snapshot().members).toEqual(['a', 'b']);
+    expect(stage.resume('c', { state: 'ready', boundary: 0 })).toEqual([
+      'c ← evicted: the run went on while it was away',
+      'c closed',
+    ]);
+  });
+
   test('tells a member that is behind the boundaries that it missed', () => {
     const stage = new Stage();
     stage.resume('a', { views: [view(1, 1, 'ab'), view(2, 2, 'abc', 3)], boundary: 4, epoch: 2 });

@@ -31,6 +31,9 @@ const ELSEWHERE: ReadonlySet<string> = new Set([
   'collectives/flight get isOpen',
   'collectives/operation awaits',
   'membership/paths of',
+  // Of coordinators that die when a member has just been excluded, or was let in and lost again before it knew: seldom, and in tests of their own.
+  'membership/agreement addExclusion',
+  'membership/roster bury',
   // For peers that break the protocol, which its own never do: the fuzzers see to those.
   'membership/coordinator #expel',
   'membership/agreement busiest',
