@@ -60,7 +60,7 @@ export function announce(
   return bytes;
 }
 
-function sameDescription(left: Description, right: Description): boolean {
+export function sameDescription(left: Description, right: Description): boolean {
   for (const key of DESCRIPTION_KEYS) if (left[key] !== right[key]) return false;
   return true;
 }

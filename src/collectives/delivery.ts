@@ -13,7 +13,7 @@ import {
   writeHeader,
 } from '../wire/frame.ts';
 import { MAX_RELAY_QUEUE_BYTES } from '../wire/limits.ts';
-import { parseDescription, sameBytes } from './announcement.ts';
+import { parseDescription, sameBytes, sameDescription } from './announcement.ts';
 import { type Arrival, Arrivals } from './arrivals.ts';
 import { describe, type PeerId } from './call.ts';
 import { findOpen } from './context.ts';
@@ -91,10 +91,13 @@ export class Delivery {
     if (!sameBytes(payload, attempt.announcement.subarray(HEADER_BYTES))) {
       const parsed = parseDescription(payload);
       if (!parsed.ok) return parsed.error;
-      operation.mismatched.add(from);
-      const mine = operation.summary(attempt.algorithm, this.#around.workspace.segmentBytes);
-      this.#settlement.mismatch(operation, mine, describe(parsed.value), from);
-      return null;
+      const own = operation.description(attempt.algorithm, this.#around.workspace.segmentBytes);
+      // Browsers write the same with another library, in other bytes.
+      if (!sameDescription(parsed.value, own)) {
+        operation.mismatched.add(from);
+        this.#settlement.mismatch(operation, describe(own), describe(parsed.value), from);
+        return null;
+      }
     }
     const port = attempt.ports.get(from);
     if (port === undefined) return null;

@@ -20,7 +20,6 @@ import { Lifecycle } from '../lifecycle.ts';
 import type { Exclusion } from '../wire/parts.ts';
 import type { KeptRange } from '../wire/ranges.ts';
 import type { CallListener, CallSpec, Description, PeerId } from './call.ts';
-import { describe } from './call.ts';
 import type { Context, Member, TagState } from './context.ts';
 import type { Transfer } from './executor.ts';
 import type { FlightEntry } from './flight.ts';
@@ -161,10 +160,6 @@ export class Operation {
     const { recovery, stragglers, minWorldSize } = this.call;
     const shared = { kind, tag, dtype, op, trim, clipRadius, codec, algorithm, count, root, consistency };
     return { ...shared, recovery, stragglers, minWorldSize, segmentBytes };
-  }
-
-  summary(algorithm: AlgorithmLabel, segmentBytes: number): string {
-    return describe(this.description(algorithm, segmentBytes));
   }
 
   /** Of whom the call or data is missing; `self`, where a part of its own input is not there yet. */

@@ -5,6 +5,7 @@ import { loadKernels } from '../../src/kernels/load.ts';
 import { emptyHeader, FRAME_DATA, FRAME_OPEN, HEADER_BYTES, hashTag, writeHeader } from '../../src/wire/frame.ts';
 import { MAX_OPEN_COLLECTIVES, MAX_UNEXPECTED_BYTES, MAX_UNEXPECTED_FRAMES } from '../../src/wire/limits.ts';
 import { packBody } from '../../src/wire/messages.ts';
+import { pack as packInBrowsers } from '../../src/wire/packer-browser.ts';
 import { LonePeer, SUM } from './lone.ts';
 
 const workspace = new Workspace(await loadKernels(8 * 1024 * 1024), 1024);
@@ -32,7 +33,7 @@ function frame({ type, generation = 1, sequence = 0 }: Fields, payload: Uint8Arr
   return bytes;
 }
 
-const OTHER_CALL = packBody({
+const BARRIER = {
   kind: 'barrier',
   tag: '',
   dtype: 'f32',
@@ -48,6 +49,20 @@ const OTHER_CALL = packBody({
   stragglers: 'wait',
   minWorldSize: 1,
   segmentBytes: 1024,
+};
+const OTHER_CALL = packBody(BARRIER);
+
+test('a call is the same in whatever bytes a library writes it', () => {
+  const peer = member();
+  const same = { ...BARRIER, kind: 'allReduce', op: 'sum', count: 10 };
+  const inBrowsers = packInBrowsers(same).slice();
+  expect(inBrowsers).not.toEqual(packBody(same));
+  expect(peer.connection('b').push(frame({ type: FRAME_OPEN }, inBrowsers))).toBeNull();
+  expect(peer.controls).toEqual([]);
+  const other = member();
+  const error = other.connection('b').push(frame({ type: FRAME_OPEN }, packInBrowsers({ ...same, count: 11 }).slice()));
+  expect(error).toBeNull();
+  expect(other.controls.map(({ type }) => type)).toEqual(['mismatch']);
 });
 
 test('a call that has nothing to do is compared with what was announced before it was made', () => {
