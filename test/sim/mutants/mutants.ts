@@ -178,10 +178,10 @@ export const MUTANTS: readonly Mutant[] = [
     faults: 'crash,join',
   },
   {
-    title: 'what is fetched gets to its place before all have it ready',
-    file: 'src/state/replica.ts',
-    find: '    if (this.isWhole) {\n      this.#kept.set',
-    replace: '    if (this.isWhole && this.layout.pieces === 0) {\n      this.#kept.set',
-    faults: 'crash,stop,partition',
+    title: 'a sync ends although one member is still behind',
+    file: 'src/state/census.ts',
+    find: 'isSettled: behind.length === 0,',
+    replace: 'isSettled: behind.length <= 1,',
+    faults: 'crash,join',
   },
 ];
