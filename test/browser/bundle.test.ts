@@ -46,8 +46,8 @@ function gzippedBytes(files: ReadonlyMap<string, string>): number {
 
 test.each([
   ['skein.js', 25],
-  ['worker.js', 70],
-  ['page-engine.js', 71],
+  ['worker.js', 72],
+  ['page-engine.js', 73],
   ['diloco.js', 35],
   ['notes.js', 55],
   ['program.js', 20],
@@ -59,7 +59,7 @@ test.each([
   expect(bytes).toBeGreaterThan(5 * 1024);
 });
 
-test('a page whose engine is in its own thread loads 80 KiB at most, and 24 KiB more when state is first shared', () => {
+test('a page whose engine is in its own thread loads 82 KiB at most, and 24 KiB more when state is first shared', () => {
   const page = closureOf('skein.js', 'static');
   const withEngine = new Map([...page, ...closureOf('page-engine.js', 'static')]);
   const all = closureOf('skein.js', 'all');
@@ -67,7 +67,7 @@ test('a page whose engine is in its own thread loads 80 KiB at most, and 24 KiB 
   const [own, later] = [gzippedBytes(withEngine), gzippedBytes(all) - gzippedBytes(withEngine)];
   console.info(`with its engine: ${(own / 1024).toFixed(1)} KiB, later ${(later / 1024).toFixed(1)} KiB`);
   expect(gzippedBytes(page)).toBeLessThan(own / 3);
-  expect(own).toBeLessThan(80 * 1024);
+  expect(own).toBeLessThan(82 * 1024);
   expect(later).toBeLessThan(24 * 1024);
   expect(later).toBeGreaterThan(1024);
 });
