@@ -10,8 +10,8 @@ import type { Engine, EngineMessage } from './protocol.ts';
 import { createThreadEngine, type EngineThread, startThread } from './thread.ts';
 import type { ThreadRequest } from './worker.ts';
 
-/** How long an exiting process waits for the worker to let go (ms). */
-const RELEASE_MS = 2_000;
+/** How long an exiting process waits for the worker to let go (ms): on a busy machine that takes seconds, and without it the process aborts. */
+const RELEASE_MS = 10_000;
 
 /** The worker, from its first engine on. */
 let thread: EngineThread | null = null;
