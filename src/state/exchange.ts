@@ -13,6 +13,8 @@ export const SUMMARY = 1;
 export const TABLE = 2;
 /** Pieces: `segment` of them, from number `chunk`. */
 export const PIECES = 3;
+/** The same, for whom no sync waits. */
+export const SPARE_PIECES = 5;
 /** A summary of what is brought into a sync: answered while one is under way, and till then kept waiting. */
 export const SYNC_SUMMARY = 4;
 

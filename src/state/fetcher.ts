@@ -2,7 +2,16 @@
 import { hashTag } from '../wire/frame.ts';
 import { STATE_PIECE_BYTES } from '../wire/limits.ts';
 import type { Asker } from './asker.ts';
-import { PIECES, readSummary, SUMMARY, SUMMARY_BYTES, type Summary, SYNC_SUMMARY, TABLE } from './exchange.ts';
+import {
+  PIECES,
+  readSummary,
+  SPARE_PIECES,
+  SUMMARY,
+  SUMMARY_BYTES,
+  type Summary,
+  SYNC_SUMMARY,
+  TABLE,
+} from './exchange.ts';
 import type { Hasher } from './hash.ts';
 import { tableBytes } from './holder.ts';
 import { placeOf, wireName } from './layout.ts';
@@ -176,7 +185,11 @@ export class Fetcher {
         continue;
       }
       const { first, count, bytes } = batch;
-      const answer = await this.#asker.ask(source, { kind: PIECES, tag: name, first, count }, bytes);
+      const answer = await this.#asker.ask(
+        source,
+        { kind: isStill ? PIECES : SPARE_PIECES, tag: name, first, count },
+        bytes,
+      );
       if (answer === null) {
         schedule.drop(source);
       } else {

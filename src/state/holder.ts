@@ -2,7 +2,7 @@
  * Answers what other peers ask of the states here. Pieces are copied out of the live memory when their turn comes: whoever asked
  * finds out by their hash whether they were torn. Two answers at most are on the way to a peer, the others wait as the asks that they are.
  *
- * Those who ask while a sync is under way are waited for, so they are answered at once. All others get what the steps here can spare.
+ * Those who ask for a sync that is under way are waited for, so they are answered at once. All others get what the steps here can spare.
  */
 import type { FrameHeader } from '../wire/frame.ts';
 import { STATE_PIECE_BYTES } from '../wire/limits.ts';
@@ -14,6 +14,7 @@ import {
   NOTHING,
   PIECES,
   readAsk,
+  SPARE_PIECES,
   SUMMARY,
   SYNC_SUMMARY,
   TABLE,
@@ -27,6 +28,9 @@ import { MAX_BATCH_PIECES } from './schedule.ts';
 
 /** Answers on the way to one peer. */
 const MAX_ANSWERS = 2;
+
+/** Members wait for one another at every boundary; when they have done so for longer, there is no step that could be slowed down (ms). */
+const REST_MS = 1_000;
 
 export interface Held {
   readonly replica: Replica;
@@ -57,6 +61,9 @@ export class Holder {
   /** By the name of the state with its shape. */
   readonly #held: Map<number, Held> = new Map();
   readonly #queues: Map<string, Queue> = new Map();
+
+  /** Since when no step has been under way, as far as is known; null: one is. */
+  #restingSince: number | null = null;
 
   constructor(port: StatePort) {
     this.#port = port;
@@ -116,7 +123,7 @@ export class Holder {
       const { sequence, ask } = next;
       const held = this.#held.get(ask.tag);
       const bytes = held === undefined ? -1 : answerBytes(held.replica, ask);
-      const waitMs = held !== undefined && ask.kind === PIECES && bytes > 0 ? this.#waitFor(held, bytes) : 0;
+      const waitMs = held !== undefined && isOfPieces(ask) && bytes > 0 ? this.#waitFor(held, ask, bytes) : 0;
       if (waitMs > 0) {
         queue.cancel = this.#port.schedule(waitMs, () => this.#pump(peerId, queue));
         return;
@@ -133,7 +140,7 @@ export class Holder {
       }
       const buffer = this.#port.takeBuffer(bytes);
       fill(held.replica, ask, buffer);
-      if (ask.kind === PIECES) held.sent += bytes;
+      if (isOfPieces(ask)) held.sent += bytes;
       this.#port.send(peerId, answerFrame(sequence, ask, bytes), buffer, () => {
         this.#port.giveBuffer(buffer);
         onFlushed();
@@ -143,9 +150,16 @@ export class Holder {
   }
 
   /** @returns how long to wait until so many bytes may be sent (ms) */
-  #waitFor({ isUrgent, leisure }: Held, bytes: number): number {
-    return isUrgent || this.#port.isResting() ? 0 : leisure.spend(bytes, this.#port.now());
+  #waitFor({ isUrgent, leisure }: Held, { kind }: Ask, bytes: number): number {
+    const now = this.#port.now();
+    this.#restingSince = this.#port.isResting() ? (this.#restingSince ?? now) : null;
+    const isResting = this.#restingSince !== null && now - this.#restingSince >= REST_MS;
+    return isResting || (isUrgent && kind === PIECES) ? 0 : leisure.spend(bytes, now);
   }
+}
+
+function isOfPieces({ kind }: Ask): boolean {
+  return kind === PIECES || kind === SPARE_PIECES;
 }
 
 function openAsks({ asks, awaiting, answers }: Queue): number {
@@ -158,7 +172,8 @@ export function tableBytes({ layout }: Pick<Replica, 'layout'>): number {
 }
 
 /** @returns −1 for what there is not */
-function answerBytes(replica: Replica, { kind, first, count }: Ask): number {
+function answerBytes(replica: Replica, ask: Ask): number {
+  const { kind, first, count } = ask;
   const { layout, hash } = replica;
   if (hash === null) return -1;
   if (kind === SUMMARY || kind === SYNC_SUMMARY) return writeSummary({ revision: 0, hash, isSynced: false }).length;
@@ -167,14 +182,15 @@ function answerBytes(replica: Replica, { kind, first, count }: Ask): number {
     const all = tableBytes(replica);
     return start < all ? Math.min(STATE_PIECE_BYTES, all - start) : -1;
   }
-  const isThere = kind === PIECES && count > 0 && count <= MAX_BATCH_PIECES && first + count <= layout.pieces;
+  const isThere = isOfPieces(ask) && count > 0 && count <= MAX_BATCH_PIECES && first + count <= layout.pieces;
   const bytes = isThere ? bytesOfPieces(layout, first, count) : -1;
   return bytes <= STATE_PIECE_BYTES ? bytes : -1;
 }
 
 /** @param ask of which `answerBytes` says that there is something */
-function fill(replica: Replica, { kind, first, count }: Ask, into: Uint8Array): void {
-  if (kind === PIECES) replica.read(first, count, into);
+function fill(replica: Replica, ask: Ask, into: Uint8Array): void {
+  const { kind, first, count } = ask;
+  if (isOfPieces(ask)) replica.read(first, count, into);
   else if (kind === SUMMARY || kind === SYNC_SUMMARY) {
     const { revision, isSynced } = replica;
     into.set(writeSummary({ revision, hash: replica.hash!, isSynced })); // as there is an answer

@@ -2,11 +2,11 @@
  * How fast a holder gives pieces to peers that no sync waits for: as fast as its steps can spare. A step is from one sync to the next; the
  * engine can't see what else it is made of, or who shares its processors, but how long it takes tells of all that.
  *
- *     steps are more than 8 % longer than in peace      less per second
- *     less than 4 %                                     more
+ *     steps are more than 6 % longer than in peace      less per second
+ *     less than 3 %                                     more
  *
- * In peace are steps in which nobody has asked, and a few now and then in which whoever asks is put off. Steps differ by themselves, so
- * medians are compared. Where no steps are made, what it began with is what it gives.
+ * In peace are steps in which nobody has asked, and a few now and then in which whoever asks is put off. Steps differ by themselves, and it is
+ * their sum that counts, so means of several are compared. Where no steps are made, what it began with is what it gives.
  */
 import { STATE_PIECE_BYTES } from '../wire/limits.ts';
 
@@ -14,21 +14,24 @@ const MIB = 1024 * 1024;
 
 /** Bytes per second. */
 const FIRST_RATE: number = 16 * MIB;
-const LEAST_RATE: number = 2 * MIB;
+const LEAST_RATE: number = 1 * MIB;
 const MOST_RATE: number = 1024 * MIB;
 
 /** What may be given at once (bytes). */
 const BURST_BYTES: number = 2 * STATE_PIECE_BYTES;
 
 /** Steps, as a share of those in peace, that are too long, and that leave room for more: members are to keep 90 % of their rate. */
-const TOO_LONG = 1.08;
-const SHORT = 1.04;
+const TOO_LONG = 1.06;
+const SHORT = 1.03;
 const LESS = 0.7;
-const MORE = 1.3;
+const MORE = 1.25;
 
-/** Steps that are compared with those in peace, and the most and the fewest of those. */
-const WINDOW = 8;
-const MOST_PEACEFUL = 16;
+/**
+ * Steps that are compared with those in peace, and the most and the fewest of those. So many that the few that are slow because a newcomer is being
+ * started, and has not asked yet, don't count.
+ */
+const WINDOW = 12;
+const MOST_PEACEFUL = 64;
 const FEWEST_PEACEFUL = 6;
 
 /** Steps after which others are put off for some, and how long at most (ms), as it may be that no more steps are made. */
@@ -36,9 +39,8 @@ const STEPS_BETWEEN_REST = 64;
 const REST_MS = 3_000;
 const REST_LOOK_MS = 20;
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((left, right) => left - right);
-  return sorted[sorted.length >> 1]!; // the callers have some
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length; // the callers have some
 }
 
 export class Leisure {
@@ -81,10 +83,9 @@ export class Leisure {
       this.#sinceRest = 0;
       this.#restsLeft = FEWEST_PEACEFUL + 1; // the first is not in peace altogether
       this.#restUntil = now + REST_MS;
-      // What steps took long ago is no measure of them.
-      this.#peaceful.splice(0, this.#peaceful.length - FEWEST_PEACEFUL);
+      this.#peaceful.length = 0; // what steps took long ago is no measure of them
     } else {
-      const share = median(this.#served) / median(this.#peaceful);
+      const share = mean(this.#served) / mean(this.#peaceful);
       if (share > TOO_LONG) this.#rate = Math.max(LEAST_RATE, this.#rate * LESS);
       else if (share < SHORT) this.#rate = Math.min(MOST_RATE, this.#rate * MORE);
     }

@@ -276,6 +276,7 @@ export class StateService {
     const known = shared.sources.length === 0 ? null : await this.#told(shared, shared.sources, true);
     const newest = known === null ? null : await this.#newest(shared, known);
     if (known === null || newest === null || newest.revision < replica.revision) return;
+    await this.#prepare(replica);
     const options = { tag, sources: known.peers, until, isStill: true, isWanted: () => true, onBytes: counter(shared) };
     if (await this.#fetcher.pieces(replica, newest, options)) replica.complete(newest);
   }
@@ -294,7 +295,8 @@ export class StateService {
         missed += 1; // they have gone on between two answers
       } else {
         if (newest.revision <= replica.revision) break; // what is here may be what they will take
-        if (replica.revision === 0) replica.isWhole = false;
+        await this.#prepare(replica);
+        if (!isWanted()) break;
         const missing = this.#missingBytes(replica, newest);
         if (missing === 0) {
           this.#arrive(shared, newest);
@@ -346,9 +348,14 @@ export class StateService {
     { replica, tag }: Shared,
     known: { readonly peers: readonly string[]; readonly revision: number; readonly hash: Uint8Array },
   ): Promise<Target | null> {
-    if (replica.hash === null) await replica.look(replica.revision, null, this.#turn);
     const until = this.#port.now() + TABLE_MS;
     return this.#fetcher.target(replica, tag, known, known.peers, until);
+  }
+
+  /** What is of no value is not looked at: to touch it all takes as long as much of the way. */
+  async #prepare(replica: Replica): Promise<void> {
+    if (replica.revision === 0) replica.startEmpty();
+    else if (replica.hash === null) await replica.look(replica.revision, null, this.#turn);
   }
 
   #missingBytes(replica: Replica, target: Target): number {
