@@ -84,7 +84,7 @@ export class Holder {
     if (openAsks(queue) >= MAX_ASKS) return 'it asked for more than it may at once';
     const request = { sequence: header.sequence, ask: readAsk(header) };
     if (this.#isEarly(request)) queue.awaiting.push(request);
-    else queue.asks.push(request);
+    else enqueue(queue.asks, request);
     this.#pump(from, queue);
     return null;
   }
@@ -105,7 +105,7 @@ export class Holder {
   /** There is more room, or more haste, than there was. */
   hurry(): void {
     for (const [peerId, queue] of this.#queues) {
-      queue.asks.unshift(...queue.awaiting.filter((request) => !this.#isEarly(request)));
+      for (const request of queue.awaiting) if (!this.#isEarly(request)) enqueue(queue.asks, request);
       queue.awaiting = queue.awaiting.filter((request) => this.#isEarly(request));
       this.#pump(peerId, queue);
     }
@@ -156,6 +156,13 @@ export class Holder {
     const isResting = this.#restingSince !== null && now - this.#restingSince >= REST_MS;
     return isResting || (isUrgent && kind === PIECES) ? 0 : leisure.spend(bytes, now);
   }
+}
+
+/** What may have to wait must not keep what may not. */
+function enqueue(asks: Request[], request: Request): void {
+  const spare = request.ask.kind === SPARE_PIECES ? -1 : asks.findIndex(({ ask }) => ask.kind === SPARE_PIECES);
+  if (spare < 0) asks.push(request);
+  else asks.splice(spare, 0, request);
 }
 
 function isOfPieces({ kind }: Ask): boolean {

@@ -147,12 +147,6 @@ export class Replica {
     return bytes;
   }
 
-  /** Holds nothing of value: what is in its memory is not looked at, and all of it is to be fetched. */
-  startEmpty(): void {
-    this.isWhole = false;
-    this.hash ??= stateHash(this.layout, this.#table, this.#hasher);
-  }
-
   /** The pieces of a target that are neither here nor fetched, in ascending order. Forgets what was fetched of others. */
   lacks({ table }: Target): number[] {
     const missing: number[] = [];

@@ -66,6 +66,9 @@ interface Shared extends Held {
   sources: readonly string[];
   fetching: Promise<unknown> | null;
   following: Promise<void> | null;
+  /** The second of these has come to the pieces. */
+  isComing: boolean;
+  looking: Promise<unknown> | null;
   syncs: number;
   /** Bytes in all. */
   receivedInAll: number;
@@ -171,7 +174,15 @@ export class StateService {
     const replica = new Replica(layOut(shapes), memory, revision, this.#hasher);
     const name = hashTag(wireName(tag, replica.shape));
     const counts = { sent: 0, sentBefore: 0, prefetched: 0, syncs: 0, receivedInAll: 0, diverged: 0 };
-    const state = { isUrgent: false, received: new Map(), sources: [], fetching: null, following: null };
+    const state = {
+      isUrgent: false,
+      received: new Map(),
+      sources: [],
+      fetching: null,
+      following: null,
+      isComing: false,
+      looking: null,
+    };
     const shared = { tag, name, replica, leisure: new Leisure(), ...state, ...counts };
     this.#states.set(tag, shared);
     this.#holder.hold(name, shared);
@@ -184,12 +195,18 @@ export class StateService {
     const { replica, leisure } = shared;
     leisure.onStep(this.#port.now());
     shared.sentBefore = shared.sent;
-    if (shared.following === null) shared.received.clear();
-    else await shared.following; // it has begun to count
+    const { following } = shared;
     shared.following = null;
+    if (following === null) shared.received.clear(); // else it has begun to count
+    // Looked at while the members look at theirs, unless what they bring comes already.
+    const isLate = following !== null && shared.isComing;
+    if (isLate) await following;
     // Whoever holds parts of two revisions has been given another one by its owner.
     if (revision > 0) replica.isWhole = true;
-    await replica.look(revision, changed, this.#turn);
+    shared.looking = replica.look(revision, changed, this.#turn);
+    await shared.looking;
+    shared.looking = null;
+    if (!isLate) await following;
     shared.isUrgent = true;
     this.#holder.hurry();
     return holdingOf(replica);
@@ -276,6 +293,8 @@ export class StateService {
     const known = shared.sources.length === 0 ? null : await this.#told(shared, shared.sources, true);
     const newest = known === null ? null : await this.#newest(shared, known);
     if (known === null || newest === null || newest.revision < replica.revision) return;
+    await shared.looking;
+    shared.isComing = true;
     await this.#prepare(replica);
     const options = { tag, sources: known.peers, until, isStill: true, isWanted: () => true, onBytes: counter(shared) };
     if (await this.#fetcher.pieces(replica, newest, options)) replica.complete(newest);
@@ -352,10 +371,10 @@ export class StateService {
     return this.#fetcher.target(replica, tag, known, known.peers, until);
   }
 
-  /** What is of no value is not looked at: to touch it all takes as long as much of the way. */
+  /** Looks at what is of no value, too: so its pages are there before anybody waits for what is to be written to them. */
   async #prepare(replica: Replica): Promise<void> {
-    if (replica.revision === 0) replica.startEmpty();
-    else if (replica.hash === null) await replica.look(replica.revision, null, this.#turn);
+    if (replica.hash === null) await replica.look(replica.revision, null, this.#turn);
+    if (replica.revision === 0) replica.isWhole = false;
   }
 
   #missingBytes(replica: Replica, target: Target): number {

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { Holding } from '../../src/state/asks.ts';
-import { answerFrame, askFrame, MAX_ASKS, PIECES, SUMMARY, TABLE } from '../../src/state/exchange.ts';
+import { answerFrame, askFrame, MAX_ASKS, PIECES, SPARE_PIECES, SUMMARY, TABLE } from '../../src/state/exchange.ts';
 import { type EntryShape, wireName } from '../../src/state/layout.ts';
 import { hashTag } from '../../src/wire/frame.ts';
 import { Circle, type Peer } from './circle.ts';
@@ -269,6 +269,22 @@ describe('a newcomer', () => {
     expect(holding.ready).toEqual(holdings[0]!.hash);
     expect(await settle(circle, newcomer, holdings[0]!)).toMatchObject({ received: 2 * MIB, prefetched: BYTES });
     expect(copyOf(newcomer)).toEqual(copyOf(peers[0]!));
+  });
+
+  test('need not wait for what it asked for at leisure before', async () => {
+    const circle = new Circle();
+    const { peers, holding } = await holders(circle, 1);
+    const [holder] = peers;
+    await settle(circle, holder!, holding);
+    const newcomer = await circle.add('n');
+    circle.attach(newcomer, SHAPES, 0, ZERO);
+    await begin(circle, newcomer, 0);
+    const ask = { kind: SPARE_PIECES, tag: hashTag(wireName('', holding.shape)), first: 0, count: 1 };
+    for (let asked = 0; asked < 16; asked++) circle.deliver(newcomer, holder!, askFrame(1_000 + asked, ask), null);
+    await begin(circle, holder!, 5);
+    const since = circle.clock.now();
+    expect((await fetching(circle, newcomer, holding, peers)).ready).toEqual(holding.hash);
+    expect(circle.clock.now() - since).toBeLessThan(300); // 16 MiB at 16 MiB/s would take a second
   });
 
   test('is not kept from its first sync by members that begin none, or are gone', async () => {
