@@ -66,8 +66,9 @@ interface Shared extends Held {
   sources: readonly string[];
   fetching: Promise<unknown> | null;
   following: Promise<void> | null;
-  /** The second of these has come to the pieces. */
+  /** What is fetched since then is on its way to its place. */
   isComing: boolean;
+  /** The end of the look with which a sync begins; null: none is under way. */
   looking: Promise<unknown> | null;
   syncs: number;
   /** Bytes in all. */
@@ -293,7 +294,8 @@ export class StateService {
     const known = shared.sources.length === 0 ? null : await this.#told(shared, shared.sources, true);
     const newest = known === null ? null : await this.#newest(shared, known);
     if (known === null || newest === null || newest.revision < replica.revision) return;
-    await shared.looking;
+    // From the last look to the first piece nothing else has a turn: a look that begins between would undo what its table says.
+    while (shared.looking !== null) await shared.looking;
     shared.isComing = true;
     await this.#prepare(replica);
     const options = { tag, sources: known.peers, until, isStill: true, isWanted: () => true, onBytes: counter(shared) };
