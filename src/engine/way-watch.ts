@@ -3,7 +3,8 @@
  * (`membership/paths.ts`), and what each way is worth (`membership/link-rates.ts`, `probing.ts`).
  *
  * Peers in a call with this one must hear of it every heartbeat, and it of them: a sign that is asked for and answered also tells the
- * round trip. So the signs that links ask for and give are its affair.
+ * round trip. So the signs that links ask for and give are its affair. Those who send something are shown that the way is open without
+ * asking for it: they may be in a call, and their question would wait behind what they send.
  */
 import type { PeerId } from '../collectives/call.ts';
 import { type FlowSight, LinkRates } from '../membership/link-rates.ts';
@@ -42,6 +43,8 @@ export class WayWatch {
   readonly #probing: Probing;
   /** Peers that were shown at the last heartbeat, on every stripe, that the way is open. */
   #signed: ReadonlySet<PeerId> = new Set();
+  /** What had come from each peer by the last heartbeat, beside signs (bytes). */
+  readonly #news: Map<PeerId, number> = new Map();
 
   constructor(around: Surroundings) {
     this.#around = around;
@@ -86,17 +89,34 @@ export class WayWatch {
   /** Every heartbeat. */
   ping(): void {
     const { clock, peers, calls } = this.#around;
-    const asked: Set<PeerId> = new Set();
+    const signed: Set<PeerId> = new Set();
     for (const peerId of calls.awaited()) {
       const link = peers.get(peerId);
       if (link?.up !== true) continue;
       this.#rates.onAsked(peerId, clock.now());
       link.ask();
-      asked.add(peerId);
+      signed.add(peerId);
+    }
+    for (const peerId of this.#senders()) {
+      if (signed.has(peerId)) continue;
+      peers.get(peerId)?.sign();
+      signed.add(peerId);
     }
     // Once more: from now on they get signs when they ask for them, which may be a whole heartbeat later.
-    for (const peerId of this.#signed) if (!asked.has(peerId)) peers.get(peerId)?.sign();
-    this.#signed = asked;
+    for (const peerId of this.#signed) if (!signed.has(peerId)) peers.get(peerId)?.sign();
+    this.#signed = signed;
+  }
+
+  /** Peers of which something has come since the last heartbeat. On a slow way what they ask waits behind all that they send. */
+  #senders(): PeerId[] {
+    const { peers } = this.#around;
+    const senders: PeerId[] = [];
+    for (const peerId of peers.ids()) {
+      const news = peers.get(peerId)!.receivedNews; // listed just now
+      if (news !== (this.#news.get(peerId) ?? 0)) senders.push(peerId);
+      this.#news.set(peerId, news);
+    }
+    return senders;
   }
 
   /** What the ways are worth, where that is news. */
@@ -154,6 +174,7 @@ export class WayWatch {
 
   onClosed(peerId: PeerId): void {
     this.#rates.onClosed(peerId);
+    this.#news.delete(peerId);
   }
 
   // --- for whoever looks on ----------------------------------------------------------------------------------------

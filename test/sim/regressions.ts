@@ -287,4 +287,28 @@ export const REGRESSIONS: readonly { readonly title: string; readonly scenario: 
       ],
     },
   },
+  {
+    title: 'a link was held for silent, as what it asked waited behind two megabytes of its own that it was sending',
+    scenario: {
+      seed: 574,
+      machines: 4,
+      ...SMALL,
+      minWorldSize: 4,
+      segmentBytes: 16_384,
+      lostAfterMs: 700,
+      callTimeoutMs: 4_000,
+      weather: { ...FAIR, latencyMs: 0.2, jitterMs: 0, bytesPerMs: 1_000, maxPieceBytes: 3_000, cutChance: 0 },
+      stormMs: 448,
+      faults: [{ at: 108, kind: 'join', count: 3 }],
+      state: {
+        counts: [800_000],
+        loops: false,
+        every: 1,
+        strategy: 'majority',
+        joins: false,
+        keeps: false,
+        flips: false,
+      },
+    },
+  },
 ];

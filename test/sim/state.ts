@@ -37,7 +37,7 @@ const VAST_BY = 12;
 const MOST_WRITTEN = 200_000;
 
 /** Vast states are for lines that move so much: on slower ones a fetch takes longer than anybody is patient (bytes per ms). */
-const VAST_BYTES_PER_MS = 5_000;
+const VAST_BYTES_PER_MS = 900;
 
 /**
  * From a seed of its own, so that all else in the scenario is what it would be without.
