@@ -225,6 +225,11 @@ class World {
     if (left.length < this.#scenario.minWorldSize || machine.lacks >= MAX_LACKS) machine.stops = true;
   }
 
+  /** A user keeps the others waiting until then. */
+  #disturb(until: number): void {
+    this.#unrestUntil = Math.max(this.#unrestUntil, until);
+  }
+
   #fail(text: string): void {
     this.#failure ??= text;
     this.#note(`FAILED ${text}`);
@@ -332,7 +337,7 @@ class World {
       await this.#train(machine, process, group);
       machine.group = null;
       // Others may have come in just now, who wait for its next call.
-      if (machine.lacks >= MAX_LACKS) this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now());
+      if (machine.lacks >= MAX_LACKS) this.#disturb(this.clock.now());
       await group.leave();
       if (machine.stops) machine.finished = true;
       if (machine.leaves) {
@@ -374,7 +379,7 @@ class World {
       this.#note(`machine ${machine.index} is ${group.peerId}, epoch ${group.epoch}, ${group.worldSize} members`);
       return group;
     } catch (error) {
-      this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now());
+      this.#disturb(this.clock.now());
       this.#judge(error, `join of machine ${machine.index}`);
       // What was fetched before may be parts of several revisions.
       if (machine.state?.shared.revision === 0) machine.state = null;
@@ -552,7 +557,7 @@ class World {
       if (machine.lateMs > 0) {
         const { lateMs } = machine;
         machine.lateMs = 0;
-        this.#unrestUntil = Math.max(this.#unrestUntil, this.clock.now() + lateMs);
+        this.#disturb(this.clock.now() + lateMs);
         await process.sleep(lateMs);
       }
       // Who has nothing to do for an eager call returns, and meets no other: it can't tell that one of them calls it wrongly.
@@ -583,6 +588,8 @@ class World {
       if (process.dead) return null;
       if (error instanceof InvariantError) throw error;
       this.#oracle.onFailure(made, codeOf(error));
+      // Others may have come in long ago, and waited for it since.
+      if (codeOf(error) === 'SKEIN_QUORUM') this.#disturb(this.clock.now());
       // Who has returned from an eager call may have left.
       const isSettled = planned.consistency === 'commit' && steppedAt > this.#settledAt;
       // The root is a rank of the view, which shrinks on one member sooner than on another.
