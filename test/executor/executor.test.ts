@@ -121,7 +121,7 @@ describe('a collective in memory', () => {
         }
         for (const list of shares) expect(list).toEqual([...list].sort((left, right) => left - right));
       }),
-      { numRuns: 400 },
+      { numRuns: 200 },
     );
   });
 
@@ -165,7 +165,7 @@ describe('a collective in memory', () => {
           if (request.kind === 'allReduce') expect(output).toEqual(outputs[0]);
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 
@@ -202,7 +202,7 @@ describe('a collective in memory', () => {
           if (agrees) expect(output).toEqual(outputs[0]);
         }
       }),
-      { numRuns: 250 },
+      { numRuns: 125 },
     );
   });
 
@@ -241,7 +241,7 @@ describe('a collective in memory', () => {
         if (worldSize === 1) return;
         for (const error of errors) if (!Number.isNaN(error)) expect(error).toBeLessThanOrEqual(1);
       }),
-      { numRuns: 150 },
+      { numRuns: 75 },
     );
   });
 
@@ -288,7 +288,7 @@ describe('a collective in memory', () => {
         const op = REDUCING.has(request.kind) ? 'sum' : null;
         run({ request, dtype: 'f32', op, codec: usable, cancelAfter, ...weather }, inputs);
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 });

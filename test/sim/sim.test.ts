@@ -19,9 +19,15 @@ function told({ seed, failure, trace }: SeedFailure): string {
 
 describe('simulated weather', () => {
   it('breaks no invariant on the fixed seeds', async () => {
-    const { failures, runs, synced, healed } = await runCampaign({ first: 1, count: FIXED_SEEDS, faults: null });
+    const result = await runCampaign({ first: 1, count: FIXED_SEEDS, faults: null });
+    const { failures, runs, succeeded, retried, salvaged, failed, synced, healed } = result;
     expect(failures.map(told).join('\n\n')).toBe('');
     expect(runs).toBe(FIXED_SEEDS);
+    // It is weather in which calls succeed after a loss, and in which others fail.
+    expect(succeeded).toBeGreaterThan(10_000);
+    expect(retried).toBeGreaterThan(100);
+    expect(salvaged).toBeGreaterThan(5);
+    expect(failed).toBeGreaterThan(500);
     expect(synced).toBeGreaterThan(150);
     expect(healed).toBeGreaterThan(5);
   }, 180_000);
@@ -77,18 +83,6 @@ describe('the simulator', () => {
     expect(stdout).toMatch(/(\d+) of \1 parts of the protocol were visited/);
     expect(stdout).toMatch(/(\d+) of \1 steps of the protocol's machines were taken/);
   }, 250_000);
-
-  it('makes calls that succeed after a loss, and calls that fail', async () => {
-    const { succeeded, retried, salvaged, failed } = await runCampaign({
-      first: 1,
-      count: 60,
-      faults: ['crash', 'cut', 'stop'],
-    });
-    expect(succeeded).toBeGreaterThan(500);
-    expect(retried).toBeGreaterThan(5);
-    expect(salvaged).toBeGreaterThan(1);
-    expect(failed).toBeGreaterThan(5);
-  }, 180_000);
 
   it('leaves what a failure does not need out of its scenario', async () => {
     const scenario = drawScenario(12);
