@@ -19,16 +19,17 @@ const publicFace = {
   },
 };
 
-const packer = resolve('src/wire/packer.ts');
-const smallPacker = resolve('src/wire/packer-browser.ts');
+/** Modules that have another in their place here: of a library that is smaller, or of what browsers do themselves. */
+const inBrowsers = new Map(
+  ['src/wire/packer', 'src/transport/psk'].map((name) => [resolve(`${name}.ts`), resolve(`${name}-browser.ts`)]),
+);
 
-/** A library that is fast in Node has one in its place that is small. */
-const smallLibraries = {
-  name: 'small libraries',
+const counterparts = {
+  name: 'counterparts',
   async resolveId(source, importer) {
-    if (importer === undefined || !source.endsWith('packer.ts')) return null;
+    if (importer === undefined || !source.startsWith('.')) return null;
     const found = await this.resolve(source, importer, { skipSelf: true });
-    return found?.id === packer ? smallPacker : found;
+    return inBrowsers.get(found?.id) ?? found;
   },
 };
 
@@ -38,7 +39,7 @@ async function bundleModules(input, folder, sourcemap) {
     input,
     platform: 'browser',
     tsconfig: 'tsconfig.browser.json',
-    plugins: [publicFace, smallLibraries],
+    plugins: [publicFace, counterparts],
     output: {
       dir: folder,
       format: 'es',

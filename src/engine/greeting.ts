@@ -61,7 +61,8 @@ function dial(
   const { token, security, transports } = credentials;
   const encrypted = address.kind === 'ws' || (address.kind === 'tcp' && encrypts(security, address.host));
   const options = { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal };
-  return platform.dialCoordinator(address, transports, options, encrypted ? controlDialer(security, token) : null);
+  const tls = encrypted ? () => controlDialer(security, token) : null;
+  return platform.dialCoordinator(address, transports, options, tls);
 }
 
 function refusal({ code, message, leader }: Extract<CoordinatorMessage, { type: 'refuse' }>): SkeinError {

@@ -53,13 +53,13 @@ export interface Platform {
   /**
    * Reaches a coordinator the shortest way.
    *
-   * @param tls null: TCP in the clear; a WebSocket without a binding
+   * @param tls makes what TLS needs, for those who speak it themselves; null: TCP in the clear; a WebSocket without a binding
    */
   dialCoordinator(
     address: Address,
     kinds: readonly TransportKind[],
     options: DialOptions,
-    tls: TlsDialer | null,
+    tls: (() => TlsDialer) | null,
   ): Promise<Connection>;
   /** Loads WebRTC. @throws ConnectError where there is none */
   rtc(): Promise<RtcDriver>;
@@ -168,7 +168,8 @@ export const systemPlatform: Platform = {
       throw new ConnectError(text, { cause, phase: 'join' });
     }
   },
-  async dialCoordinator(address, kinds, options, tls) {
+  async dialCoordinator(address, kinds, options, makeTls) {
+    const tls = makeTls?.() ?? null;
     if (address.kind === 'ws')
       return (await import('../transport/websocket-node.ts')).dialWebSocketFromNode(
         address,
