@@ -24,6 +24,7 @@ import { openFlightFolder } from './flight-folder.ts';
 import { type Door, dataHost, hostKey, type Listeners, openListeners, type TransportKind } from './host.ts';
 import { ARENA_BYTES, divideArena, type EngineMemory } from './memory.ts';
 import { loadRtc } from './native-rtc.ts';
+import { rehearse } from './rehearsal.ts';
 import { encrypts } from './security.ts';
 
 /** Tasks of which only so many run at once; the others wait, oldest first. */
@@ -42,6 +43,8 @@ export interface Platform {
   abortController(): AbortController;
   taskQueue(concurrency: number): TaskQueue;
   memory(): Promise<EngineMemory>;
+  /** Has what calls need compiled before anybody waits for one; only where that is worth what it adds to the code. */
+  rehearse?(memory: EngineMemory): Promise<unknown>;
   /** What peers on one host have in common. */
   hostKey(): Promise<string>;
   /** Processors that this host lets peers use. */
@@ -151,6 +154,7 @@ export const systemPlatform: Platform = {
   },
   taskQueue: (concurrency) => new PQueue({ concurrency }),
   memory: async () => divideArena(await loadKernels(ARENA_BYTES)),
+  rehearse,
   hostKey,
   cores: availableParallelism(),
   openFlightFiles(path, make) {

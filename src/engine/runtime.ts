@@ -186,6 +186,7 @@ export class Runtime {
       clock,
       scratch,
       link: (peerId) => this.#peers.get(peerId),
+      sharesHost: (peerId) => this.#peers.sharesHost(peerId),
       isResting: () => !this.#boundaries.isEmpty || this.#view.current === null,
     });
     this.#collectives = new Collectives({
@@ -261,6 +262,8 @@ export class Runtime {
       const fetching =
         tag === null ? null : this.#states.prefetch(tag, [...this.#peers.ids()], () => this.#admitted !== null);
       const prefetched = await Promise.race([fetching, admitted.then(() => null)]);
+      // Not before that: what is not called for long has to be compiled again.
+      if (this.#client.welcome.isUnderWay) await this.#platform.rehearse?.(this.#memory);
       this.#ready = true;
       this.#client.send({ type: 'ready' });
       const admission = await admitted;

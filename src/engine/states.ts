@@ -12,6 +12,7 @@ interface Around {
   readonly clock: Clock;
   readonly scratch: ScratchPool;
   link(peerId: string): Link | undefined;
+  sharesHost(peerId: string): boolean;
   /** No step is under way here that could be slowed down. */
   isResting(): boolean;
 }
@@ -86,12 +87,13 @@ export class States {
   }
 
   async #open(): Promise<StateService> {
-    const { clock, scratch, link, isResting } = this.#around;
+    const { clock, scratch, link, sharesHost, isResting } = this.#around;
     const { StateService } = await import('../state/service.ts');
     this.#service = await StateService.open({
       now: () => clock.now(),
       schedule: (delayMs, task) => clock.schedule(delayMs, task),
       isUp: (peerId) => link(peerId)?.up === true,
+      sharesHost,
       send: (peerId, head, body, onFlushed) => this.#send(peerId, head, body, onFlushed),
       isResting,
       takeBuffer: (byteLength) => scratch.take(byteLength),

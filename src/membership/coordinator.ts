@@ -228,7 +228,9 @@ export class CoordinatorMachine {
     const peers = this.#roster.present(peer);
     const { heartbeatMs, bounds } = this.#options;
     const ice = this.#options.iceServers(peerId);
-    this.#effects.send(peerId, { type: 'welcome', peerId, heartbeatMs, boundMs: bounds.minimumMs, ice, peers });
+    const isUnderWay = this.#generations.current !== null;
+    const times = { heartbeatMs, boundMs: bounds.minimumMs };
+    this.#effects.send(peerId, { type: 'welcome', peerId, isUnderWay, ...times, ice, peers });
   }
 
   #ready(peer: PeerRecord): void {

@@ -48,6 +48,8 @@ export class Replica {
   readonly #kept: Map<number, { readonly bytes: Uint8Array; readonly hash: Uint8Array }> = new Map();
   /** The next piece that is looked at though nobody has changed it. */
   #audited = 0;
+  /** Pieces that came to their places since the owner last let go of the memory: they are what they were found to be on the way. */
+  #fresh: Set<number> | null = null;
 
   /** @param memory of each entry of the layout */
   constructor(layout: Layout, memory: readonly Uint8Array[], revision: number, hasher: Hasher) {
@@ -91,6 +93,11 @@ export class Replica {
     return table.subarray(piece * HASH_BYTES, (piece + 1) * HASH_BYTES);
   }
 
+  /** The owner writes nothing before the next look has ended. */
+  letGo(): void {
+    this.#fresh = new Set();
+  }
+
   /**
    * Looks at the contents.
    *
@@ -109,7 +116,7 @@ export class Replica {
       const isKnown = !isSmall && this.hash !== null && changed !== null && !changed.includes(entry.name);
       if (isKnown) continue;
       for (let piece = entry.firstPiece; piece < entry.firstPiece + entry.pieces; piece++) {
-        const length = this.#lookAt(table, piece, index, revision);
+        const length = this.#fresh?.has(piece) === true ? 0 : this.#lookAt(table, piece, index, revision);
         bytes += length;
         sinceTurn += length;
         if (sinceTurn < TURN_BYTES) continue;
@@ -117,7 +124,9 @@ export class Replica {
         await turn();
       }
     }
-    if (bytes < this.layout.bytes) bytes += this.#audit(table, revision);
+    // A newcomer has seen all of it lately.
+    if (this.isSynced && bytes < this.layout.bytes) bytes += this.#audit(table, revision);
+    this.#fresh = null;
     this.#table.set(table);
     this.revision = revision;
     this.hash = stateHash(this.layout, this.#table, this.#hasher);
@@ -179,6 +188,7 @@ export class Replica {
     const { entry, start } = placeOf(this.layout, piece);
     copyBytes(this.#memory[entry]!, bytes, start);
     this.#table.set(hash, piece * HASH_BYTES);
+    this.#fresh?.add(piece);
   }
 
   /** Everything of a target has come. */

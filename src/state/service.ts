@@ -31,6 +31,12 @@ import { Replica, type Target } from './replica.ts';
 /** How long a sync whose sources are gone waits before it looks who is left (ms). */
 const PAUSE_MS = 50;
 
+/**
+ * A newcomer that shares a host with members rests so many times as long as it looks at its memory: to touch each page for the first time may
+ * take a processor for seconds.
+ */
+const RESTS = 1;
+
 /** Between looks at what the members hold by now, while it is fetched before this peer is one (ms). */
 const ROUND_MS = 100;
 const PASS_MS = 1_000;
@@ -189,7 +195,20 @@ export class StateService {
     this.#holder.hold(name, shared);
   }
 
-  readonly #turn = (): Promise<void> => new Promise((resolve) => void this.#port.schedule(0, resolve));
+  readonly #turn = (): Promise<void> => this.#pause(0);
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => void this.#port.schedule(ms, resolve));
+  }
+
+  /** Gives others more than a turn. */
+  #restful(): () => Promise<void> {
+    let resumedAt = this.#port.now();
+    return async () => {
+      await this.#pause(RESTS * (this.#port.now() - resumedAt));
+      resumedAt = this.#port.now();
+    };
+  }
 
   async #begin({ tag, revision, changed }: Extract<StateAsk, { type: 'begin' }>): Promise<Holding> {
     const shared = this.#shared(tag);
@@ -201,7 +220,10 @@ export class StateService {
     if (following === null) shared.received.clear(); // else it has begun to count
     // Looked at while the members look at theirs, unless what they bring comes already.
     const isLate = following !== null && shared.isComing;
-    if (isLate) await following;
+    if (isLate) {
+      replica.letGo();
+      await following;
+    }
     // Whoever holds parts of two revisions has been given another one by its owner.
     if (revision > 0) replica.isWhole = true;
     shared.looking = replica.look(revision, changed, this.#turn);
@@ -220,7 +242,7 @@ export class StateService {
     const target = await this.#fetcher.target(replica, tag, { revision, hash }, holders, until);
     const options = { tag, sources: holders, until, isStill: true, isWanted: () => true, onBytes: counter(shared) };
     if (target !== null && (await this.#fetcher.pieces(replica, target, options))) replica.complete(target);
-    else await new Promise<void>((resolve) => void this.#port.schedule(PAUSE_MS, resolve));
+    else await this.#pause(PAUSE_MS);
     return holdingOf(replica);
   }
 
@@ -297,7 +319,7 @@ export class StateService {
     // From the last look to the first piece nothing else has a turn: a look that begins between would undo what its table says.
     while (shared.looking !== null) await shared.looking;
     shared.isComing = true;
-    await this.#prepare(replica);
+    await this.#prepare(replica, this.#turn);
     const options = { tag, sources: known.peers, until, isStill: true, isWanted: () => true, onBytes: counter(shared) };
     if (await this.#fetcher.pieces(replica, newest, options)) replica.complete(newest);
   }
@@ -316,7 +338,8 @@ export class StateService {
         missed += 1; // they have gone on between two answers
       } else {
         if (newest.revision <= replica.revision) break; // what is here may be what they will take
-        await this.#prepare(replica);
+        const isBesideThem = known.peers.some((peerId) => this.#port.sharesHost(peerId));
+        await this.#prepare(replica, isBesideThem ? this.#restful() : this.#turn);
         if (!isWanted()) break;
         const missing = this.#missingBytes(replica, newest);
         if (missing === 0) {
@@ -334,30 +357,41 @@ export class StateService {
         const options = { tag, sources: known.peers, until, isStill: false, isWanted, onBytes };
         if (vain < MAX_VAIN) await this.#fetcher.pieces(replica, newest, options);
       }
-      await new Promise<void>((resolve) => void this.#port.schedule(ROUND_MS, resolve));
+      await this.#pause(ROUND_MS);
     }
     const revision = replica.isWhole && shared.prefetched > 0 && replica.ready === null ? replica.revision : null;
     return { bytes: shared.prefetched, revision };
   }
 
-  /** Who holds the state, and what most of them hold, or bring into a sync; null when nobody does. */
+  /**
+   * Who holds the state, and what most of them hold, or bring into a sync; null when nobody does. In a sync those who are at work still are
+   * not waited for once more than half of all tell the same.
+   */
   async #told(
     { replica, tag }: Shared,
     peers: readonly string[],
     inSync: boolean,
   ): Promise<{ readonly peers: string[]; readonly revision: number; readonly hash: Uint8Array } | null> {
     const asked = peers.slice(0, MAX_SOURCES);
-    const told = await Promise.all(asked.map((peerId) => this.#fetcher.summary(replica, tag, peerId, inSync)));
-    const counts = new Map<string, { count: number; revision: number; hash: Uint8Array; peers: string[] }>();
+    const counts = new Map<
+      string,
+      { readonly revision: number; readonly hash: Uint8Array; readonly peers: string[] }
+    >();
     const all: string[] = [];
-    for (const [index, summary] of told.entries()) {
-      if (summary === null || !summary.isSynced) continue;
-      all.push(asked[index]!);
-      const key = `${summary.revision} ${toHex(summary.hash)}`;
-      const group = counts.get(key) ?? { count: 0, revision: summary.revision, hash: summary.hash, peers: [] };
-      group.peers.push(asked[index]!);
-      counts.set(key, group);
-    }
+    await new Promise<void>((resolve) => {
+      const answers = asked.map(async (peerId) => {
+        const summary = await this.#fetcher.summary(replica, tag, peerId, inSync);
+        if (summary === null || !summary.isSynced) return;
+        all.push(peerId);
+        const { revision, hash } = summary;
+        const key = `${revision} ${toHex(hash)}`;
+        const group = counts.get(key) ?? { revision, hash, peers: [] };
+        group.peers.push(peerId);
+        counts.set(key, group);
+        if (inSync && 2 * group.peers.length > asked.length) resolve();
+      });
+      void Promise.all(answers).then(() => resolve());
+    });
     const groups = [...counts.values()].sort((left, right) => right.revision - left.revision);
     const [best] = groups.sort((left, right) => right.peers.length - left.peers.length);
     if (best === undefined) return null;
@@ -374,8 +408,8 @@ export class StateService {
   }
 
   /** Looks at what is of no value, too: so its pages are there before anybody waits for what is to be written to them. */
-  async #prepare(replica: Replica): Promise<void> {
-    if (replica.hash === null) await replica.look(replica.revision, null, this.#turn);
+  async #prepare(replica: Replica, turn: () => Promise<void>): Promise<void> {
+    if (replica.hash === null) await replica.look(replica.revision, null, turn);
     if (replica.revision === 0) replica.isWhole = false;
   }
 

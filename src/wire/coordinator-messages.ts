@@ -45,9 +45,11 @@ const ice = v.strictObject({
 
 const coordinatorMessage = v.variant('type', [
   v.strictObject({ type: v.literal('challenge'), version: u32, nonce: secret, proof: secret }),
+  /** `isUnderWay`: a view has formed, and its members will wait for whoever comes in. */
   v.strictObject({
     type: v.literal('welcome'),
     peerId: name,
+    isUnderWay: v.boolean(),
     heartbeatMs: milliseconds,
     boundMs: milliseconds,
     ice,

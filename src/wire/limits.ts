@@ -1,7 +1,7 @@
 /** Bounds on everything that comes from outside. Each queue, frame and buffer elsewhere names one of these. */
 
 /** Version of both the control messages and the data frames; peers of different versions refuse one another. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** Bytes a connection may make us hold before it has proved who it is. */
 export const MAX_HANDSHAKE_BYTES: number = 4 * 1024;

@@ -102,6 +102,7 @@ async function impostor(...says: readonly CoordinatorMessage[]): Promise<Address
       void send({
         type: 'welcome',
         peerId: 'me',
+        isUnderWay: false,
         heartbeatMs: 100,
         boundMs: 10_000,
         ice: { servers: [], validMs: 1_000 },

@@ -149,6 +149,7 @@ function serve(connection: Connection, corpus: Corpus, random: Random, tally: Im
     const welcome: CoordinatorMessage = {
       type: 'welcome',
       peerId: VICTIM,
+      isUnderWay: random.chance(0.5),
       heartbeatMs: 50,
       boundMs: 5_000,
       ice: { servers: [], validMs: 1_000 },

@@ -36,6 +36,7 @@ export class Circle {
       now: () => this.clock.now(),
       schedule: (delayMs, task) => this.clock.schedule(delayMs, task),
       isUp: (to) => !peer.isDead && this.peers.get(to)?.isDead === false,
+      sharesHost: () => true,
       send: (to, head, body, onFlushed) => this.#send(peer, to, head, body, onFlushed),
       isResting: () => peer.isResting,
       takeBuffer: (byteLength) => new Uint8Array(byteLength),

@@ -124,6 +124,7 @@ export const COORDINATOR_EXAMPLES = {
   welcome: {
     type: 'welcome',
     peerId: 'p1',
+    isUnderWay: true,
     heartbeatMs: 250,
     boundMs: 3_000,
     ice: { servers: [{ url: 'turn:192.0.2.1:3478', username: '1:p1', credential: 'secret' }], validMs: 86_400_000 },
