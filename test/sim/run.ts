@@ -142,11 +142,14 @@ async function main(options: Options): Promise<number> {
   if (options.find !== undefined) return findStep(options.find, first, count, faults);
   if (options.coverage === true) return showCoverage(first, count, faults);
   const startedAt = performance.now();
-  if (faults === null) await simulateElections();
-  if (faults === null) for (const { scenario } of RARE) await simulate(scenario); // the tests see to what becomes of them
-  const result = await runCampaign({ first, count, faults, onlyFirst: options.first === true }, (runs) => {
+  const campaign = runCampaign({ first, count, faults, onlyFirst: options.first === true }, (runs) => {
     if (process.stderr.isTTY) process.stderr.write(`\r${runs} of ${count} seeds`);
   });
+  if (faults === null) {
+    await simulateElections();
+    for (const { scenario } of RARE) await simulate(scenario); // the tests see to what becomes of them
+  }
+  const result = await campaign;
   if (process.stderr.isTTY) process.stderr.write('\r');
   for (const failure of result.failures) showFailure(failure);
   const seconds = (performance.now() - startedAt) / 1_000;
