@@ -44,7 +44,7 @@ export interface Platform {
   taskQueue(concurrency: number): TaskQueue;
   memory(): Promise<EngineMemory>;
   /** Has what calls need compiled before anybody waits for one; only where that is worth what it adds to the code. */
-  rehearse?(memory: EngineMemory): Promise<unknown>;
+  rehearse?(memory: EngineMemory, clock: Clock): Promise<unknown>;
   /** What peers on one host have in common. */
   hostKey(): Promise<string>;
   /** Processors that this host lets peers use. */

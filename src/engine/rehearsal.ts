@@ -9,6 +9,7 @@ import type { CallSpec, PeerId } from '../collectives/call.ts';
 import { Collectives } from '../collectives/collectives.ts';
 import { Inbound, type Signs } from '../collectives/inbound.ts';
 import type { LinkPort } from '../collectives/ports.ts';
+import type { Clock } from '../transport/clock.ts';
 import { FrameReader, HEADER_BYTES } from '../wire/frame.ts';
 import type { PeerMessage } from '../wire/peer-messages.ts';
 import type { EngineMemory } from './memory.ts';
@@ -59,7 +60,6 @@ const CALL: Omit<CallSpec, 'kind' | 'op' | 'count' | 'input' | 'output'> = {
 };
 
 interface Actor {
-  readonly peerId: PeerId;
   readonly collectives: Collectives;
   /** What the others write to it. */
   readonly read: (from: PeerId, bytes: Uint8Array) => void;
@@ -68,7 +68,8 @@ interface Actor {
 /** Ranks, the ways between them, and who says that all hold a result. */
 class Stage {
   readonly #memory: EngineMemory;
-  readonly #actors: readonly Actor[];
+  /** By their names. */
+  readonly #actors: ReadonlyMap<PeerId, Actor>;
   /** What is on the way. */
   readonly #frames: (() => void)[] = [];
   /** Ranks that hold the result of the call that is under way. */
@@ -76,9 +77,10 @@ class Stage {
 
   constructor(memory: EngineMemory) {
     this.#memory = memory;
-    this.#actors = Array.from({ length: RANKS }, (_, rank) => this.#actor(`rank ${rank}`));
-    const members = this.#actors.map(({ peerId }, place) => ({ peerId, site: '', place }));
-    for (const { collectives } of this.#actors)
+    const names = Array.from({ length: RANKS }, (_, rank) => `rank ${rank}`);
+    this.#actors = new Map(names.map((name) => [name, this.#actor(name)]));
+    const members = names.map((peerId, place) => ({ peerId, site: '', place }));
+    for (const { collectives } of this.#actors.values())
       collectives.onView({ epoch: 1, generation: 1, boundary: 1, members, cuts: [] });
   }
 
@@ -108,7 +110,7 @@ class Stage {
       }
       readBuffers.give(buffer);
     };
-    return { peerId: self, collectives, read };
+    return { collectives, read };
   }
 
   #way(from: PeerId, to: PeerId): LinkPort {
@@ -124,7 +126,7 @@ class Stage {
         if (body !== null) bytes.set(body, head.length);
         this.#frames.push(() => {
           onFlushed?.();
-          this.#actors.find(({ peerId }) => peerId === to)!.read(from, bytes);
+          this.#actors.get(to)?.read(from, bytes);
         });
       },
     };
@@ -136,7 +138,7 @@ class Stage {
     if (this.#holders < RANKS) return;
     this.#holders = 0;
     const { id, epoch } = message;
-    for (const { collectives } of this.#actors)
+    for (const { collectives } of this.#actors.values())
       this.#frames.push(() => collectives.onCommit({ type: 'commit', id, epoch }));
   }
 
@@ -147,10 +149,10 @@ class Stage {
       if (ok) results += 1;
     };
     const listener = { onProgress: () => {}, onPart: () => {}, onSettled };
-    for (const { collectives } of this.#actors) collectives.call(spec, listener);
+    for (const { collectives } of this.#actors.values()) collectives.call(spec, listener);
     for (let next = this.#frames.shift(); next !== undefined; next = this.#frames.shift()) {
       next();
-      for (const { collectives } of this.#actors) collectives.pump();
+      for (const { collectives } of this.#actors.values()) collectives.pump();
     }
     return results;
   }
@@ -161,7 +163,10 @@ class Stage {
  *
  * @returns how many calls of a rank were made, and how many had their result: a test would see it if these were not the same
  */
-export async function rehearse(memory: EngineMemory): Promise<{ readonly calls: number; readonly results: number }> {
+export async function rehearse(
+  memory: EngineMemory,
+  clock: Clock,
+): Promise<{ readonly calls: number; readonly results: number }> {
   const stage = new Stage(memory);
   const program = SIZES.flatMap((bytes): CallSpec[] => {
     const [part, all] = [new Uint8Array(bytes), new Uint8Array(RANKS * bytes)];
@@ -174,7 +179,7 @@ export async function rehearse(memory: EngineMemory): Promise<{ readonly calls: 
   let results = 0;
   for (let round = 0; round < ROUNDS; round++) {
     for (const spec of program) results += stage.play(spec);
-    await new Promise<void>((resolve) => setTimeout(resolve, 0));
+    await new Promise<void>((resolve) => void clock.schedule(0, resolve));
   }
   return { calls: ROUNDS * program.length * RANKS, results };
 }

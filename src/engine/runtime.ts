@@ -98,6 +98,7 @@ export class Runtime {
    * Joins a run: listens, authenticates, warms the links, and waits to be admitted.
    *
    * @param state is fetched from the members before that
+   * @param onOpen gets the runtime as soon as there is one: closed, it does not join any more
    *
    * @throws ConnectError, UnauthorizedError, ProtocolError, QuorumError
    */
@@ -106,9 +107,11 @@ export class Runtime {
     emit: (event: RuntimeEvent) => void,
     platform: Platform,
     state: StateSpec | null = null,
+    onOpen: (runtime: Runtime) => void = () => {},
   ): Promise<{ runtime: Runtime; admission: Admission; prefetched: Prefetched | null }> {
     const startedAt = platform.clock.now();
     const runtime = await Runtime.#open(options, emit, platform);
+    onOpen(runtime);
     try {
       runtime.#openFlightFiles(options.flight);
       if (state !== null) await runtime.state({ type: 'attach', spec: state });
@@ -263,7 +266,8 @@ export class Runtime {
         tag === null ? null : this.#states.prefetch(tag, [...this.#peers.ids()], () => this.#admitted !== null);
       const prefetched = await Promise.race([fetching, admitted.then(() => null)]);
       // Not before that: what is not called for long has to be compiled again.
-      if (this.#client.welcome.isUnderWay) await this.#platform.rehearse?.(this.#memory);
+      if (this.#client.welcome.isUnderWay)
+        await Promise.race([this.#platform.rehearse?.(this.#memory, this.#platform.clock), admitted]);
       this.#ready = true;
       this.#client.send({ type: 'ready' });
       const admission = await admitted;
@@ -691,6 +695,7 @@ export class Runtime {
     this.#ticking.stop();
     this.#dead ??= (op) => new ClosedError(`${op} failed: this peer has left the group.`, { op });
     const dead = this.#dead;
+    this.#admitted?.reject(dead('join'));
     this.#boundaries.fail(() => dead('admit'));
     const closed = gently ? this.#peers.end() : Promise.resolve(this.#peers.close());
     this.#collectives.failAll((operation) => dead(operation.title));

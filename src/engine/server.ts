@@ -10,6 +10,9 @@ export class EngineServer {
   /** Tells of a call whose caller sleeps until it has ended. */
   readonly #postSync: (message: EngineMessage, wake: Int32Array) => void;
   #runtime: Runtime | null = null;
+  /** On its way into a run. */
+  #entering: Runtime | null = null;
+  #isClosed = false;
 
   constructor(
     platform: Platform,
@@ -60,7 +63,8 @@ export class EngineServer {
         this.#reply(request.request, this.#runtime?.leave() ?? Promise.resolve());
         break;
       case 'close':
-        this.#reply(request.request, this.#runtime?.close() ?? Promise.resolve());
+        this.#isClosed = true;
+        this.#reply(request.request, (this.#runtime ?? this.#entering)?.close() ?? Promise.resolve());
         break;
       default:
         request satisfies never;
@@ -79,6 +83,10 @@ export class EngineServer {
         (event) => this.#post({ type: 'event', event }),
         this.#platform,
         request.state,
+        (entering) => {
+          this.#entering = entering;
+          if (this.#isClosed) void entering.close();
+        },
       );
       this.#runtime = runtime;
       this.#post({ type: 'joined', peerId: runtime.peerId, admission, prefetched });

@@ -44,7 +44,7 @@ export class WayWatch {
   /** Peers that were shown at the last heartbeat, on every stripe, that the way is open. */
   #signed: ReadonlySet<PeerId> = new Set();
   /** What had come from each peer by the last heartbeat, beside signs (bytes). */
-  readonly #news: Map<PeerId, number> = new Map();
+  #news: ReadonlyMap<PeerId, number> = new Map();
 
   constructor(around: Surroundings) {
     this.#around = around;
@@ -98,8 +98,9 @@ export class WayWatch {
       signed.add(peerId);
     }
     for (const peerId of this.#senders()) {
-      if (signed.has(peerId)) continue;
-      peers.get(peerId)?.sign();
+      const link = peers.get(peerId);
+      if (link?.up !== true || signed.has(peerId)) continue;
+      link.sign();
       signed.add(peerId);
     }
     // Once more: from now on they get signs when they ask for them, which may be a whole heartbeat later.
@@ -110,13 +111,10 @@ export class WayWatch {
   /** Peers of which something has come since the last heartbeat. On a slow way what they ask waits behind all that they send. */
   #senders(): PeerId[] {
     const { peers } = this.#around;
-    const senders: PeerId[] = [];
-    for (const peerId of peers.ids()) {
-      const news = peers.get(peerId)!.receivedNews; // listed just now
-      if (news !== (this.#news.get(peerId) ?? 0)) senders.push(peerId);
-      this.#news.set(peerId, news);
-    }
-    return senders;
+    const before = this.#news;
+    const now = new Map([...peers.ids()].map((peerId) => [peerId, peers.get(peerId)?.receivedNews ?? 0] as const));
+    this.#news = now;
+    return [...now].filter(([peerId, bytes]) => bytes !== (before.get(peerId) ?? 0)).map(([peerId]) => peerId);
   }
 
   /** What the ways are worth, where that is news. */
@@ -174,7 +172,6 @@ export class WayWatch {
 
   onClosed(peerId: PeerId): void {
     this.#rates.onClosed(peerId);
-    this.#news.delete(peerId);
   }
 
   // --- for whoever looks on ----------------------------------------------------------------------------------------

@@ -228,7 +228,7 @@ export class CoordinatorMachine {
     const peers = this.#roster.present(peer);
     const { heartbeatMs, bounds } = this.#options;
     const ice = this.#options.iceServers(peerId);
-    const isUnderWay = this.#generations.current !== null;
+    const isUnderWay = this.#generations.current !== null || this.#recovery !== null;
     const times = { heartbeatMs, boundMs: bounds.minimumMs };
     this.#effects.send(peerId, { type: 'welcome', peerId, isUnderWay, ...times, ice, peers });
   }

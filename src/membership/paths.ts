@@ -4,7 +4,7 @@
  *     open ──lanes down for half the bound, or silent for the bound──▶ cut ──both lanes up for a while──▶ open
  *
  * Packets that are dropped in silence close no connection for a quarter of an hour. But a peer that is in a call with this
- * one, or was asked for a sign (`ping`), sends something every heartbeat, by each of the link's connections. Silence of one of them for as long as the detector's bound means
+ * one, gets something from it, or was asked for a sign (`ping`), sends something every heartbeat, by each of the link's connections. Silence of one of them for as long as the detector's bound means
  * that the way is cut, while the peer may well live.
  */
 

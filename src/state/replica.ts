@@ -93,7 +93,7 @@ export class Replica {
     return table.subarray(piece * HASH_BYTES, (piece + 1) * HASH_BYTES);
   }
 
-  /** The owner writes nothing before the next look has ended. */
+  /** What comes to its place from now on need not be looked at: the owner writes nothing before the next look has ended. */
   letGo(): void {
     this.#fresh = new Set();
   }
@@ -220,6 +220,7 @@ export class Replica {
   /** Lets go of what was fetched and has not got to its place. */
   forget(): void {
     this.#kept.clear();
+    this.#fresh = null;
     this.ready = null;
   }
 }

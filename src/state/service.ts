@@ -37,6 +37,9 @@ const PAUSE_MS = 50;
  */
 const RESTS = 1;
 
+/** And so long at most: it may have been stopped meanwhile (ms). */
+const MAX_REST_MS = 1_000;
+
 /** Between looks at what the members hold by now, while it is fetched before this peer is one (ms). */
 const ROUND_MS = 100;
 const PASS_MS = 1_000;
@@ -52,6 +55,9 @@ const FOLLOW_MS = 5_000;
 
 /** So much is left to the first sync (bytes). */
 const SOON_BYTES: number = 2 * 1024 * 1024;
+
+/** So much is fetched from all that hold it, not only from those who were ready first (bytes). */
+const MUCH_BYTES: number = 32 * 1024 * 1024;
 
 /** Rounds in which no less is missing than before: the state changes as fast as it comes. */
 const MAX_VAIN = 3;
@@ -80,6 +86,13 @@ interface Shared extends Held {
   /** Bytes in all. */
   receivedInAll: number;
   diverged: number;
+}
+
+/** Of one revision, or of most of it. */
+interface Holders {
+  readonly revision: number;
+  readonly hash: Uint8Array;
+  readonly peers: string[];
 }
 
 export class StateService {
@@ -201,11 +214,12 @@ export class StateService {
     return new Promise((resolve) => void this.#port.schedule(ms, resolve));
   }
 
-  /** Gives others more than a turn. */
-  #restful(): () => Promise<void> {
+  /** A turn for others; more than that for those whose processors this one takes. */
+  #turnBeside(peers: readonly string[]): () => Promise<void> {
+    if (!peers.some((peerId) => this.#port.sharesHost(peerId))) return this.#turn;
     let resumedAt = this.#port.now();
     return async () => {
-      await this.#pause(RESTS * (this.#port.now() - resumedAt));
+      await this.#pause(Math.min(MAX_REST_MS, RESTS * (this.#port.now() - resumedAt)));
       resumedAt = this.#port.now();
     };
   }
@@ -320,7 +334,11 @@ export class StateService {
     while (shared.looking !== null) await shared.looking;
     shared.isComing = true;
     await this.#prepare(replica, this.#turn);
-    const options = { tag, sources: known.peers, until, isStill: true, isWanted: () => true, onBytes: counter(shared) };
+    // Those who were at work still will have it before much has come.
+    const late = shared.sources.filter((peerId) => !known.peers.includes(peerId));
+    const isMuch = this.#missingBytes(replica, newest) > MUCH_BYTES;
+    const sources = isMuch ? [...known.peers, ...late] : known.peers;
+    const options = { tag, sources, until, isStill: true, isWanted: () => true, onBytes: counter(shared) };
     if (await this.#fetcher.pieces(replica, newest, options)) replica.complete(newest);
   }
 
@@ -338,8 +356,7 @@ export class StateService {
         missed += 1; // they have gone on between two answers
       } else {
         if (newest.revision <= replica.revision) break; // what is here may be what they will take
-        const isBesideThem = known.peers.some((peerId) => this.#port.sharesHost(peerId));
-        await this.#prepare(replica, isBesideThem ? this.#restful() : this.#turn);
+        await this.#prepare(replica, this.#turnBeside(known.peers));
         if (!isWanted()) break;
         const missing = this.#missingBytes(replica, newest);
         if (missing === 0) {
@@ -367,18 +384,11 @@ export class StateService {
    * Who holds the state, and what most of them hold, or bring into a sync; null when nobody does. In a sync those who are at work still are
    * not waited for once more than half of all tell the same.
    */
-  async #told(
-    { replica, tag }: Shared,
-    peers: readonly string[],
-    inSync: boolean,
-  ): Promise<{ readonly peers: string[]; readonly revision: number; readonly hash: Uint8Array } | null> {
+  async #told({ replica, tag }: Shared, peers: readonly string[], inSync: boolean): Promise<Holders | null> {
     const asked = peers.slice(0, MAX_SOURCES);
-    const counts = new Map<
-      string,
-      { readonly revision: number; readonly hash: Uint8Array; readonly peers: string[] }
-    >();
+    const counts = new Map<string, Holders>();
     const all: string[] = [];
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       const answers = asked.map(async (peerId) => {
         const summary = await this.#fetcher.summary(replica, tag, peerId, inSync);
         if (summary === null || !summary.isSynced) return;
@@ -390,7 +400,7 @@ export class StateService {
         counts.set(key, group);
         if (inSync && 2 * group.peers.length > asked.length) resolve();
       });
-      void Promise.all(answers).then(() => resolve());
+      Promise.all(answers).then(() => resolve(), reject);
     });
     const groups = [...counts.values()].sort((left, right) => right.revision - left.revision);
     const [best] = groups.sort((left, right) => right.peers.length - left.peers.length);

@@ -3,6 +3,7 @@ import { NO_SLOT, type Workspace } from '../../src/collectives/workspace.ts';
 import { ARENA_BYTES, divideArena } from '../../src/engine/memory.ts';
 import { rehearse } from '../../src/engine/rehearsal.ts';
 import { loadKernels } from '../../src/kernels/load.ts';
+import { systemClock } from '../../src/transport/clock.ts';
 
 function freeSlots(workspace: Workspace): number {
   const slots: number[] = [];
@@ -16,7 +17,7 @@ test('all calls of a rehearsal have their results, and what they borrowed is giv
   const memory = divideArena(await loadKernels(ARENA_BYTES));
   const before = freeSlots(memory.workspace);
   expect(before).toBeGreaterThan(0);
-  const { calls, results } = await rehearse(memory);
+  const { calls, results } = await rehearse(memory, systemClock);
   expect(calls).toBeGreaterThan(20);
   expect(results).toBe(calls);
   expect(freeSlots(memory.workspace)).toBe(before);

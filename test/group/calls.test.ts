@@ -3,6 +3,7 @@ import {
   type AllReduceOptions,
   ArgumentError,
   ClosedError,
+  Coordinator,
   type Group,
   type GroupEvents,
   join,
@@ -304,4 +305,17 @@ test('join says what is wrong with its options, and stops when it is told to', a
   expect(await error(waiting)).toMatch(/no longer needed/);
   const late = await settled(join(members.coordinator.address, { timeout: 200 }));
   expect(late).toBeInstanceOf(QuorumError);
+});
+
+test('a peer whose join was called off does not come in all the same, in an inline engine either', async () => {
+  await using coordinator = await Coordinator.listen({ port: 0 });
+  const { address } = coordinator;
+  const controller = new AbortController();
+  const waiting = join(address, { engine: 'inline', startWorldSize: 2, signal: controller.signal, timeout: 20_000 });
+  setTimeout(() => controller.abort(new Error('no longer needed')), 1_500);
+  expect(String(await settled(waiting))).toMatch(/no longer needed/);
+  await pause(500);
+  const group = await join(address, { engine: 'inline', startWorldSize: 1, timeout: 20_000 });
+  expect(group.worldSize).toBe(1);
+  await group.leave();
 });

@@ -37,6 +37,22 @@ describe('joining', () => {
     expect(welcomed).toEqual(introduced);
   });
 
+  test('a newcomer is told whether there is a view, whose members will wait for it', () => {
+    const machine = newMachine();
+    const welcomeOf = (connection: number) => {
+      const description = { hostKey: 'm', site: '', addresses: [], cores: 1 };
+      const effects = machine.step({ type: 'joined', connection, description, startWorldSize: 1, name: '' }, 0);
+      const welcome = effects.flatMap((effect) =>
+        effect.type === 'send' && effect.message.type === 'welcome' ? [effect.message] : [],
+      )[0]!;
+      return welcome;
+    };
+    const first = welcomeOf(0);
+    expect(first.isUnderWay).toBe(false);
+    machine.step({ type: 'message', peerId: first.peerId, message: { type: 'ready' } }, 0);
+    expect(welcomeOf(1).isUnderWay).toBe(true);
+  });
+
   test('the first view forms when as many are ready as each of them wants', () => {
     const stage = new Stage();
     stage.join(2);

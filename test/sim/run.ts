@@ -65,6 +65,12 @@ async function simulateElections(): Promise<void> {
   }
 }
 
+/** What no campaign draws. */
+async function simulateOthers(): Promise<void> {
+  await simulateElections();
+  for (const { scenario } of RARE) await simulate(scenario); // the tests see to what becomes of them
+}
+
 /** Which parts of the protocol the seeds come to, and how often they take each step of its machines; none may be left out. */
 async function showCoverage(first: number, count: number, faults: readonly FaultKind[] | null): Promise<number> {
   const visits = await findVisits(async () => {
@@ -145,11 +151,7 @@ async function main(options: Options): Promise<number> {
   const campaign = runCampaign({ first, count, faults, onlyFirst: options.first === true }, (runs) => {
     if (process.stderr.isTTY) process.stderr.write(`\r${runs} of ${count} seeds`);
   });
-  if (faults === null) {
-    await simulateElections();
-    for (const { scenario } of RARE) await simulate(scenario); // the tests see to what becomes of them
-  }
-  const result = await campaign;
+  const [result] = await Promise.all([campaign, faults === null ? simulateOthers() : null]);
   if (process.stderr.isTTY) process.stderr.write('\r');
   for (const failure of result.failures) showFailure(failure);
   const seconds = (performance.now() - startedAt) / 1_000;

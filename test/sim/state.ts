@@ -31,7 +31,7 @@ const COUNTS = [1, 10, 1_000, 3_000];
 
 /** So many elements are fetched before their newcomer is a member; one in so many states has them. */
 const VAST_COUNT = 600_000;
-const VAST_BY = 12;
+const VAST_BY = 30;
 
 /** An update writes no more elements of a tensor: the rest is as it was. */
 const MOST_WRITTEN = 200_000;
