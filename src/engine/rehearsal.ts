@@ -1,13 +1,13 @@
 /**
  * A rehearsal: calls among ranks that are all in here, of which nothing leaves.
  *
- * A compiler looks at code when it is called for the first time, so the first collective of a newcomer takes ten times as long as the next
- * one, and all members wait for it. An engine that rehearses while its owner waits to be let in has that behind it. What is called in here is
+ * A compiler looks at code when it is called for the first time, so a newcomer's part of its first collective takes several times as long as of
+ * later ones, and all members wait for it. An engine that rehearses while its owner waits to be let in has that behind it. What is called in here is
  * what is called later: real collectives, that write frames, read one another's, and wait for a coordinator's word.
  */
 import type { CallSpec, PeerId } from '../collectives/call.ts';
 import { Collectives } from '../collectives/collectives.ts';
-import { Inbound, type Signs } from '../collectives/inbound.ts';
+import { Inbound, NO_SIGNS } from '../collectives/inbound.ts';
 import type { LinkPort } from '../collectives/ports.ts';
 import type { Clock } from '../transport/clock.ts';
 import { FrameReader, HEADER_BYTES } from '../wire/frame.ts';
@@ -17,25 +17,11 @@ import type { EngineMemory } from './memory.ts';
 /** As many as it takes for parts of different ranks, and for a rank that has no partner. */
 const RANKS = 3;
 
-/** How often each call is made: once, it would be read only; so often, it is compiled. */
+/** How often each call is made: the first time code is parsed, and then it is compiled further the more it runs. */
 const ROUNDS = 5;
 
 /** Bytes of the tensors: of one that is sent along with its announcement, and of one that waits for the others'. */
 const SIZES: readonly number[] = [64, 96 * 1024];
-
-/** None of it is about a way. */
-const NO_SIGNS: Signs = {
-  now: () => 0,
-  onSign: () => {},
-  onAsked: () => {},
-  onAnswered: () => {},
-  onProbe: () => {},
-  onProbed: () => {},
-  onAsk: () => null,
-  openAnswer: () => null,
-  endAnswer: () => {},
-  abandonAnswer: () => {},
-};
 
 const CALL: Omit<CallSpec, 'kind' | 'op' | 'count' | 'input' | 'output'> = {
   tag: '',
@@ -159,7 +145,7 @@ class Stage {
 }
 
 /**
- * Takes some ten milliseconds of processor time, with turns for others between.
+ * Takes a tenth of a second of processor time, most of it the compiler's, with turns for others between.
  *
  * @returns how many calls of a rank were made, and how many had their result: a test would see it if these were not the same
  */

@@ -27,18 +27,10 @@ import { bytesOfPieces, layOut, wireName } from './layout.ts';
 import { Leisure } from './leisure.ts';
 import type { StatePort } from './port.ts';
 import { Replica, type Target } from './replica.ts';
+import { restfulTurns } from './rest.ts';
 
 /** How long a sync whose sources are gone waits before it looks who is left (ms). */
 const PAUSE_MS = 50;
-
-/**
- * A newcomer that shares a host with members rests so many times as long as it looks at its memory: to touch each page for the first time may
- * take a processor for seconds.
- */
-const RESTS = 1;
-
-/** And so long at most: it may have been stopped meanwhile (ms). */
-const MAX_REST_MS = 1_000;
 
 /** Between looks at what the members hold by now, while it is fetched before this peer is one (ms). */
 const ROUND_MS = 100;
@@ -216,12 +208,7 @@ export class StateService {
 
   /** A turn for others; more than that for those whose processors this one takes. */
   #turnBeside(peers: readonly string[]): () => Promise<void> {
-    if (!peers.some((peerId) => this.#port.sharesHost(peerId))) return this.#turn;
-    let resumedAt = this.#port.now();
-    return async () => {
-      await this.#pause(Math.min(MAX_REST_MS, RESTS * (this.#port.now() - resumedAt)));
-      resumedAt = this.#port.now();
-    };
+    return peers.some((peerId) => this.#port.sharesHost(peerId)) ? restfulTurns(this.#port) : this.#turn;
   }
 
   async #begin({ tag, revision, changed }: Extract<StateAsk, { type: 'begin' }>): Promise<Holding> {

@@ -1,25 +1,11 @@
 /** The collectives of one peer, without network or coordinator: what it would send is written down. */
 import type { CallSpec, PeerId } from '../../src/collectives/call.ts';
 import { Collectives } from '../../src/collectives/collectives.ts';
-import { Inbound, type Signs } from '../../src/collectives/inbound.ts';
+import { Inbound, NO_SIGNS } from '../../src/collectives/inbound.ts';
 import type { LinkPort } from '../../src/collectives/ports.ts';
 import type { Workspace } from '../../src/collectives/workspace.ts';
 import { FrameReader } from '../../src/wire/frame.ts';
 import type { PeerMessage } from '../../src/wire/peer-messages.ts';
-
-/** Nobody here looks at the way itself. */
-const NO_SIGNS: Signs = {
-  now: () => 0,
-  onSign: () => {},
-  onAsked: () => {},
-  onAnswered: () => {},
-  onProbe: () => {},
-  onProbed: () => {},
-  onAsk: () => null,
-  openAnswer: () => null,
-  endAnswer: () => {},
-  abandonAnswer: () => {},
-};
 
 /** An all-reduce of ten values. */
 export const SUM: Omit<CallSpec, 'input' | 'output'> = {

@@ -271,6 +271,23 @@ describe('a newcomer', () => {
     expect(copyOf(newcomer)).toEqual(copyOf(peers[0]!));
   });
 
+  test('does not wait for the last of the members, where most of them bring the same', async () => {
+    const circle = new Circle();
+    const peers = await members(circle);
+    const newcomer = await circle.add('n');
+    circle.attach(newcomer, SHAPES, 0, ZERO);
+    await prefetch(circle, newcomer, peers);
+    newcomer.service.follow('');
+    for (const { memory } of peers) memory[2]!.fill(6, 0, 2 * MIB);
+    const [last, ...others] = peers;
+    expect(others.length).toBeGreaterThan(peers.length / 2);
+    const [holding] = await Promise.all(others.map((peer) => begin(circle, peer, 6)));
+    const since = circle.clock.now();
+    expect((await begin(circle, newcomer, 5)).ready).toEqual(holding!.hash);
+    expect(circle.clock.now() - since).toBeLessThan(500); // whoever does not tell what it brings is awaited for two seconds
+    await begin(circle, last!, 6);
+  });
+
   test('need not wait for what it asked for at leisure before', async () => {
     const circle = new Circle();
     const { peers, holding } = await holders(circle, 1);

@@ -6,7 +6,7 @@
 import type { CallSpec, PeerId, Report } from '../../../src/collectives/call.ts';
 import { Collectives } from '../../../src/collectives/collectives.ts';
 import type { ViewOf } from '../../../src/collectives/context.ts';
-import { Inbound } from '../../../src/collectives/inbound.ts';
+import { Inbound, NO_SIGNS } from '../../../src/collectives/inbound.ts';
 import type { LinkPort } from '../../../src/collectives/ports.ts';
 import type { Workspace } from '../../../src/collectives/workspace.ts';
 import { DIAL_CONCURRENCY } from '../../../src/engine/peers.ts';
@@ -206,18 +206,7 @@ export class ScalePeer {
   }
 
   inbound(from: PeerId): Inbound {
-    return new Inbound(from, this.#collectives.delivery, {
-      now: () => this.#world.now(),
-      onSign: () => {},
-      onAsked: () => {},
-      onAnswered: () => {},
-      onProbe: () => {},
-      onProbed: () => {},
-      onAsk: () => null,
-      openAnswer: () => null,
-      endAnswer: () => {},
-      abandonAnswer: () => {},
-    });
+    return new Inbound(from, this.#collectives.delivery, { ...NO_SIGNS, now: () => this.#world.now() });
   }
 
   /** From the user's thread and back to it. */
