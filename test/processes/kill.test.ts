@@ -86,8 +86,7 @@ describe.each(WAYS)('a peer is killed, over %s', (...transports) => {
     'after its last word',
   ];
   test.each(phases)('%s: the survivors agree on a result, and on the next one', async (phase) => {
-    // A killed process closes no data channel: it is missed when it is silent for too long. Survivors whose engines are inline must not be, on a
-    // machine that makes keys for other tests, too.
+    // A killed process closes no data channel: it is missed when it is silent for too long.
     await using cluster = await Cluster.start({ lostAfterMs: 3_000 });
     // The victim's engine is inline, so that it dies at the very instruction.
     const peers = await cluster.form(4, { transports, engine: phase === 'before open' ? 'worker' : 'inline' });
