@@ -28,6 +28,8 @@ async function release(released: Int32Array | null): Promise<void> {
   if (released === null) return;
   Atomics.store(released, 0, 1);
   Atomics.notify(released, 0);
+  // Until the process is gone: an engine that went on would dial anew, as its links are lost, and what is held then aborts it.
+  Atomics.wait(released, 0, 1);
 }
 
 port.on('message', (request: ThreadRequest) => {

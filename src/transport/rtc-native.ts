@@ -1,7 +1,7 @@
 /**
  * The driver on node-datachannel (libdatachannel). Its traps: what nothing refers to is collected, and its messages vanish in
  * silence; a call on what has just closed throws out of native code; and it can be loaded by one thread of a process only,
- * which must let go of it before the process ends (see engine/webrtc-thread.ts).
+ * which must let go of it before the process ends (see engine/rtc-engine.ts).
  */
 import nodeDataChannel, { type DataChannel, type PeerConnection } from 'node-datachannel';
 import {

@@ -47,6 +47,13 @@ test('a second group of one process is refused while the first lives, and with a
 describe('a process ends in good order with WebRTC open', () => {
   const ends = {
     'by process.exit()': [() => void setTimeout(() => process.exit(7), 10), 7],
+    'by process.exit(), with a listener that takes longer than it takes to dial anew': [
+      () => {
+        process.once('exit', () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_000));
+        setTimeout(() => process.exit(7), 10);
+      },
+      7,
+    ],
     'by an error that nobody catches': [
       () =>
         void setTimeout(() => {
