@@ -5,7 +5,7 @@ import { loadDigits } from '../mnist/data.ts';
 import { model, type Progress, trainDigits } from './training.ts';
 
 export type PeerReport =
-  | ({ readonly type: 'step'; readonly paths: readonly string[] } & Progress)
+  | ({ readonly type: 'step'; readonly paths: readonly (string | null)[] } & Progress)
   | { readonly type: 'result'; readonly hash: string; readonly accuracy: number };
 
 const [address = '', run = '', peers = '', steps = ''] = process.argv.slice(2);
@@ -18,9 +18,8 @@ const group = await join(address, {
   transports: ['unix', 'tcp', 'webrtc'],
   timeout: 60_000,
 });
-/** How the members are reached now: one that comes last may take part before all have dialled it. */
-const paths = () =>
-  group.members.map(({ peerId, path }) => (peerId === group.peerId ? 'itself' : (path ?? 'not yet known')));
+/** How the members are reached now; null: not yet, as one that comes last may take part before all have dialled it, or not any more. */
+const paths = () => group.members.map(({ peerId, path }) => (peerId === group.peerId ? 'itself' : path));
 const parameters = await trainDigits(group, training, Number(steps), (progress) =>
   tell({ type: 'step', paths: paths(), ...progress }),
 );

@@ -49,9 +49,10 @@ class Peer {
     });
   }
 
-  /** How it reached the others when it last worked with the tab. */
-  get paths(): readonly string[] {
-    return this.steps.findLast(({ worldSize }) => worldSize > PROCESSES)?.paths ?? [];
+  /** How it reached the others when it last reached all of them: of the last step with the tab it may tell when the tab has gone. */
+  get paths(): StepReport['paths'] {
+    const isWhole = ({ worldSize, paths }: StepReport) => worldSize > PROCESSES && !paths.includes(null);
+    return this.steps.findLast(isWhole)?.paths ?? [];
   }
 
   end(): void {
