@@ -93,6 +93,11 @@ export class Holder {
     return ask.kind === SYNC_SUMMARY && this.#held.get(ask.tag)?.isUrgent === false;
   }
 
+  /** Somebody waits for what the sync that has begun brings. */
+  isAwaited({ name }: { readonly name: number }): boolean {
+    return [...this.#queues.values()].some(({ awaiting }) => awaiting.some(({ ask }) => ask.tag === name));
+  }
+
   /** Nothing gets to a peer any more. */
   onLinkLost(peerId: string): void {
     const queue = this.#queues.get(peerId);

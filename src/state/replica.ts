@@ -8,7 +8,7 @@
 import { copyBytes } from '../kernels/copy.ts';
 import { HASH_BYTES, sameHash } from './digest.ts';
 import type { Hasher } from './hash.ts';
-import { type Layout, placeOf, shapeHash } from './layout.ts';
+import { type EntryShape, type Layout, placeOf, shapeHash } from './layout.ts';
 import { type Manifest, makeManifest, stateHash } from './manifest.ts';
 
 /** Hashed before others have a turn (bytes): a few milliseconds. */
@@ -17,7 +17,7 @@ const TURN_BYTES: number = 8 * 1024 * 1024;
 /** Entries up to this length are always looked at (bytes). */
 const SMALL_BYTES: number = 64 * 1024;
 
-/** Of what the caller says it has not changed, hashed again at each sync (bytes): so a bit that flips there is found in time. */
+/** Of what the caller says it has not changed, hashed again at each sync that can spare it (bytes): so a bit that flips there is found in time. */
 const AUDIT_BYTES: number = 4 * 1024 * 1024;
 
 /** What a peer is to hold, as told by one that holds it. */
@@ -98,23 +98,36 @@ export class Replica {
     this.#fresh = new Set();
   }
 
+  #isKnown({ name, bytes }: EntryShape, changed: readonly string[] | null): boolean {
+    return bytes > SMALL_BYTES && this.hash !== null && changed !== null && !changed.includes(name);
+  }
+
+  /** What a look has to look at, if nothing is fresh (bytes). */
+  bytesToLookAt(changed: readonly string[] | null): number {
+    return this.layout.entries.reduce((sum, entry) => sum + (this.#isKnown(entry, changed) ? 0 : entry.bytes), 0);
+  }
+
   /**
    * Looks at the contents.
    *
    * @param revision what they are, as their owner says
    * @param changed names of the entries that may be others than at the last look; null: all of them
    * @param turn lets others have a turn
+   * @param mayAudit asked when all that has changed was looked at: there is time for some of what has not
    * @returns bytes looked at
    */
-  async look(revision: number, changed: readonly string[] | null, turn: () => Promise<void>): Promise<number> {
+  async look(
+    revision: number,
+    changed: readonly string[] | null,
+    turn: () => Promise<void>,
+    mayAudit: () => boolean = () => true,
+  ): Promise<number> {
     let bytes = 0;
     let sinceTurn = 0;
     // Others may ask for the table meanwhile: they get the last whole one.
     const table = this.#table.slice();
     for (const [index, entry] of this.layout.entries.entries()) {
-      const isSmall = entry.bytes <= SMALL_BYTES;
-      const isKnown = !isSmall && this.hash !== null && changed !== null && !changed.includes(entry.name);
-      if (isKnown) continue;
+      if (this.#isKnown(entry, changed)) continue;
       for (let piece = entry.firstPiece; piece < entry.firstPiece + entry.pieces; piece++) {
         const length = this.#fresh?.has(piece) === true ? 0 : this.#lookAt(table, piece, index, revision);
         bytes += length;
@@ -125,7 +138,7 @@ export class Replica {
       }
     }
     // A newcomer has seen all of it lately.
-    if (this.isSynced && bytes < this.layout.bytes) bytes += this.#audit(table, revision);
+    if (this.isSynced && bytes < this.layout.bytes && mayAudit()) bytes += this.#audit(table, revision);
     this.#fresh = null;
     this.#table.set(table);
     this.revision = revision;

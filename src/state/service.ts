@@ -48,7 +48,7 @@ const FOLLOW_MS = 5_000;
 /** So much is left to the first sync (bytes). */
 const SOON_BYTES: number = 2 * 1024 * 1024;
 
-/** So much is fetched from all that hold it, not only from those who were ready first (bytes). */
+/** From so much on it is fetched from all that hold it, not only from those who were ready first, and looked at before any of it comes (bytes). */
 const MUCH_BYTES: number = 32 * 1024 * 1024;
 
 /** Rounds in which no less is missing than before: the state changes as fast as it comes. */
@@ -219,15 +219,16 @@ export class StateService {
     const { following } = shared;
     shared.following = null;
     if (following === null) shared.received.clear(); // else it has begun to count
-    // Looked at while the members look at theirs, unless what they bring comes already.
-    const isLate = following !== null && shared.isComing;
+    // Looked at while the members look at theirs, unless it is little, which is mostly overwritten, or what they bring comes already.
+    const isLittle = !replica.isWhole && replica.bytesToLookAt(changed) <= MUCH_BYTES;
+    const isLate = following !== null && (shared.isComing || isLittle);
     if (isLate) {
       replica.letGo();
       await following;
     }
     // Whoever holds parts of two revisions has been given another one by its owner.
     if (revision > 0) replica.isWhole = true;
-    shared.looking = replica.look(revision, changed, this.#turn);
+    shared.looking = replica.look(revision, changed, this.#turn, () => !this.#holder.isAwaited(shared));
     await shared.looking;
     shared.looking = null;
     if (!isLate) await following;

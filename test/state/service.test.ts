@@ -1,9 +1,10 @@
 /** Fetching from peers that die, lie, tear and go on, in virtual time. */
 import { createHash } from 'node:crypto';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Holding } from '../../src/state/asks.ts';
 import { answerFrame, askFrame, MAX_ASKS, PIECES, SPARE_PIECES, SUMMARY, TABLE } from '../../src/state/exchange.ts';
 import { type EntryShape, wireName } from '../../src/state/layout.ts';
+import { Replica } from '../../src/state/replica.ts';
 import { hashTag } from '../../src/wire/frame.ts';
 import { Circle, type Peer } from './circle.ts';
 
@@ -32,8 +33,13 @@ async function holders(circle: Circle, count: number): Promise<{ peers: Peer[]; 
   return { peers, holding: holding! };
 }
 
-function begin(circle: Circle, { service }: Peer, revision: number): Promise<Holding> {
-  return circle.drive(service.ask({ type: 'begin', tag: '', revision, changed: null })) as Promise<Holding>;
+function begin(
+  circle: Circle,
+  { service }: Peer,
+  revision: number,
+  changed: readonly string[] | null = null,
+): Promise<Holding> {
+  return circle.drive(service.ask({ type: 'begin', tag: '', revision, changed })) as Promise<Holding>;
 }
 
 function fetching(circle: Circle, { service }: Peer, { hash }: Holding, from: readonly Peer[], timeoutMs = 60_000) {
@@ -148,6 +154,42 @@ describe('a newcomer', () => {
     return peers;
   }
 
+  /** All members write something else every so often, and make it known. */
+  function keepStepping(
+    circle: Circle,
+    peers: readonly Peer[],
+    everyMs: number,
+    write: (peer: Peer, revision: number) => void,
+  ): { end(): Promise<number> } {
+    let revision = 5;
+    let isOver = false;
+    let stepping = Promise.resolve();
+    const step = async () => {
+      revision += 1;
+      for (const peer of peers) write(peer, revision);
+      for (const { service } of peers) {
+        const { hash } = (await service.ask({ type: 'begin', tag: '', revision, changed: null })) as Holding;
+        await service.ask({ type: 'settle', tag: '', revision, hash, diverged: 0 });
+      }
+      schedule();
+    };
+    const schedule = () =>
+      circle.clock.schedule(everyMs, () => {
+        if (!isOver) stepping = step();
+      });
+    schedule();
+    return {
+      end: async () => {
+        isOver = true;
+        await circle.drive(stepping);
+        return revision;
+      },
+    };
+  }
+
+  const wait = (circle: Circle, ms: number) =>
+    circle.drive(new Promise<void>((resolve) => void circle.clock.schedule(ms, resolve)));
+
   function prefetch(circle: Circle, { service }: Peer, from: readonly Peer[]) {
     const ids = from.map(({ id }) => id);
     return circle.drive(service.prefetch('', ids, () => true));
@@ -185,24 +227,12 @@ describe('a newcomer', () => {
     const newcomer = await circle.add('n');
     circle.attach(newcomer, SHAPES, 0, ZERO);
     // Steps of 50 ms: in each some of `b` and one piece of `c` change, at once in memory, and for the others with the sync.
-    let revision = 5;
-    let isOver = false;
-    const step = async () => {
-      if (isOver) return;
-      revision += 1;
-      for (const { memory } of peers) {
-        memory[1]!.fill(revision);
-        memory[2]!.fill(revision, 0, 1_000);
-      }
-      for (const { service } of peers) {
-        const { hash } = (await service.ask({ type: 'begin', tag: '', revision, changed: null })) as Holding;
-        await service.ask({ type: 'settle', tag: '', revision, hash, diverged: 0 });
-      }
-      circle.clock.schedule(50, () => void step());
-    };
-    circle.clock.schedule(50, () => void step());
+    const steps = keepStepping(circle, peers, 50, ({ memory }, revision) => {
+      memory[1]!.fill(revision);
+      memory[2]!.fill(revision, 0, 1_000);
+    });
     const { bytes } = await prefetch(circle, newcomer, peers);
-    isOver = true;
+    await steps.end();
     expect(bytes).toBeGreaterThanOrEqual(BYTES - 2 * MIB);
     const [[a, , c], now] = [newcomer.memory, peers[0]!.memory];
     expect(hashOf(a!)).toEqual(hashOf(now[0]!));
@@ -218,22 +248,12 @@ describe('a newcomer', () => {
     const peers = await members(circle);
     const newcomer = await circle.add('n');
     circle.attach(newcomer, SHAPES, 0, ZERO);
-    let revision = 5;
-    let isOver = false;
-    const step = async () => {
-      if (isOver) return;
-      revision += 1;
-      for (const { memory } of peers) for (const bytes of memory) bytes.fill(revision);
-      for (const { service } of peers) {
-        const { hash } = (await service.ask({ type: 'begin', tag: '', revision, changed: null })) as Holding;
-        await service.ask({ type: 'settle', tag: '', revision, hash, diverged: 0 });
-      }
-      circle.clock.schedule(20, () => void step());
-    };
-    circle.clock.schedule(20, () => void step());
+    const steps = keepStepping(circle, peers, 20, ({ memory }, revision) => {
+      for (const bytes of memory) bytes.fill(revision);
+    });
     const since = circle.clock.now();
     expect((await prefetch(circle, newcomer, peers)).revision).toBe(null);
-    isOver = true;
+    await steps.end();
     expect(circle.clock.now() - since).toBeLessThan(10_000);
   });
 
@@ -288,6 +308,51 @@ describe('a newcomer', () => {
     await begin(circle, last!, 6);
   });
 
+  test('does not look at what comes to its place in its first sync, where there is little else to look at', async () => {
+    const circle = new Circle();
+    const peers = await members(circle);
+    const newcomer = await circle.add('n');
+    circle.attach(newcomer, SHAPES, 0, ZERO);
+    // A piece of `c` is another one after each step: it is left to the sync.
+    const steps = keepStepping(circle, peers, 50, ({ memory }, revision) => memory[2]!.fill(revision, 0, 1_000));
+    await prefetch(circle, newcomer, peers);
+    const revision = await steps.end();
+    newcomer.service.follow('');
+    // Its owner has written there, too.
+    newcomer.memory[2]!.fill(99, 0, 2_000);
+    for (const { memory } of peers) memory[2]!.fill(77, 0, 3_000);
+    const looks = vi.spyOn(Replica.prototype, 'look');
+    onTestFinished(() => looks.mockRestore());
+    const beginning = begin(circle, newcomer, revision, ['c']);
+    await wait(circle, 20);
+    const [holding] = await Promise.all(peers.map((peer) => begin(circle, peer, revision + 1, ['c'])));
+    expect((await beginning).ready).toEqual(holding!.hash);
+    // Two MiB of `c` are as they were, and `b` is small.
+    expect(await looks.mock.results.at(-1)!.value).toBe(2 * MIB + 256);
+    await settle(circle, newcomer, holding!);
+    expect(copyOf(newcomer)).toEqual(copyOf(peers[0]!));
+  });
+
+  test('is not kept waiting while members look at what has not changed', async () => {
+    const circle = new Circle();
+    const peers = await members(circle);
+    const newcomer = await circle.add('n');
+    circle.attach(newcomer, SHAPES, 0, ZERO);
+    await prefetch(circle, newcomer, peers);
+    const looks = vi.spyOn(Replica.prototype, 'look');
+    onTestFinished(() => looks.mockRestore());
+    const sync = async () => {
+      looks.mockClear();
+      const [holding] = await Promise.all(peers.map((peer) => begin(circle, peer, 5, ['b'])));
+      await Promise.all(peers.map((peer) => settle(circle, peer, holding!)));
+      return Promise.all(looks.mock.results.map(({ value }) => value));
+    };
+    newcomer.service.follow('');
+    await wait(circle, 20);
+    expect(await sync()).toEqual(peers.map(() => 256));
+    for (const bytes of await sync()) expect(bytes).toBeGreaterThan(MIB);
+  });
+
   test('need not wait for what it asked for at leisure before', async () => {
     const circle = new Circle();
     const { peers, holding } = await holders(circle, 1);
@@ -323,13 +388,12 @@ describe('a newcomer', () => {
     const [slow, ...others] = peers;
     const newcomer = await circle.add('n');
     circle.attach(newcomer, SHAPES, 0, ZERO);
-    const wait = (ms: number) => circle.drive(new Promise<void>((resolve) => void circle.clock.schedule(ms, resolve)));
     let isWanted = true;
     const ids = peers.map(({ id }) => id);
     const prefetching = newcomer.service.prefetch('', ids, () => isWanted);
     slow!.onTheWay = 400 * MIB; // what it sends is late
     const before = slow!.sent;
-    while (slow!.sent < before + 2 * MIB) await wait(10);
+    while (slow!.sent < before + 2 * MIB) await wait(circle, 10);
     // All go on by a step, the newcomer comes in, and syncs with the others before the rest of what it asked for has come.
     let holding: Holding | null = null;
     for (const peer of peers) {
@@ -340,7 +404,7 @@ describe('a newcomer', () => {
     isWanted = false;
     await begin(circle, newcomer, 0);
     expect((await fetching(circle, newcomer, holding!, others)).ready).toEqual(holding!.hash);
-    await wait(1_000);
+    await wait(circle, 1_000);
     await settle(circle, newcomer, holding!);
     expect(copyOf(newcomer)).toEqual(copyOf(others[0]!));
     await circle.drive(prefetching);
