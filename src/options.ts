@@ -171,7 +171,7 @@ export interface SyncOptions extends Pick<CallOptions, 'tag' | 'timeout' | 'minW
   readonly strategy?: SyncStrategy;
   /**
    * Names of the entries that were written since the last sync, where that is known: only these are hashed again, and of the others
-   * 4 MiB at each sync in turn, so that a bit that flips there is found later. @default all are hashed
+   * 4 MiB in turn, at each sync but those that bring a newcomer in, so that a bit that flips there is found later. @default all are hashed
    */
   readonly changed?: readonly string[];
 }

@@ -73,6 +73,7 @@ function refusal({ code, message, leader }: Extract<CoordinatorMessage, { type: 
 /**
  * Greets the coordinator at an address; with a report it comes back to it. The report is made when it is sent.
  *
+ * @param signal gives it up, as long as there is no answer
  * @throws ConnectError when nobody answers, or it stands by (`StandbyError`), UnauthorizedError when the token is wrong, ProtocolError when the versions
  *   differ or the other end is no coordinator
  */
@@ -99,15 +100,21 @@ export async function greet(
     /** Why the connection is gone; undefined while it is not. */
     let closed: string | null | undefined;
     const fail = (error: SkeinError) => {
-      stopTimer();
+      stop();
       connection.fail(error.message);
       reject(error);
     };
+    // One that was stopped would take its peer for a newcomer when it goes on, whom another has let in meanwhile.
+    const onAborted = () => fail(new ConnectError(`The handshake with ${raw.remote} was given up.`, context));
     const context = { phase: 'join' };
     const stopTimer = platform.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
       const text = `The coordinator at ${raw.remote} did not finish the handshake within ${HANDSHAKE_TIMEOUT_MS} ms.`;
       fail(new ConnectError(text, context));
     });
+    const stop = () => {
+      stopTimer();
+      signal.removeEventListener('abort', onAborted);
+    };
     const send = (message: PeerMessage) => connection.send(message, 0, 0);
     const onChallenge = (message: Extract<CoordinatorMessage, { type: 'challenge' }>) => {
       if (!sameProof(message.proof, prove(key, 'coordinator', { ...about, own: message.nonce, theirs: own }))) {
@@ -125,7 +132,7 @@ export async function greet(
     };
     const onAnswer = (answer: Answer) => {
       answered = true;
-      stopTimer();
+      stop();
       const takeOver = (handler: ControlHandler<CoordinatorMessage>) => {
         owner = handler;
         for (const control of early.splice(0)) handler.onMessage(control);
@@ -147,7 +154,7 @@ export async function greet(
       }
     };
     const onClosed = (reason: string | null) => {
-      stopTimer();
+      stop();
       if (owner !== null) owner.onClosed(reason);
       else if (answered) closed = reason;
       else {
@@ -156,6 +163,8 @@ export async function greet(
       }
     };
     const connection: PeerConnection = new ControlConnection(raw, COORDINATOR_MESSAGES, { onMessage, onClosed });
-    send({ type: 'hello', version: PROTOCOL_VERSION, run, claims, bound: raw.binding.length > 0, nonce: own });
+    signal.addEventListener('abort', onAborted, { once: true });
+    if (signal.aborted) onAborted();
+    else send({ type: 'hello', version: PROTOCOL_VERSION, run, claims, bound: raw.binding.length > 0, nonce: own });
   });
 }

@@ -11,6 +11,7 @@ import { MemoryStore } from '../../src/store/memory.ts';
 import { parseTcpAddress } from '../../src/transport/address.ts';
 import { systemClock } from '../../src/transport/clock.ts';
 import type { Address } from '../../src/transport/transport.ts';
+import { HANDSHAKE_TIMEOUT_MS } from '../../src/wire/limits.ts';
 
 const TOKEN = 'of these tests';
 const PATIENCE_MS = 20_000;
@@ -30,9 +31,16 @@ async function pair(): Promise<{ leader: CoordinatorServer; standby: Coordinator
 }
 
 /** Takes connections, and says nothing, as a process that is stopped. */
-async function silent(): Promise<Address> {
+async function silent(onClosed: () => void = () => {}): Promise<Address> {
   const sockets = new Set<Socket>();
-  const server = createServer((socket) => sockets.add(socket.on('error', () => {})));
+  const server = createServer((socket) => {
+    sockets.add(
+      socket
+        .on('error', () => {})
+        .on('close', onClosed)
+        .resume(),
+    );
+  });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
     for (const socket of sockets) socket.destroy();
@@ -68,6 +76,18 @@ test('who stands by names the one that leads, who need not be among the addresse
   const { leader, standby } = await pair();
   await expect.poll(async () => (await find([at(standby)])).address, { timeout: PATIENCE_MS }).toEqual(at(leader));
   expect(Object.keys(standby.status())).toEqual([]);
+});
+
+test('one that is silent is not asked any more when another has answered: it would let in a ghost as it goes on', async () => {
+  const { leader } = await pair();
+  let onClosed = () => {};
+  const closed = new Promise<void>((resolve) => {
+    onClosed = resolve;
+  });
+  await find([await silent(onClosed), at(leader)]);
+  const foundAt = performance.now();
+  await closed;
+  expect(performance.now() - foundAt).toBeLessThan(HANDSHAKE_TIMEOUT_MS / 2);
 });
 
 test('one that takes over is found though another one stays silent', async () => {

@@ -29,6 +29,9 @@ const STORM_MS = 12_000;
 /** By then every call must be over (ms). */
 const END_MS = STORM_MS + 20_000;
 
+/** Until a peer knows what has become of its connections: a way there and back, at the longest latency. */
+const TOLD_MS = 60;
+
 export interface Outcome {
   readonly failure: string | null;
   readonly trace: readonly string[];
@@ -58,6 +61,8 @@ class Leaders {
   #terms = 0;
   #lastTerm = 0;
   #finished = 0;
+  /** When a coordinator came back while there was none, for the last time. */
+  #desertedUntil = Number.NEGATIVE_INFINITY;
   #isCalm = false;
   /** All peers stop after this call. */
   #stopAt = Number.POSITIVE_INFINITY;
@@ -86,6 +91,10 @@ class Leaders {
       await new Promise((resolve) => setImmediate(resolve));
     }
     return { failure: this.#failure, trace: this.#trace, calls: this.#ids.length, terms: this.#terms };
+  }
+
+  get #isDeserted(): boolean {
+    return this.#coordinators.every(({ process }) => process.dead);
   }
 
   #fail(text: string): void {
@@ -148,7 +157,10 @@ class Leaders {
     if (kind === 'kill') {
       process.kill();
       this.#network.down(process, false);
-      this.#clock.schedule(forMs, () => Object.assign(victim, this.#start(name)));
+      this.#clock.schedule(forMs, () => {
+        if (this.#isDeserted) this.#desertedUntil = this.#clock.now();
+        Object.assign(victim, this.#start(name));
+      });
     } else if (kind === 'stop') {
       process.stop();
       this.#clock.schedule(forMs, () => process.goOn());
@@ -195,8 +207,9 @@ class Leaders {
         undefined,
       );
     const group = await join().catch(async (error: unknown) => {
-      // Who is not in yet is told when there is nobody at all, and may try again.
-      if (!(error instanceof ConnectError) || !this.#coordinators.every((one) => one.process.dead)) throw error;
+      // Who is not in yet is told when there is nobody at all, and may try again. By then one may just have come back.
+      const isDeserted = this.#isDeserted || this.#clock.now() - this.#desertedUntil < TOLD_MS;
+      if (!(error instanceof ConnectError) || !isDeserted) throw error;
       await process.sleep(LONGEST_FAULT_MS);
       return join();
     });
