@@ -195,6 +195,16 @@ describe('a newcomer', () => {
     return circle.drive(service.prefetch('', ids, () => true));
   }
 
+  /** Members, and a newcomer that has fetched what they hold. */
+  async function prefetched(): Promise<{ circle: Circle; peers: Peer[]; newcomer: Peer }> {
+    const circle = new Circle();
+    const peers = await members(circle);
+    const newcomer = await circle.add('n');
+    circle.attach(newcomer, SHAPES, 0, ZERO);
+    await prefetch(circle, newcomer, peers);
+    return { circle, peers, newcomer };
+  }
+
   test('fetches what members hold at the rate that they can spare, and knows the revision', async () => {
     const circle = new Circle();
     const peers = await members(circle);
@@ -275,11 +285,7 @@ describe('a newcomer', () => {
   });
 
   test('has what changed last when its owner makes the first sync, without being told of it there', async () => {
-    const circle = new Circle();
-    const peers = await members(circle);
-    const newcomer = await circle.add('n');
-    circle.attach(newcomer, SHAPES, 0, ZERO);
-    await prefetch(circle, newcomer, peers);
+    const { circle, peers, newcomer } = await prefetched();
     // It is taken in before the members have made their last step known.
     newcomer.service.follow('');
     for (const { memory } of peers) memory[2]!.fill(6, 0, 2 * MIB);
@@ -292,11 +298,7 @@ describe('a newcomer', () => {
   });
 
   test('does not wait for the last of the members, where most of them bring the same', async () => {
-    const circle = new Circle();
-    const peers = await members(circle);
-    const newcomer = await circle.add('n');
-    circle.attach(newcomer, SHAPES, 0, ZERO);
-    await prefetch(circle, newcomer, peers);
+    const { circle, peers, newcomer } = await prefetched();
     newcomer.service.follow('');
     for (const { memory } of peers) memory[2]!.fill(6, 0, 2 * MIB);
     const [last, ...others] = peers;
@@ -334,11 +336,7 @@ describe('a newcomer', () => {
   });
 
   test('is not kept waiting while members look at what has not changed', async () => {
-    const circle = new Circle();
-    const peers = await members(circle);
-    const newcomer = await circle.add('n');
-    circle.attach(newcomer, SHAPES, 0, ZERO);
-    await prefetch(circle, newcomer, peers);
+    const { circle, peers, newcomer } = await prefetched();
     const looks = vi.spyOn(Replica.prototype, 'look');
     onTestFinished(() => looks.mockRestore());
     const sync = async () => {
@@ -370,11 +368,7 @@ describe('a newcomer', () => {
   });
 
   test('is not kept from its first sync by members that begin none, or are gone', async () => {
-    const circle = new Circle();
-    const peers = await members(circle);
-    const newcomer = await circle.add('n');
-    circle.attach(newcomer, SHAPES, 0, ZERO);
-    await prefetch(circle, newcomer, peers);
+    const { circle, peers, newcomer } = await prefetched();
     newcomer.service.follow('');
     circle.kill(peers[0]!);
     const since = circle.clock.now();
