@@ -24,9 +24,9 @@ import { DOCUMENTS, ROOT, read } from './documents.ts';
 import { type Block, blocksOf, headingsOf, linksOf } from './markdown.ts';
 import {
   type Ended,
-  freePorts,
   installBinaries,
   plainEnvironment,
+  portsToUse,
   runProgram,
   SHOWN_PORTS,
   withPorts,
@@ -134,7 +134,7 @@ async function runAsPeers(peers: number, program: string, { until, isServer = fa
     const portOf = (address: string | null) => Number(new URL(address ?? '').port);
     const ports =
       coordinator === null
-        ? await freePorts()
+        ? await portsToUse()
         : { control: portOf(coordinator.address), http: portOf(coordinator.httpAddress) };
     writeFileSync(program, withPorts(readFileSync(program, 'utf8'), SHOWN_PORTS, ports));
     const environment = {
@@ -156,7 +156,7 @@ async function runAsPeers(peers: number, program: string, { until, isServer = fa
 }
 
 async function runInShell(block: Block): Promise<void> {
-  const ports = await freePorts();
+  const ports = await portsToUse();
   const script = withPorts(block.text, SHOWN_PORTS, ports);
   const environment = {
     ...plainEnvironment(),

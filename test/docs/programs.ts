@@ -2,9 +2,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { startWatchdog } from '../../src/launch/watchdog.ts';
+import { freePorts } from '../harness/ports.ts';
 import { ROOT } from './documents.ts';
 
 /** No program of a document runs longer than this (ms). */
@@ -77,17 +77,6 @@ export async function runProgram(
   }
 }
 
-/** A port that nobody listens on at this moment. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('a TCP server has a port');
-  return address.port;
-}
-
 /** In place of those that a document names, so that several of them can be tried at once. */
 export interface Ports {
   readonly control: number;
@@ -96,8 +85,9 @@ export interface Ports {
 
 export const SHOWN_PORTS: Ports = { control: 7400, http: 7401 };
 
-export async function freePorts(): Promise<Ports> {
-  return { control: await freePort(), http: await freePort() };
+export async function portsToUse(): Promise<Ports> {
+  const [control, http] = await freePorts(2);
+  return { control: control!, http: http! };
 }
 
 /** The text with one pair of ports for another. */

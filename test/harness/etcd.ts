@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Certificates } from '../../src/transport/tls.ts';
 import { Daemon } from './daemon.ts';
+import { freePorts } from './ports.ts';
 
 /** As long as the longest file of tests (ms). */
 const DEADLINE_MS = 600_000;
@@ -13,15 +14,6 @@ const DEADLINE_MS = 600_000;
 const MEMORY = '/dev/shm';
 /** Until all members are well (ms). */
 const READY_MS = 30_000;
-
-/** Ports that nobody has now. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.once('listening', resolve))));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port); // it listens on TCP
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
-}
 
 type PemFiles = Record<keyof Certificates, string>;
 
