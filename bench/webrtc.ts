@@ -4,6 +4,7 @@
  *
  *     one way      a broadcast between two peers, over one connection
  *     all-reduce   bus bandwidth at N = 2: both send as many bytes as that, at once
+ *     set-up       how long it takes until a channel is open
  *
  * On two cores a bare transfer one way takes nearly all of both, so the same both ways is what an all-reduce is measured by.
  */
@@ -18,6 +19,7 @@ import { busbw, formatBytes, median } from '../src/benchmark/statistics.ts';
 import { startCoordinator } from './harness/coordinator.ts';
 import { describeMachine } from './harness/machine.ts';
 import { deadline } from './harness/member.ts';
+import { measureSetups } from './harness/rtc-setups.ts';
 import type { BareOrder, BareReport } from './peers/rtc-bare.ts';
 import type { RtcOrder, RtcReport, RtcTask } from './peers/rtc-peer.ts';
 
@@ -30,6 +32,7 @@ const BARS = { oneWay: 0.9, allReduce: 0.8 };
 const ONE_WAY_BYTES: number = 64 * MIB;
 const ALL_REDUCE_BYTES: number = 16 * MIB;
 const WORLD_SIZE = 2;
+const SETUPS = 60;
 
 function script(name: string): string {
   return fileURLToPath(new URL(`./peers/${name}.js`, import.meta.url));
@@ -152,6 +155,7 @@ function verdict(ratio: number, bar: number): string {
 
 async function main(options: { readonly rounds: string; readonly stripes: string }): Promise<void> {
   const { rates, cores } = await measure(Number(options.rounds), Number(options.stripes));
+  const setups = await measureSetups(SETUPS);
   const ratio = (of: Side, to: Side) => median(rates[of].map((rate, round) => rate / rates[to][round]!));
   const ratios = {
     oneWay: ratio('oneWay', 'bareOneWay'),
@@ -180,8 +184,26 @@ async function main(options: { readonly rounds: string; readonly stripes: string
     verdict(ratios.allReduce, BARS.allReduce),
   ]);
   console.log(table.toString());
+  const inMs = new Table({
+    head: [`set-up (ms), of ${SETUPS}`, 'median', 'nine of ten', 'longest'],
+    style: { head: [], border: [] },
+  });
+  for (const side of ['bare', 'skein'] as const) {
+    const taken = setups[side];
+    const sorted = taken.toSorted((a, b) => a - b);
+    inMs.push([side, ...[median(taken), sorted[Math.floor(SETUPS * 0.9)]!, sorted.at(-1)!].map((ms) => ms.toFixed(1))]);
+  }
+  console.log(inMs.toString());
   mkdirSync(RESULTS, { recursive: true });
-  const record = { machine: describeMachine(), date: new Date().toISOString(), bars: BARS, ratios, rates, cores };
+  const record = {
+    machine: describeMachine(),
+    date: new Date().toISOString(),
+    bars: BARS,
+    ratios,
+    rates,
+    cores,
+    setups,
+  };
   writeFileSync(join(RESULTS, 'webrtc.json'), `${JSON.stringify(record, null, 1)}\n`);
 }
 

@@ -1,10 +1,13 @@
 /**
  * The driver on node-datachannel (libdatachannel). Its traps: what nothing refers to is collected, and its messages vanish in
  * silence; a call on what has just closed throws out of native code; and it can be loaded by one thread of a process only,
- * which must let go of it before the process ends (see engine/rtc-engine.ts).
+ * which must let go of it before the process ends (see engine/rtc-engine.ts). And a first packet of DTLS that comes while it makes
+ * itself ready lies there until its sender repeats it, a second later: so who answers leaves the beginning to who offered, whose path
+ * opens last unless NATs are between.
  */
 import nodeDataChannel, { type DataChannel, type PeerConnection } from 'node-datachannel';
 import {
+  asDtlsClient,
   BUFFERED_LOW_BYTES,
   type DescriptionKind,
   type IceServer,
@@ -132,7 +135,7 @@ class NativeSession implements RtcSession {
   }
 
   setRemoteDescription(kind: DescriptionKind, sdp: string): void {
-    if (!this.#closed) this.#connection.setRemoteDescription(sdp, kind);
+    if (!this.#closed) this.#connection.setRemoteDescription(kind === 'offer' ? asDtlsClient(sdp) : sdp, kind);
   }
 
   addRemoteCandidate(candidate: string, mid: string): void {

@@ -37,6 +37,11 @@ export const BUFFERED_LOW_BYTES: number = 512 * 1024;
 
 export type DescriptionKind = 'offer' | 'answer';
 
+/** An offer whose sender leaves no choice who begins the handshake. A proof covers fingerprints, which stay as they are. */
+export function asDtlsClient(offer: string): string {
+  return offer.replace(/^a=setup:actpass/gm, 'a=setup:active');
+}
+
 export interface RtcSessionEvents {
   onDescription(kind: DescriptionKind, sdp: string): void;
   /** One more way to be reached, told as it is found (trickle ICE, RFC 8838). */

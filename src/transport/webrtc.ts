@@ -10,8 +10,12 @@
  *        │ ══ one data channel ══════════════════▶ │
  *
  * NATs may let the direct paths through, or not; some pretend to. So when a session has no path after a short while, and
- * there are TURN servers, a second one is tried that may use nothing else, and whichever is first wins. Without such servers one
- * that failed is tried once more: what was meant for an earlier session on the same port can spoil a handshake.
+ * there are TURN servers, a second one is tried that may use nothing else, and whichever is first wins.
+ *
+ * **A session that failed is tried once more, and says then how it is reached only once it has the answer.** libdatachannel up to 0.24.5
+ * (its pull request 1612) uses an answer for ICE a moment before it knows the certificate in it: who finds the way to the dialler
+ * in that moment fails the handshake, of some sessions in a thousand on a busy machine. To wait each time would cost each session
+ * half a round trip of the signals, and 50 ms.
  *
  * **Only the dialler uses TURN, and is then the one that begins the handshake of DTLS.** In libdatachannel up to 0.24.5 (its pull request
  * 1630) who answers that handshake over a TURN server of its own may lock up for good, and all WebRTC of its process with it. One relay
@@ -20,14 +24,15 @@
 import { ConnectError } from '../errors.ts';
 import { ChannelConnection } from './channel-connection.ts';
 import type { Clock } from './clock.ts';
-import type {
-  DescriptionKind,
-  IceServer,
-  RtcChannel,
-  RtcDriver,
-  RtcSession,
-  RtcSessionEvents,
-  RtcSettings,
+import {
+  asDtlsClient,
+  type DescriptionKind,
+  type IceServer,
+  type RtcChannel,
+  type RtcDriver,
+  type RtcSession,
+  type RtcSessionEvents,
+  type RtcSettings,
 } from './rtc.ts';
 import type { Address, Connection, DialOptions, Listener, Transport } from './transport.ts';
 
@@ -83,6 +88,8 @@ interface Pending {
   remote: string | null;
   /** The other end has ended it, or can't be understood. `isFinal`: another path would not help. */
   readonly fail: (reason: string, isFinal: boolean) => void;
+  /** The other end's description is set. */
+  readonly onDescribed: () => void;
 }
 
 export class WebRtcTransport implements Transport {
@@ -152,10 +159,10 @@ export class WebRtcTransport implements Transport {
       let reason = 'no path was found';
       const hasRelays = relay !== 'never' && this.#options.iceServers().some(isRelay);
       const onlyRelays = relay === 'only' && hasRelays;
-      let retried = false;
+      let triesRelays = onlyRelays;
       const settle = () => {
         stopTimer();
-        stopRetry();
+        stopWaiting();
         signal?.removeEventListener('abort', onAbort);
         for (const cancel of attempts) cancel();
         attempts.clear();
@@ -165,12 +172,13 @@ export class WebRtcTransport implements Transport {
         reject(new ConnectError(message, { cause: signal?.reason, phase: 'dial' }));
       };
       const onAbort = () => fail(`Dialling ${remote} was cancelled.`);
-      const attempt = (relayOnly: boolean) => {
+      const attempt = (relayOnly: boolean, isSecond: boolean) => {
         const iceServers = this.#options.iceServers().filter((server) => relayOnly || !isRelay(server));
         const cancel = this.#attempt(
           peerId,
           { iceServers, relayOnly },
           {
+            holdsCandidates: isSecond,
             onOpen: (connection) => {
               attempts.delete(cancel);
               settle();
@@ -179,31 +187,31 @@ export class WebRtcTransport implements Transport {
             onFailed: (why, isFinal) => {
               attempts.delete(cancel);
               reason = why;
-              if (isFinal || !retry()) {
-                if (isFinal || attempts.size === 0) fail(`Nobody could be reached at ${remote}: ${reason}.`);
+              if (!isFinal) {
+                if (!isSecond) attempt(relayOnly, true);
+                else if (!relayOnly) tryRelays();
               }
+              if (isFinal || attempts.size === 0) fail(`Nobody could be reached at ${remote}: ${reason}.`);
             },
           },
         );
         attempts.add(cancel);
       };
-      /** @returns whether there was anything left to try */
-      const retry = () => {
-        if (retried) return false;
-        retried = true;
-        attempt(hasRelays);
-        return true;
+      const tryRelays = () => {
+        if (triesRelays || !hasRelays) return;
+        triesRelays = true;
+        attempt(true, false);
       };
       const stopTimer = clock.schedule(timeoutMs, () =>
         fail(`${remote} could not be reached within ${timeoutMs} ms: ${reason}.`),
       );
-      const stopRetry = hasRelays && !onlyRelays ? clock.schedule(RELAY_AFTER_MS, () => void retry()) : () => {};
+      const stopWaiting = clock.schedule(RELAY_AFTER_MS, tryRelays);
       if (signal?.aborted === true) {
         onAbort();
         return;
       }
       signal?.addEventListener('abort', onAbort, { once: true });
-      attempt(onlyRelays);
+      attempt(onlyRelays, false);
     });
   }
 
@@ -211,9 +219,15 @@ export class WebRtcTransport implements Transport {
   #attempt(
     peerId: string,
     settings: RtcSettings,
-    events: {
-      onOpen(connection: Connection): void;
-      onFailed(reason: string, isFinal: boolean): void;
+    {
+      holdsCandidates,
+      onOpen,
+      onFailed,
+    }: {
+      /** Until there is an answer. */
+      readonly holdsCandidates: boolean;
+      readonly onOpen: (connection: Connection) => void;
+      readonly onFailed: (reason: string, isFinal: boolean) => void;
     },
   ): () => void {
     const { driver, random, signal } = this.#options;
@@ -227,25 +241,33 @@ export class WebRtcTransport implements Transport {
       return true;
     };
     const fail = (reason: string, isFinal: boolean) => {
-      if (cancel(reason)) events.onFailed(reason, isFinal);
+      if (cancel(reason)) onFailed(reason, isFinal);
     };
+    let held: Signal[] | null = holdsCandidates ? [] : null;
     const session = driver.open(settings, {
       onDescription: (_, sdp) => {
         pending.local = sdp;
         signal(peerId, { kind: 'offer', session: number, relay: relayOnly, sdp: relayOnly ? asDtlsClient(sdp) : sdp });
       },
-      onCandidate: (candidate, mid) =>
-        signal(peerId, { kind: 'candidate', session: number, fromDialler: true, candidate, mid }),
+      onCandidate: (candidate, mid) => {
+        const told: Signal = { kind: 'candidate', session: number, fromDialler: true, candidate, mid };
+        if (held === null) signal(peerId, told);
+        else held.push(told);
+      },
       onChannel: () => fail('it opened a channel of its own', true),
       onFailed: (reason) => fail(reason, false),
     });
-    const pending: Pending = { session, candidates: 0, local: null, remote: null, fail };
+    const onDescribed = () => {
+      for (const told of held ?? []) signal(peerId, told);
+      held = null;
+    };
+    const pending: Pending = { session, candidates: 0, local: null, remote: null, fail, onDescribed };
     this.#dialling.set(key, pending);
     const channel = session.createChannel();
     channel.handler = {
       onOpen: () => {
         this.#dialling.delete(key);
-        events.onOpen(this.#connection(pending, channel, peerId, { dialled: true, relayOnly }));
+        onOpen(this.#connection(pending, channel, peerId, { dialled: true, relayOnly }));
       },
       onMessage: () => {},
       onBufferedAmountLow: () => {},
@@ -306,7 +328,7 @@ export class WebRtcTransport implements Transport {
     };
     const direct = iceServers().filter((server) => !isRelay(server));
     const session = driver.open({ iceServers: direct, relayOnly: false }, events);
-    const pending: Pending = { session, candidates: 0, local: null, remote: null, fail };
+    const pending: Pending = { session, candidates: 0, local: null, remote: null, fail, onDescribed: () => {} };
     this.#accepting.set(key, pending);
     describe(pending, 'offer', offer.sdp);
   }
@@ -320,11 +342,6 @@ function keyOf(peerId: string, session: number): string {
   return `${session} ${peerId}`;
 }
 
-/** An offer whose sender leaves no choice who begins the handshake. The proof covers fingerprints, which stay as they are. */
-function asDtlsClient(sdp: string): string {
-  return sdp.replace(/^a=setup:actpass/gm, 'a=setup:active');
-}
-
 /** Takes the other end's description, once. */
 function describe(pending: Pending, kind: DescriptionKind, sdp: string): void {
   if (pending.remote !== null) return;
@@ -335,6 +352,7 @@ function describe(pending: Pending, kind: DescriptionKind, sdp: string): void {
   }
   try {
     pending.session.setRemoteDescription(kind, sdp);
+    pending.onDescribed();
   } catch (error) {
     pending.fail(
       `its ${kind} is no good: ${error instanceof Error ? error.message : error}`.slice(0, MAX_REASON),

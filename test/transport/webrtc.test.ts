@@ -87,8 +87,49 @@ describe('dialling', () => {
   test('does not wait two seconds when the direct paths have failed before', () => {
     const { driver, dial } = standAlone(TURN);
     dial();
-    driver.sessions[0]!.events.onFailed('no path was found');
-    expect(driver.sessions.map(({ relayOnly }) => relayOnly)).toEqual([false, true]);
+    for (const index of [0, 1]) driver.sessions[index]!.events.onFailed('no path was found');
+    expect(driver.sessions.map(({ relayOnly }) => relayOnly)).toEqual([false, false, true]);
+  });
+
+  test('tries each kind of path once more when it failed, then gives up and says why', async () => {
+    const { driver, dial } = standAlone(TURN);
+    const outcome = dial();
+    for (const index of [0, 1, 2, 3]) driver.sessions[index]!.events.onFailed(`no path was found (${index})`);
+    expect(driver.sessions.map(({ relayOnly }) => relayOnly)).toEqual([false, false, true, true]);
+    await settled();
+    expect(String(outcome())).toMatch(/Nobody could be reached at webrtc p1: no path was found \(3\)/);
+    expect(driver.openSessions).toBe(0);
+  });
+
+  test('one that failed does not end the dial while another is under way', async () => {
+    const { clock, driver, dial } = standAlone(TURN);
+    const outcome = dial();
+    clock.advance(2_010);
+    const relayed = driver.sessions[1]!;
+    for (const index of [0, 2]) driver.sessions[index]!.events.onFailed('no path was found');
+    expect(driver.sessions.map(({ relayOnly }) => relayOnly)).toEqual([false, true, false]);
+    relayed.channel.handler.onOpen();
+    await settled();
+    expect(outcome()).toMatchObject({ remote: 'webrtc p1', relayOnly: true });
+  });
+
+  test('the second session says how it is reached once it has the answer, the first one at once', () => {
+    const { driver, signals, dial, transport, numberOf } = standAlone();
+    dial();
+    const told = () => signals.flatMap(({ signal }) => (signal.kind === 'candidate' ? [signal.candidate] : []));
+    const [first] = driver.sessions;
+    first!.events.onDescription('offer', sdpOf('AA'));
+    first!.events.onCandidate('a', '0');
+    expect(told()).toEqual(['a']);
+    first!.events.onFailed('no path was found');
+    const second = driver.sessions[1]!;
+    second.events.onDescription('offer', sdpOf('AB'));
+    for (const candidate of ['b', 'c']) second.events.onCandidate(candidate, '0');
+    expect(told()).toEqual(['a']);
+    transport.onSignal('p1', { kind: 'answer', session: numberOf(1), sdp: sdpOf('BB') });
+    second.events.onCandidate('d', '0');
+    expect(told()).toEqual(['a', 'b', 'c', 'd']);
+    expect(signals.at(-1)!.signal).toMatchObject({ session: numberOf(1), fromDialler: true });
   });
 
   test('tries once more without TURN servers, then fails and says why', async () => {
@@ -103,7 +144,7 @@ describe('dialling', () => {
     expect(driver.openSessions).toBe(0);
   });
 
-  test('a refusal is final, but an end after the answer leaves the relayed paths', async () => {
+  test('a refusal is final, but an end after the answer leaves other paths', async () => {
     const { driver, dial, transport, numberOf } = standAlone(TURN);
     const outcome = dial();
     driver.sessions[0]!.events.onDescription('offer', sdpOf('AA'));
