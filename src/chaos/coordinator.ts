@@ -1,6 +1,6 @@
 /** The coordinator of a run of chaos, in a process of its own, which is killed and started again at its address. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { exitText } from '../launch/exit.ts';
+import { describeExit, exitText } from '../launch/exit.ts';
 import { startWatchdog } from '../launch/watchdog.ts';
 
 /** It must listen within this (ms). */
@@ -56,29 +56,31 @@ export class MortalCoordinator {
     });
     this.#child = child;
     if (child.pid !== undefined) this.#watchdog.watch([child.pid]);
-    child.once('exit', (code, signal) => {
-      if (this.#child !== child) return; // killed by `restart`
-      this.#child = null;
-      if (!this.#closed) this.#ends.push(exitText({ code, signal }));
-    });
     let text = '';
     this.#address = await new Promise<string>((resolve, reject) => {
       const timer = setTimeout(
         () => reject(new Error(`The coordinator did not listen within ${LISTEN_MS} ms.`)),
         LISTEN_MS,
       );
-      const fail = (error: Error): void => {
+      const settle = (by: () => void): void => {
         clearTimeout(timer);
-        reject(error);
+        by();
       };
-      child.once('error', fail);
-      child.once('exit', (code) => fail(new Error(`The coordinator ended with exit code ${code}.`)));
+      child.once('error', (error) => settle(() => reject(error)));
+      child.once('exit', (code, signal) => {
+        if (this.#child !== child) {
+          // Killed by `restart`, perhaps before we have read that it listens, and another follows at the same address.
+          settle(() => resolve(this.#address));
+          return;
+        }
+        this.#child = null;
+        if (!this.#closed) this.#ends.push(exitText({ code, signal }));
+        settle(() => reject(new Error(`The coordinator ${describeExit({ code, signal })} before it listened.`)));
+      });
       child.stdout.on('data', (bytes: Buffer) => {
         text += bytes.toString();
         const address = /tcp:\/\/\S+:\d+/.exec(text)?.[0];
-        if (address === undefined) return;
-        clearTimeout(timer);
-        resolve(address);
+        if (address !== undefined) settle(() => resolve(address));
       });
     });
   }

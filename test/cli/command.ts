@@ -100,7 +100,10 @@ export class Command {
     }
   }
 
-  /** Waits until precisely these of the family are left, which must not take any help. */
+  /**
+   * Waits until precisely these of the family are left, which must not take any help. A command that has ended may have left a
+   * watchdog (src/launch/watchdog.ts) that is about to notice.
+   */
   async leaves(pids: readonly number[]): Promise<void> {
     const sorted = (list: readonly number[]) => [...list].sort((left, right) => left - right);
     await expect.poll(() => sorted(this.family()), { timeout: PATIENCE_MS }).toEqual(sorted(pids));
