@@ -94,8 +94,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     title: 'a call that failed while its bytes were in flight never ends',
     file: 'src/collectives/settlement.ts',
-    find: '      this.settle(operation, operation.failure!); // set with that state\n',
-    replace: '',
+    find: "    if (operation.state === 'ended') return;\n    this.retire(operation);",
+    replace:
+      "    if (operation.state === 'ended' || operation.state === 'failing') return;\n    this.retire(operation);",
   },
   {
     title: 'a restarted coordinator takes no heed of epochs that it did not give',
