@@ -1,6 +1,6 @@
 /** An assault while the good peers reduce without a pause, with a look at all processes after a warm-up and at the end. */
 import { Random } from '../sim/random.ts';
-import type { Assault } from './assault.ts';
+import { type Assault, CALLS_LIED_ABOUT } from './assault.ts';
 import type { Garrison } from './garrison.ts';
 import { until } from './processes.ts';
 
@@ -104,6 +104,8 @@ export async function treason(
       await Promise.all(batches);
       onProgress?.(assault.sent);
     }
+    // The last of them may have condemned calls that come after it has gone.
+    for (let call = 1; call < CALLS_LIED_ABOUT; call++) failed += (await garrison.batch(true)).failed;
     return `${await garrison.check(quiet)}; ${checked} results checked, ${failed} calls failed as they may;`;
   } catch (error) {
     throw told(seed, assault.sent, error);
