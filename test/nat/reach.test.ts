@@ -155,7 +155,8 @@ describe('WebRTC', () => {
       const world = worldFor(context);
       const { secret } = await world.coturn;
       expect(await gathered(world, credentialsOf(secret))).toEqual([['relay'], ['relay']]);
-      expect(await gathered(world, credentialsOf(secret, -1))).toEqual([[], []]);
+      // Its clock goes on once a second, and later on a busy machine.
+      expect(await gathered(world, credentialsOf(secret, -60))).toEqual([[], []]);
       expect(await gathered(world, credentialsOf('another secret'))).toEqual([[], []]);
     });
 
