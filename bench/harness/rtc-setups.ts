@@ -7,13 +7,17 @@ import nodeDataChannel from 'node-datachannel';
 import { systemClock } from '../../src/transport/clock.ts';
 import { nativeRtc, releaseNative } from '../../src/transport/rtc-native.ts';
 import { type Signal, WebRtcTransport } from '../../src/transport/webrtc.ts';
+import { deadline } from './member.ts';
 
 const SIGNAL_MS = 5;
 const SELF = 'self';
 
+/** What nothing refers to is collected, and never opens. */
+const held = new Set<nodeDataChannel.DataChannel>();
+
 async function timed(work: () => Promise<() => void>): Promise<number> {
   const startedAt = performance.now();
-  const close = await work();
+  const close = await deadline('a set-up', work());
   const ms = performance.now() - startedAt;
   close();
   return ms;
@@ -32,9 +36,11 @@ function bareSetup(): Promise<() => void> {
     from.onLocalCandidate((candidate, mid) => later(() => to.addRemoteCandidate(candidate, mid)));
   }
   const channel = dialler.createDataChannel('bare');
+  held.add(channel);
   return new Promise((resolve) => {
     channel.onOpen(() =>
       resolve(() => {
+        held.delete(channel);
         for (const end of [dialler, dialled]) end.close();
       }),
     );
